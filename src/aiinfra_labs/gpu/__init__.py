@@ -1,0 +1,15 @@
+"""Chapter 3: GPU architecture and CUDA programming.
+
+`from aiinfra_labs.gpu import cuda` is the one door of the course to CUDA (unit 3.2): Numba's
+`cuda` where a GPU can be used, the course's emulator where none can. See `door.py`.
+"""
+
+from typing import Any
+
+
+def __getattr__(name: str) -> Any:
+    if name == "cuda":
+        from .door import choose
+
+        return choose()
+    raise AttributeError(f"module {__name__!r} has no attribute {name!r}")

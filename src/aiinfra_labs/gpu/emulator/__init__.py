@@ -1,0 +1,83 @@
+"""A CUDA machine without a GPU: `numba.cuda`'s names on NumPy, with a profiler's figures.
+
+Unit 3.2 shows it; the other units of chapter 3 build on it. Read it in this order: `mask`,
+`arithmetic`, `memory`, `values`, `loops`, `machine`, `translator`, `expressions`, `inference`,
+`dispatch`, and for the figures `counting`, `report`, `profiling`.
+"""
+
+from .devices import DeviceProfile, device_profiles, get_current_device, select_device
+from .dispatch import jit, step_budget
+from .errors import (
+    DeviceMemoryError,
+    EmulatorError,
+    LaunchError,
+    OutOfBounds,
+    StepBudgetExceeded,
+    UnsupportedFeature,
+)
+from .host import (
+    Event,
+    Stream,
+    close,
+    current_context,
+    defer_cleanup,
+    detect,
+    device_array_like,
+    event,
+    is_available,
+    mapped_array,
+    pinned,
+    pinned_array,
+    pinned_array_like,
+    stream,
+    synchronize,
+)
+from .intrinsics import blockDim, blockIdx, grid, gridDim, gridsize, laneid, threadIdx
+from .mask import WARP_SIZE as warpsize
+from .memory import DeviceArray, device_array, to_device
+from .profiling import check, profile
+from .report import Report
+
+__all__ = [
+    "DeviceArray",
+    "DeviceMemoryError",
+    "DeviceProfile",
+    "EmulatorError",
+    "Event",
+    "LaunchError",
+    "OutOfBounds",
+    "Report",
+    "StepBudgetExceeded",
+    "Stream",
+    "UnsupportedFeature",
+    "blockDim",
+    "blockIdx",
+    "check",
+    "close",
+    "current_context",
+    "defer_cleanup",
+    "detect",
+    "device_array",
+    "device_array_like",
+    "device_profiles",
+    "event",
+    "get_current_device",
+    "grid",
+    "gridDim",
+    "gridsize",
+    "is_available",
+    "jit",
+    "laneid",
+    "mapped_array",
+    "pinned",
+    "pinned_array",
+    "pinned_array_like",
+    "profile",
+    "select_device",
+    "step_budget",
+    "stream",
+    "synchronize",
+    "threadIdx",
+    "to_device",
+    "warpsize",
+]

@@ -1,0 +1,65 @@
+"""The door to CUDA: a device where there is one, the emulator where there is none. Unit 3.2.
+
+`AIINFRA_CUDA=emulator` or `device` forces one. On a device the module is `numba.cuda` itself, with
+`profile` and `check` added: both run the same launch on the emulator as well, on copies, so that
+the figures are there, too.
+"""
+
+from __future__ import annotations
+
+import ctypes.util
+import functools
+import os
+from types import ModuleType
+from typing import Any
+
+from . import emulator
+
+
+@functools.cache
+def choose() -> ModuleType:
+    """The module that `from aiinfra_labs.gpu import cuda` gives."""
+    wanted = os.environ.get("AIINFRA_CUDA", "")
+    if wanted not in ("", "emulator", "device"):
+        raise emulator.LaunchError(
+            f"AIINFRA_CUDA is {wanted!r}",
+            "it chooses where kernels run",
+            "set it to emulator or device, or leave it out to take a device where there is one",
+        )
+    if wanted == "emulator" or (not wanted and not _driver_is_there()):
+        return emulator
+    module = _numba_cuda()
+    if module is not None:
+        return module
+    if wanted == "device":
+        raise emulator.LaunchError(
+            "AIINFRA_CUDA=device, and no CUDA device can be used here",
+            "Numba finds no GPU, or its driver does not answer",
+            "leave AIINFRA_CUDA out to run on the emulator; `nvidia-smi` shows what is there",
+        )
+    return emulator
+
+
+def _driver_is_there() -> bool:
+    """Whether the CUDA driver's library is installed: cheap, and spares importing Numba."""
+    return ctypes.util.find_library("cuda") is not None or os.path.exists("/usr/lib/wsl/lib")
+
+
+def _numba_cuda() -> ModuleType | None:
+    try:
+        from numba import cuda
+
+        if not cuda.is_available():
+            return None
+    except Exception:  # a broken driver raises many kinds of error: the emulator takes over
+        return None
+    from .beside import profile_beside
+
+    emulator.intrinsics.alias_module(cuda, emulator)
+    cuda.profile, cuda.check = profile_beside(cuda), _check(cuda)
+    cuda.step_budget = emulator.step_budget
+    return cuda
+
+
+def _check(cuda: ModuleType) -> Any:
+    return emulator.check

@@ -1,0 +1,108 @@
+"""The profiler's counters. Unit 3.2 (sectors), and every unit of chapter 3 after it.
+
+What is counted, and the Nsight Compute metric that each figure stands for, is in `report.py`. The
+rules: a request is one warp instruction with an active lane; a request touches as many sectors as
+its active lanes have distinct 32-byte pieces of memory among their real addresses.
+"""
+
+from __future__ import annotations
+
+from typing import Any
+
+import numpy as np
+
+from .machine import Launch, Line, Machine
+from .mask import EMPTY, WARP_SIZE, Mask
+from .memory import ArrayView
+from .report import Counters
+
+SECTOR = 32  # bytes
+
+
+class CountingMachine(Machine):
+    """A machine that counts what its lanes do, by source line."""
+
+    def __init__(self, launch: Launch, first: int, blocks: int, lines: dict[Line, Counters]):
+        super().__init__(launch, first, blocks)
+        self.lines = lines
+
+    def _counters(self, line: Line) -> Counters:
+        counters = self.lines.get(line)
+        if counters is None:
+            counters = self.lines[line] = Counters()
+        return counters
+
+    def tick(self, mask: Mask, line: Line, operations: int) -> None:
+        counters = self._counters(line)
+        counters.warp_instructions += operations * mask.warps
+        counters.thread_instructions += operations * mask.threads
+
+    def flop(self, mask: Mask, value: Any, line: Line) -> Any:
+        kind = value.dtype.kind
+        if kind in "fc":
+            # a complex addition is two real ones; its product is counted as four and two
+            self._counters(line).flops += mask.threads * (2 if kind == "c" else 1)
+        return value
+
+    def split(self, mask: Mask, condition: Any, line: Line) -> tuple[Mask, Mask]:
+        yes, no = super().split(mask, condition, line)
+        if isinstance(condition, bool):
+            return yes, no
+        counters = self._counters(line)
+        counters.branches += mask.warps
+        if yes is not EMPTY and no is not EMPTY:
+            both = yes.any_by_warp() & no.any_by_warp()
+            counters.divergent_branches += int(np.count_nonzero(both))
+        return yes, no
+
+    def _read(self, mask: Mask, target: ArrayView, line: Line) -> Any:
+        if target.space == "global":
+            counters = self._counters(line)
+            counters.global_load_requests += mask.warps
+            counters.global_load_sectors += sectors(target, mask)
+            counters.global_load_bytes += mask.threads * target.dtype.itemsize
+        return super()._read(mask, target, line)
+
+    def _write(self, mask: Mask, target: ArrayView, value: Any, line: Line) -> None:
+        if target.space == "global":
+            counters = self._counters(line)
+            counters.global_store_requests += mask.warps
+            counters.global_store_sectors += sectors(target, mask)
+            counters.global_store_bytes += mask.threads * target.dtype.itemsize
+        super()._write(mask, target, value, line)
+
+
+def sectors(target: ArrayView, mask: Mask) -> int:
+    """Distinct 32-byte sectors of each warp's active lanes, summed over the warps."""
+    addresses = target.addresses()
+    itemsize = target.dtype.itemsize
+    if not isinstance(addresses, np.ndarray):  # every lane reads one address: a broadcast
+        first, last = addresses // SECTOR, (addresses + itemsize - 1) // SECTOR
+        return mask.warps * int(last - first + 1)
+    first = (addresses >> 5).reshape(-1, WARP_SIZE)  # [W, 32]
+    active = None if mask.full else mask.lanes.reshape(-1, WARP_SIZE)
+    # an element that straddles a sector's end touches the next ones, too
+    aligned = target.pitch % itemsize == 0 and target.address % itemsize == 0
+    if aligned and (itemsize <= SECTOR and SECTOR % itemsize == 0):
+        return _distinct(first, active)
+    last = ((addresses + (itemsize - 1)) >> 5).reshape(-1, WARP_SIZE)
+    spans = [first + k for k in range(int((last - first).max()) + 1)]
+    touched = np.concatenate([np.minimum(s, last) for s in spans], axis=1)  # [W, 32 * spans]
+    return _distinct(touched, None if active is None else np.tile(active, (1, len(spans))))
+
+
+def _distinct(sector: np.ndarray, active: np.ndarray | None) -> int:
+    """How many different values each row has among its active entries, summed over the rows."""
+    if active is not None:
+        sector = np.where(active, sector, -1)  # below every address, so that it sorts first
+    step = sector[:, 1:] - sector[:, :-1]
+    unsorted = (step < 0).any(axis=1)
+    if unsorted.any():
+        ordered = np.sort(sector[unsorted], axis=1)
+        step[unsorted] = ordered[:, 1:] - ordered[:, :-1]
+        heads = sector[:, 0].copy()
+        heads[unsorted] = ordered[:, 0]
+    else:
+        heads = sector[:, 0]
+    # each step up begins another value; the first value counts unless it marks an inactive lane
+    return int(np.count_nonzero(step)) + int(np.count_nonzero(heads >= 0))

@@ -1,0 +1,393 @@
+"""From `@cuda.jit` to a launch: `kernel[grid, block](arguments)`. Unit 3.2."""
+
+from __future__ import annotations
+
+import functools
+import linecache
+import math
+import os
+import re
+from collections.abc import Callable, Iterator, Sequence
+from contextlib import contextmanager
+from typing import Any
+
+import numpy as np
+
+from .devices import get_current_device
+from .errors import DeviceMemoryError, EmulatorError, LaunchError, Place, UnsupportedFeature
+from .expressions import scalar_dtype
+from .inference import TypingMachine
+from .machine import Launch, Machine
+from .mask import Mask
+from .memory import ArrayView, DeviceArray, check_dtype, to_device, view_of
+from .translator import Translation, translate
+from .values import kind_of
+
+LANES = 1 << 16  # lanes that run together: enough to hide Python's cost, small enough for a cache
+_HERE = os.path.dirname(__file__)
+_step_budget = int(os.environ.get("AIINFRA_STEP_BUDGET", 1 << 20))
+
+
+@contextmanager
+def step_budget(rounds: int) -> Iterator[None]:
+    """Within the block, a loop may go round so many times before it counts as endless."""
+    global _step_budget
+    before, _step_budget = _step_budget, rounds
+    try:
+        yield
+    finally:
+        _step_budget = before
+
+
+class Function:
+    """A Python function in the kernel dialect, translated at its first use."""
+
+    def __init__(self, py_func: Callable[..., Any]):
+        self.py_func = py_func
+        self.tables: dict[Any, dict] = {}  # types of the joins, by types of the arguments
+
+    @functools.cached_property
+    def translation(self) -> Translation:
+        return translate(self.py_func)
+
+    def run(self, machine: Machine, mask: Mask, args: Sequence[Any]) -> Any:
+        """Call it with the lanes of `mask`; the types are inferred once for each signature."""
+        expected = len(self.translation.parameters)
+        if len(args) != expected:
+            raise TypeError(
+                f"{self.py_func.__name__} takes {expected} arguments "
+                f"({', '.join(self.translation.parameters)}), not {len(args)}"
+            )
+        key = tuple(map(_signature, args))
+        table = self.tables.get(key)
+        if machine.typing:
+            table = self.tables.setdefault(key, {}) if table is None else table
+        elif table is None:
+            table = {}
+            typing = TypingMachine(machine.launch)
+            self.translation.run(typing, table, typing.all, *args)
+            self.tables[key] = table
+        return self.translation.run(machine, table, mask, *args)
+
+
+def _signature(value: Any) -> Any:
+    if isinstance(value, ArrayView):
+        return ("array", value.dtype.str, value.ndim)
+    if isinstance(value, tuple):
+        return tuple(map(_signature, value))
+    kind = kind_of(value)
+    return kind.str if isinstance(kind, np.dtype) else type(value).__name__
+
+
+_functions: dict[Any, Function] = {}
+
+
+def function_of(callee: Any) -> Function:
+    """The function behind a `cuda.jit` object, ours or Numba's."""
+    if isinstance(callee, Kernel):
+        return callee.function
+    if callee not in _functions:
+        _functions[callee] = Function(callee.py_func)
+    return _functions[callee]
+
+
+class Kernel:
+    """What `@cuda.jit` makes. `kernel[blocks, threads](...)` launches it."""
+
+    def __init__(self, py_func: Callable[..., Any], device: bool = False, signature: Any = None):
+        functools.update_wrapper(self, py_func)
+        self.py_func, self.device = py_func, device
+        self.function = Function(py_func)
+        self.signature = signature
+        self.observers: list[Any] = []
+
+    def __getitem__(self, configuration: Any) -> ConfiguredKernel:
+        if self.device:
+            raise LaunchError(
+                f"{self.__name__} is a device function and cannot be launched",
+                "device=True marks a function that kernels call",
+                "launch the kernel that calls it",
+            )
+        return ConfiguredKernel(self, *launch_shape(self.__name__, configuration))
+
+    def forall(self, ntasks: int, tpb: int = 0, stream: Any = 0, sharedmem: int = 0):
+        """A 1-d launch of at least `ntasks` threads."""
+        threads = tpb or 256
+        return self[max(1, -(-int(ntasks) // threads)), threads]
+
+    def configure(self, blocks: Any, threads: Any, stream: Any = 0, sharedmem: int = 0):
+        return self[blocks, threads, stream, sharedmem]
+
+    def __call__(self, *args: Any) -> Any:
+        if self.device:
+            raise LaunchError(
+                f"{self.__name__} is a device function and cannot be called from the host",
+                "device=True marks a function that kernels call",
+                f"call {self.__name__}.py_func(...) for the plain Python function",
+            )
+        raise LaunchError(
+            f"{self.__name__} is called without a launch configuration",
+            "a kernel runs on a grid of blocks of threads; the call must say how many of each",
+            f"{self.__name__}[blocks, threads](...), for example "
+            f"{self.__name__}[(n + 255) // 256, 256](...)",
+        )
+
+    def __repr__(self) -> str:
+        return f"<kernel {self.__name__}, emulated>"
+
+
+def launch_shape(name: str, configuration: Any) -> tuple[tuple, tuple, int]:
+    """Grid, block (three axes each) and dynamic shared memory, checked against the device."""
+    if not isinstance(configuration, tuple) or not 2 <= len(configuration) <= 4:
+        raise LaunchError(
+            f"{name}[{configuration!r}] is not a launch configuration",
+            "it takes the number of blocks and the threads of a block, then optionally a stream "
+            "and bytes of shared memory",
+            f"{name}[blocks, threads](...)",
+        )
+    grid = _three(name, "grid", configuration[0])
+    block = _three(name, "block", configuration[1])
+    device = get_current_device()
+    for what, dims, limits in (
+        ("grid", grid, device.max_grid_dim),
+        ("block", block, device.max_block_dim),
+    ):
+        for axis, size, limit in zip("xyz", dims, limits, strict=True):
+            if size < 1:
+                raise LaunchError(
+                    f"{name} is launched with {size} {_UNITS[what]} along {axis}",
+                    f"a {what} has at least one of them on every axis",
+                    "round up: (n + threads - 1) // threads; and launch nothing when n is 0",
+                )
+            if size > limit and (what == "grid" or math.prod(block) <= device.max_threads_per_block):
+                raise LaunchError(
+                    f"{name} is launched with {size} {_UNITS[what]} along {axis}",
+                    f"{device.name} takes at most {limit} along {axis}",
+                    "use another axis, or let each thread do more with a grid-stride loop",
+                )
+    threads = math.prod(block)
+    if threads > device.max_threads_per_block:
+        raise LaunchError(
+            f"{name} is launched with {threads} threads a block",
+            f"{device.name} takes at most {device.max_threads_per_block} threads a block",
+            "use fewer threads and more blocks: 128 or 256 threads is a good start",
+        )
+    shared = int(configuration[3]) if len(configuration) == 4 else 0
+    if shared > device.shared_memory_per_block:
+        raise LaunchError(
+            f"{name} asks for {shared} bytes of shared memory a block",
+            f"{device.name} has {device.shared_memory_per_block} bytes for a block",
+            "keep a smaller tile in shared memory",
+        )
+    return grid, block, shared
+
+
+_UNITS = {"grid": "blocks", "block": "threads a block"}
+
+
+def _three(name: str, what: str, dims: Any) -> tuple[int, int, int]:
+    sizes = tuple(dims) if isinstance(dims, tuple | list | np.ndarray) else (dims,)
+    if not 1 <= len(sizes) <= 3:
+        raise LaunchError(
+            f"{name} is launched with a {what} of {len(sizes)} dimensions",
+            "a grid and a block have 1, 2 or 3",
+            "drop the axes that are not there",
+        )
+    for size in sizes:
+        if isinstance(size, bool | np.bool_) or not isinstance(size, int | np.integer):
+            raise LaunchError(
+                f"{name} is launched with a {what} of {size!r}, a {type(size).__name__}",
+                f"the number of {_UNITS[what]} is an integer",
+                "divide with // instead of /, or round up with math.ceil",
+            )
+    full = [int(s) for s in sizes] + [1] * (3 - len(sizes))
+    return full[0], full[1], full[2]
+
+
+class ConfiguredKernel:
+    """A kernel with its grid and block, ready to be called."""
+
+    def __init__(self, kernel: Kernel, grid: tuple, block: tuple, shared: int):
+        self.kernel, self.grid, self.block, self.shared = kernel, grid, block, shared
+
+    def __call__(self, *args: Any) -> None:
+        launch(self.kernel, self.grid, self.block, args)
+
+
+_listeners: list[Any] = []  # open profiles: each gives the machine class to use and takes results
+
+
+def launch(kernel: Kernel, grid: tuple, block: tuple, args: Sequence[Any]) -> None:
+    """Run a kernel. Host arrays are copied to the device before and back after, as in Numba."""
+    name = kernel.__name__
+    state = Launch(name, grid, block, _step_budget)
+    try:
+        parameters = kernel.function.translation.parameters
+        if len(args) != len(parameters):
+            raise LaunchError(
+                f"{name} takes {len(parameters)} arguments ({', '.join(parameters)}); "
+                f"the launch passes {len(args)}",
+                "every parameter of the kernel needs a value",
+                f"{name}[blocks, threads]({', '.join(parameters)})",
+            )
+        kinds = _declared(kernel.signature, len(parameters))
+        copies: list[tuple[np.ndarray, DeviceArray]] = []
+        values = [
+            _argument(n, a, kind, copies)
+            for n, a, kind in zip(parameters, args, kinds, strict=True)
+        ]
+        _run(kernel.function, state, values)
+        for host, device in copies:
+            device.copy_to_host(host)
+    except EmulatorError:
+        raise
+    except (TypeError, AttributeError, ValueError, IndexError, ZeroDivisionError) as error:
+        raise _explained(kernel, error) from None
+
+
+def _run(function: Function, state: Launch, values: list[Any]) -> None:
+    total = math.prod(state.grid)
+    blocks = max(1, LANES // state.lanes_per_block)
+    listener = _listeners[-1] if _listeners else None
+    with np.errstate(all="ignore"):
+        if listener is not None:
+            listener.begin(state)
+        for first in range(0, total, blocks):
+            count = min(blocks, total - first)
+            machine = (
+                Machine(state, first, count)
+                if listener is None
+                else listener.machine(state, first, count)
+            )
+            function.run(machine, machine.all, values)
+        if listener is not None:
+            listener.end(state)
+
+
+def _argument(
+    name: str, value: Any, kind: Any, copies: list[tuple[np.ndarray, DeviceArray]]
+) -> Any:
+    """A launch argument as the lanes see it."""
+    if isinstance(value, np.ndarray):
+        device = to_device(value)
+        if value.flags.writeable:
+            copies.append((value, device))
+        value = device
+    if isinstance(value, DeviceArray):
+        if isinstance(kind, np.dtype):
+            raise TypeError(f"{name} is declared as {kind} and got an array")
+        return view_of(value._array, name)
+    if isinstance(value, tuple):
+        return tuple(_argument(f"{name}[{i}]", v, None, copies) for i, v in enumerate(value))
+    if value is None or isinstance(value, str):
+        return value
+    scalar = {bool: np.bool_, int: np.int64, float: np.float64, complex: np.complex128}
+    if type(value) in scalar:
+        value = scalar[type(value)](value)
+    if isinstance(value, np.generic):
+        check_dtype(value.dtype)
+        return value.astype(kind) if isinstance(kind, np.dtype) else value
+    if hasattr(value, "__cuda_array_interface__") or hasattr(value, "copy_to_host"):
+        return view_of(to_device(value.copy_to_host())._array, name)
+    raise DeviceMemoryError(
+        f"the argument {name} is a {type(value).__name__}",
+        "a kernel takes numbers, NumPy or device arrays, and tuples of these",
+        f"convert it first, for example np.asarray({name})",
+    )
+
+
+def _declared(signature: Any, count: int) -> list[Any]:
+    """The dtype of each scalar parameter of an explicit signature; None for arrays."""
+    if signature is None:
+        return [None] * count
+    if isinstance(signature, str):
+        inside = signature[signature.find("(") + 1 : signature.rfind(")")]
+        parts: list[Any] = re.findall(r"[^,\[\]]+(?:\[[^\]]*\])?", inside)
+    else:
+        parts = list(getattr(signature, "args", signature))
+    kinds = [_scalar_kind(p) for p in parts]
+    return kinds if len(kinds) == count else [None] * count
+
+
+_SHORT = {"boolean": "bool", "b1": "bool", "void": None} | {
+    f"{letter}{size}": f"{name}{8 * size}"
+    for letter, name, sizes in (
+        ("i", "int", (1, 2, 4, 8)),
+        ("u", "uint", (1, 2, 4, 8)),
+        ("f", "float", (2, 4, 8)),
+        ("c", "complex", (8, 16)),
+    )
+    for size in sizes
+}
+
+
+def _scalar_kind(part: Any) -> np.dtype | None:
+    if not isinstance(part, str):
+        return scalar_dtype(part)
+    part = part.strip()
+    if "[" in part:
+        return None
+    try:
+        return np.dtype(_SHORT.get(part, part))
+    except TypeError:
+        return None
+
+
+def _explained(kernel: Kernel, error: Exception) -> EmulatorError:
+    """A Python error inside lane code, placed on the kernel's line that caused it."""
+    place, trace = None, error.__traceback__
+    while trace is not None:
+        if "UNDEFINED" in trace.tb_frame.f_globals and "EMPTY" in trace.tb_frame.f_globals:
+            code = trace.tb_frame.f_code  # lane code: its lines are the kernel's own
+            if code.co_filename != __file__ and not code.co_filename.startswith(_HERE):
+                text = linecache.getline(code.co_filename, trace.tb_lineno)
+                place = Place(code.co_name, trace.tb_lineno, text)
+        trace = trace.tb_next
+    if place is None:
+        return LaunchError(str(error), "", "", Place(kernel.__name__))
+    return UnsupportedFeature(
+        f"{kernel.__name__}: {error}",
+        "the operation does not work on values of these types in a kernel",
+        "look at the types on the line named above",
+        place,
+    )
+
+
+def jit(
+    func_or_sig: Any = None,
+    device: bool = False,
+    inline: Any = None,
+    link: Any = None,
+    debug: Any = None,
+    opt: Any = None,
+    lineinfo: Any = None,
+    cache: Any = None,
+    fastmath: Any = None,
+    max_registers: Any = None,
+    **options: Any,
+) -> Any:
+    """`@cuda.jit`, with or without a signature; `device=True` for functions that kernels call.
+
+    Options that steer Numba's compiler (inline, opt, fastmath, ...) are taken and change nothing.
+    """
+    if callable(func_or_sig) and not isinstance(func_or_sig, Kernel) and _is_function(func_or_sig):
+        return Kernel(func_or_sig, device)
+
+    def decorate(py_func: Callable[..., Any]) -> Kernel:
+        if not _is_function(py_func):
+            raise UnsupportedFeature(
+                f"cuda.jit was given {py_func!r}",
+                "it turns a Python function into a kernel",
+                "put @cuda.jit on the line above def",
+            )
+        return Kernel(py_func, device, func_or_sig)
+
+    if func_or_sig is None or isinstance(func_or_sig, str | tuple | list) or not isinstance(
+        func_or_sig, Kernel
+    ):
+        return decorate
+    return decorate(func_or_sig)
+
+
+def _is_function(obj: Any) -> bool:
+    return hasattr(obj, "__code__")

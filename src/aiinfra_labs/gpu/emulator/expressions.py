@@ -1,0 +1,325 @@
+"""Expressions of a kernel as lane code. Unit 3.2."""
+
+from __future__ import annotations
+
+import ast
+import builtins
+import types
+from collections.abc import Callable
+from typing import Any
+
+import numpy as np
+
+from . import arithmetic
+from .intrinsics import Dim3, Intrinsic, canonical
+from .memory import DeviceArray, allocate, check_dtype, view_of
+
+BINARY: dict[type, Callable] = {
+    ast.Add: arithmetic.add,
+    ast.Sub: arithmetic.subtract,
+    ast.Mult: arithmetic.multiply,
+    ast.Div: arithmetic.divide,
+    ast.FloorDiv: arithmetic.floor_divide,
+    ast.Mod: arithmetic.remainder,
+    ast.Pow: arithmetic.power,
+    ast.LShift: arithmetic.left_shift,
+    ast.RShift: arithmetic.right_shift,
+    ast.BitAnd: arithmetic.bitwise_and,
+    ast.BitOr: arithmetic.bitwise_or,
+    ast.BitXor: arithmetic.bitwise_xor,
+}
+COMPARE: dict[type, Callable] = {
+    ast.Eq: arithmetic.equal,
+    ast.NotEq: arithmetic.not_equal,
+    ast.Lt: arithmetic.less,
+    ast.LtE: arithmetic.less_equal,
+    ast.Gt: arithmetic.greater,
+    ast.GtE: arithmetic.greater_equal,
+}
+UNARY: dict[type, Callable] = {
+    ast.USub: arithmetic.negative,
+    ast.UAdd: arithmetic.positive,
+    ast.Invert: arithmetic.invert,
+    ast.Not: arithmetic.not_,
+}
+_FLOPS = (ast.Add, ast.Sub, ast.Mult, ast.Div)  # what a profiler counts as fadd, fmul, ffma
+_MISSING = object()
+
+
+class Expressions:
+    """Turns an expression of the kernel into the text of one on lanes."""
+
+    # set by the translator
+    namespace: dict[str, Any]
+    locals: set[str]
+    nonlocals: dict[str, Any]
+    function: Callable
+
+    def expr(self, node: ast.expr) -> str:
+        constant = self.static(node)
+        if constant is not _MISSING:
+            return self._static_value(node, constant)
+        method = getattr(self, "_expr_" + type(node).__name__, None)
+        if method is None:
+            self.unsupported(node, _SPOKEN.get(type(node).__name__, type(node).__name__))
+        return method(node)
+
+    # --- what is known before the kernel runs --------------------------------------------
+
+    def static(self, node: ast.expr) -> Any:
+        """The object that a global, builtin or `module.attribute` resolves to, or _MISSING."""
+        if isinstance(node, ast.Name) and node.id not in self.locals:
+            for scope in (self.nonlocals, self.function.__globals__, vars(builtins)):
+                if node.id in scope:
+                    return canonical(scope[node.id])
+            self.unsupported(
+                node, f"the name {node.id!r}, which is not defined,", "define it before the kernel"
+            )
+        if isinstance(node, ast.Attribute):
+            owner = self.static(node.value)
+            if isinstance(owner, types.ModuleType | type | Dim3 | types.SimpleNamespace):
+                try:
+                    return canonical(getattr(owner, node.attr))
+                except AttributeError:
+                    self.unsupported(node, f"{ast.unparse(node)}, which does not exist,")
+        return _MISSING
+
+    def _static_value(self, node: ast.expr, obj: Any) -> str:
+        if isinstance(obj, Intrinsic):
+            if obj.value:
+                return f"{self.constant(obj.run)}(R, m, {self._line(node)})"
+            self.unsupported(node, f"{obj!r} without a call", "add the parentheses")
+        return self.constant(self.as_constant(node, obj))
+
+    def constant(self, obj: Any) -> str:
+        """The name under which the lane code finds `obj`."""
+        for name, known in self.namespace.items():
+            if known is obj and name.startswith("k_"):
+                return name
+        name = f"k_{self._number()}"
+        self.namespace[name] = obj
+        return name
+
+    def as_constant(self, node: ast.AST, obj: Any) -> Any:
+        """A global or literal with Numba's type: int64, float64, ...; an array is copied once."""
+        match obj:
+            case None | str() | np.generic() | type():
+                return obj
+            case bool():
+                return np.bool_(obj)
+            case int():
+                if -(2**63) <= obj < 2**63:
+                    return np.int64(obj)
+                if obj < 2**64:
+                    return np.uint64(obj)
+                self.unsupported(node, f"the integer {obj}, which needs more than 64 bits,")
+            case float():
+                return np.float64(obj)
+            case complex():
+                return np.complex128(obj)
+            case tuple():
+                return tuple(self.as_constant(node, item) for item in obj)
+            case np.ndarray():
+                check_dtype(obj.dtype)
+                memory = allocate(obj.nbytes).view(obj.dtype).reshape(obj.shape)
+                memory[...] = obj
+                return view_of(memory, ast.unparse(node), "const")
+            case DeviceArray():
+                self.unsupported(
+                    node, f"the device array {ast.unparse(node)!r} as a global", "pass it in"
+                )
+        if hasattr(obj, "py_func") or callable(obj):
+            return obj
+        self.unsupported(node, f"a {type(obj).__name__} ({ast.unparse(node)})")
+        return None
+
+    # --- kinds of expression -------------------------------------------------------------
+
+    def _expr_Constant(self, node: ast.Constant) -> str:
+        return self.constant(self.as_constant(node, node.value))
+
+    def _expr_Name(self, node: ast.Name) -> str:
+        return f"v_{node.id}"
+
+    def _expr_Tuple(self, node: ast.Tuple) -> str:
+        return "(" + "".join(f"{self.expr(item)}, " for item in node.elts) + ")"
+
+    def arithmetic(self, operator: type, left: str, right: str, line: str) -> str:
+        text = f"{self.constant(BINARY[operator])}({left}, {right})"
+        return f"R.flop(m, {text}, {line})" if operator in _FLOPS else text
+
+    def _expr_BinOp(self, node: ast.BinOp) -> str:
+        if type(node.op) not in BINARY:
+            self.unsupported(node, "the operator @", "write the loops of the product")
+        return self.arithmetic(
+            type(node.op), self.expr(node.left), self.expr(node.right), self._line(node)
+        )
+
+    def _expr_UnaryOp(self, node: ast.UnaryOp) -> str:
+        return f"{self.constant(UNARY[type(node.op)])}({self.expr(node.operand)})"
+
+    def _expr_Compare(self, node: ast.Compare) -> str:
+        """`a < b < c` is `a < b and b < c`, with b evaluated once."""
+        links, left = [], self.expr(node.left)
+        for k, (operator, right_node) in enumerate(zip(node.ops, node.comparators, strict=True)):
+            right = self.expr(right_node)
+            if k + 1 < len(node.ops):
+                name = f"t_{self._number()}"
+                links.append(self._link(node, operator, left, f"({name} := {right})"))
+                left = name
+            else:
+                links.append(self._link(node, operator, left, right))
+        text = links[0]
+        for link in links[1:]:
+            text = f"{self.constant(np.logical_and)}({text}, {link})"
+        return text
+
+    def _link(self, node: ast.Compare, operator: ast.cmpop, left: str, right: str) -> str:
+        match operator:
+            case ast.Is():
+                return f"({left} is {right})"
+            case ast.IsNot():
+                return f"({left} is not {right})"
+            case ast.In() | ast.NotIn():
+                text = f"{self.constant(_contains)}({left}, {right})"
+                return text if isinstance(operator, ast.In) else f"{self.constant(_negate)}({text})"
+        return f"{self.constant(COMPARE[type(operator)])}({left}, {right})"
+
+    def _expr_BoolOp(self, node: ast.BoolOp) -> str:
+        """Short circuit: the right side sees only the lanes that reach it."""
+        method = "and_" if isinstance(node.op, ast.And) else "or_"
+        text = self.expr(node.values[0])
+        for value in node.values[1:]:
+            right = self.expr(value)
+            line = self._line(node)
+            text = f"R.{method}(T, {self._number()}, m, {text}, lambda m: {right}, {line})"
+        return text
+
+    def _expr_IfExp(self, node: ast.IfExp) -> str:
+        test, body, other = self.expr(node.test), self.expr(node.body), self.expr(node.orelse)
+        return (
+            f"R.choose(T, {self._number()}, m, {test}, lambda m: {body}, lambda m: {other}, "
+            f"{self._line(node)})"
+        )
+
+    def _expr_Subscript(self, node: ast.Subscript) -> str:
+        array, index = self.expr(node.value), self.index(node.slice)
+        return f"R.load(m, {array}, {index}, {self._line(node)})"
+
+    def index(self, node: ast.expr) -> str:
+        """An index as a tuple with one item an axis."""
+        items = node.elts if isinstance(node, ast.Tuple) else [node]
+        texts = [self._slice(i) if isinstance(i, ast.Slice) else self.expr(i) for i in items]
+        if len(texts) == 1 and not isinstance(node, ast.Tuple | ast.Slice | ast.Constant):
+            return f"{self.constant(_as_index)}({texts[0]})"  # `a[p]` where p is a tuple
+        return "(" + "".join(f"{text}, " for text in texts) + ")"
+
+    def _slice(self, node: ast.Slice) -> str:
+        parts = (node.lower, node.upper, node.step)
+        return f"slice({', '.join('None' if p is None else self.expr(p) for p in parts)})"
+
+    def _expr_Attribute(self, node: ast.Attribute) -> str:
+        value = self.expr(node.value)
+        return f"R.attribute(m, {value}, {node.attr!r}, {self._line(node)})"
+
+    # --- calls ---------------------------------------------------------------------------
+
+    def _expr_Call(self, node: ast.Call) -> str:
+        callee = self.static(node.func)
+        if callee is _MISSING:
+            self.unsupported(
+                node,
+                f"the call {ast.unparse(node.func)}(...)",
+                "arrays have no methods in a kernel: write the loop",
+            )
+        if any(isinstance(a, ast.Starred) for a in node.args):
+            self.unsupported(node, "a starred argument")
+        args = [self.expr(a) for a in node.args]
+        named = [f"{k.arg}={self.expr(k.value)}" for k in node.keywords]
+        line = self._line(node)
+        if isinstance(callee, Intrinsic):
+            inputs = ", ".join(["R", "m", line, *args, *named])
+            return f"{self.constant(callee.run)}({inputs})"
+        if named:
+            self.unsupported(node, "a keyword argument", "pass it by position")
+        operation = self._operation(callee)
+        if operation is not None:
+            return f"{self.constant(operation)}({', '.join(args)})"
+        dtype = scalar_dtype(callee)
+        if dtype is not None and len(args) == 1:
+            return f"{self.constant(arithmetic.cast)}({args[0]}, {self.constant(dtype)})"
+        if hasattr(callee, "py_func"):
+            from .dispatch import function_of
+
+            inputs = "".join(f"{a}, " for a in args)
+            return f"R.call({self.constant(function_of(callee))}, m, ({inputs}))"
+        self.unsupported(
+            node,
+            f"the call {ast.unparse(node.func)}(...)",
+            "a function called from a kernel needs @cuda.jit(device=True)"
+            if isinstance(callee, types.FunctionType)
+            else "kernels can call the math module, min, max, abs, round, int, float, and np.float32 "
+            "and its like",
+        )
+        return ""
+
+    @staticmethod
+    def _operation(callee: Any) -> Callable | None:
+        try:
+            for table in (arithmetic.MATH, arithmetic.NUMPY, arithmetic.BUILTINS):
+                if callee in table:
+                    return table[callee]
+        except TypeError:  # not hashable: nothing that can be called here
+            pass
+        return None
+
+
+def scalar_dtype(obj: Any) -> np.dtype | None:
+    """The dtype that a type used as a cast stands for: float, np.float32, numba.float32."""
+    plain = {int: np.int64, float: np.float64, bool: np.bool_, complex: np.complex128}
+    if isinstance(obj, type) and obj in plain:
+        return np.dtype(plain[obj])
+    if isinstance(obj, type) and issubclass(obj, np.number | np.bool_):
+        return np.dtype(obj)
+    if isinstance(obj, np.dtype):
+        return obj
+    name = getattr(obj, "name", None)
+    if isinstance(name, str) and type(obj).__module__.startswith("numba"):
+        try:
+            return np.dtype(name)
+        except TypeError:
+            return None
+    return None
+
+
+def _as_index(item: Any) -> tuple:
+    return item if isinstance(item, tuple) else (item,)
+
+
+def _contains(item: Any, values: Any) -> Any:
+    if not isinstance(values, tuple):
+        raise TypeError("`in` looks through a tuple in a kernel, not through an array")
+    found = np.bool_(False)
+    for value in values:
+        found = np.logical_or(found, arithmetic.equal(item, value))
+    return found
+
+
+def _negate(value: Any) -> Any:
+    return np.logical_not(value)
+
+
+_SPOKEN = {
+    "Dict": "a dict",
+    "DictComp": "a dict",
+    "GeneratorExp": "a generator",
+    "JoinedStr": "an f-string",
+    "Lambda": "a lambda",
+    "List": "a list",
+    "ListComp": "a list",
+    "NamedExpr": ":=",
+    "Set": "a set",
+    "SetComp": "a set",
+    "Yield": "yield",
+    "Await": "await",
+}

@@ -1,0 +1,112 @@
+"""What a kernel may name: `cuda.threadIdx.x`, `cuda.grid(1)`, ... Unit 3.2.
+
+An intrinsic is recognised by the object that a name resolves to, never by its spelling: `from
+aiinfra_labs.gpu.cuda import grid as g` works. Each holds the function that does its work on lanes;
+the function gets the machine, the mask of active lanes, the line, and the arguments.
+"""
+
+from __future__ import annotations
+
+import types
+from collections.abc import Callable
+from typing import TYPE_CHECKING, Any
+
+from .errors import EmulatorError
+
+if TYPE_CHECKING:
+    from .machine import Line, Machine
+    from .mask import Mask
+
+
+class Intrinsic:
+    """A function that only a kernel can call. `value` ones are read, not called."""
+
+    def __init__(self, name: str, run: Callable[..., Any], value: bool = False):
+        self.__name__ = self.name = name
+        self.run, self.value = run, value
+
+    def __call__(self, *args: Any, **kwargs: Any) -> Any:
+        raise EmulatorError(
+            f"cuda.{self.name} is called outside a kernel",
+            "it asks which thread is running, and the host runs none",
+            "use it inside a function decorated with @cuda.jit, launched with "
+            "kernel[blocks, threads](...)",
+        )
+
+    def __repr__(self) -> str:
+        return f"<cuda.{self.name}, emulated>"
+
+
+class Dim3:
+    """threadIdx, blockIdx, blockDim or gridDim: three axes, x varying fastest."""
+
+    def __init__(self, name: str):
+        self.__name__ = name
+        for axis, letter in enumerate("xyz"):
+            setattr(self, letter, Intrinsic(f"{name}.{letter}", _reader(name, axis), value=True))
+
+    def __repr__(self) -> str:
+        return f"<cuda.{self.__name__}, emulated>"
+
+
+def _reader(name: str, axis: int) -> Callable[..., Any]:
+    def read(machine: Machine, mask: Mask, line: Line) -> Any:
+        return machine.index(name, axis)
+
+    return read
+
+
+def _grid(machine: Machine, mask: Mask, line: Line, ndim: Any) -> Any:
+    """The thread's position in the grid: int64 [L], or a tuple of them for ndim 2 or 3."""
+    axes = tuple(machine.grid_axis(axis) for axis in range(_dimensions("grid", ndim)))
+    return axes[0] if len(axes) == 1 else axes
+
+
+def _gridsize(machine: Machine, mask: Mask, line: Line, ndim: Any) -> Any:
+    """The number of threads of the grid along each axis."""
+    axes = tuple(machine.grid_extent(axis) for axis in range(_dimensions("gridsize", ndim)))
+    return axes[0] if len(axes) == 1 else axes
+
+
+def _dimensions(name: str, ndim: Any) -> int:
+    if getattr(ndim, "ndim", 1) or int(ndim) not in (1, 2, 3):
+        raise TypeError(f"cuda.{name} takes 1, 2 or 3, written as a constant")
+    return int(ndim)
+
+
+def _print(machine: Machine, mask: Mask, line: Line, *values: Any) -> None:
+    machine.print(mask, line, *values)
+
+
+threadIdx, blockIdx = Dim3("threadIdx"), Dim3("blockIdx")
+blockDim, gridDim = Dim3("blockDim"), Dim3("gridDim")
+grid, gridsize = Intrinsic("grid", _grid), Intrinsic("gridsize", _gridsize)
+laneid = Intrinsic(
+    "laneid", lambda machine, mask, line: machine.lane_index(), value=True
+)
+print_ = Intrinsic("print", _print)
+length = Intrinsic("len", lambda machine, mask, line, value: machine.length(value))
+range_ = Intrinsic("range", lambda machine, mask, line, *bounds: machine.range(*bounds))
+
+# Objects that stand for another: Python's own, and numba.cuda's where that is the door (`alias`).
+_ALIASES: dict[int, tuple[Any, Any]] = {
+    id(theirs): (theirs, ours)
+    for theirs, ours in ((print, print_), (len, length), (range, range_))
+}
+
+
+def alias(theirs: Any, ours: Any) -> None:
+    """Let kernels name `theirs` for `ours`. The object is kept, so that its id stays its own."""
+    _ALIASES[id(theirs)] = (theirs, ours)
+
+
+def alias_module(theirs: types.ModuleType, ours: types.ModuleType) -> None:
+    """Alias every intrinsic of `ours` to what `theirs` has under the same name."""
+    for name, own in vars(ours).items():
+        if isinstance(own, Intrinsic | Dim3) and hasattr(theirs, name):
+            alias(getattr(theirs, name), own)
+
+
+def canonical(obj: Any) -> Any:
+    """The emulator's object for one that a kernel names."""
+    return _ALIASES.get(id(obj), (obj, obj))[1]

@@ -1,0 +1,166 @@
+"""Loops on lanes that leave at different times. Unit 3.2.
+
+Lanes go round together. One whose condition fails, or that breaks, leaves with the values that its
+variables had; one that continues waits for the next round. After the loop all are joined again.
+"""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from typing import TYPE_CHECKING, Any
+
+import numpy as np
+
+from .arithmetic import INT64
+from .errors import StepBudgetExceeded
+from .mask import EMPTY, Mask
+from .memory import ArrayView
+from .values import conform, merge
+
+if TYPE_CHECKING:
+    from .machine import Line, Machine
+
+Values = tuple[Any, ...]  # the loop's variables, in the translator's order
+
+
+@dataclass(frozen=True)
+class Range:
+    """`range(start, stop, step)`; each bound may differ from thread to thread."""
+
+    start: Any
+    stop: Any
+    step: Any
+    dtype: np.dtype
+
+    @staticmethod
+    def of(bounds: Values) -> Range:
+        if not 1 <= len(bounds) <= 3:
+            raise TypeError("range takes 1 to 3 integers")
+        for bound in bounds:
+            if bound.dtype.kind not in "iub":
+                raise TypeError(f"range takes integers, not {bound.dtype}: use // or int(...)")
+        # Numba: a range of int32 stays int32, all else is int64 (or uint64 throughout)
+        kinds = {b.dtype for b in bounds}
+        dtype = kinds.pop() if len(kinds) == 1 else INT64
+        if dtype not in (np.dtype(np.int32), np.dtype(np.uint64)):
+            dtype = INT64
+        cast = [b.astype(dtype, copy=False) for b in bounds]
+        one = dtype.type(1)
+        match cast:
+            case [stop]:
+                return Range(dtype.type(0), stop, one, dtype)
+            case [start, stop]:
+                return Range(start, stop, one, dtype)
+        return Range(*cast, dtype)
+
+    @property
+    def uniform(self) -> bool:
+        return self.start.ndim == self.stop.ndim == self.step.ndim == 0
+
+    def at(self, turn: int) -> tuple[Any, Any]:
+        """The value in round `turn`, and which lanes still take it."""
+        value = self.start + self.step * self.dtype.type(turn)
+        more = np.where(self.step > 0, value < self.stop, value > self.stop)
+        return value, more[()] & (self.step != 0)
+
+
+class Loop:
+    """A loop in progress for the lanes of one mask."""
+
+    def __init__(self, machine: Machine, table: dict, site: int, mask: Mask, line: Line):
+        self.machine, self.table, self.site, self.line = machine, table, site, line
+        self.entered = mask
+        self.left, self.left_values = EMPTY, ()
+        self.waiting, self.waiting_values = EMPTY, ()
+        self.values: Values = ()
+        self.rounds = 0
+
+    def enter(self, values: Values) -> Values:
+        self.values = self._conform(values, "header")
+        return self.values
+
+    def test(self, mask: Mask, condition: Any, values: Values) -> Mask:
+        """The lanes that go round; the others leave."""
+        stay, leave = self.machine.split(mask, condition, self.line)
+        if leave is not EMPTY:
+            self.leave(leave, values)
+        return stay
+
+    def leave(self, mask: Mask, values: Values) -> None:
+        """`break`, or the condition failed."""
+        if self.left is EMPTY:
+            self.left, self.left_values = mask, values
+        else:
+            self.left_values = _merge_all(self.left, self.left_values, mask, values)
+            self.left = self.left.union(mask)
+
+    def wait(self, mask: Mask, values: Values) -> None:
+        """`continue`: these lanes take part again in the next round."""
+        if self.waiting is EMPTY:
+            self.waiting, self.waiting_values = mask, values
+        else:
+            self.waiting_values = _merge_all(self.waiting, self.waiting_values, mask, values)
+            self.waiting = self.waiting.union(mask)
+
+    def again(self, mask: Mask, values: Values) -> tuple[Mask, Values]:
+        """The end of the body: the lanes that take part in the next round."""
+        if self.waiting is not EMPTY:
+            values = _merge_all(self.waiting, self.waiting_values, mask, values)
+            mask = self.waiting.union(mask)
+            self.waiting, self.waiting_values = EMPTY, ()
+        self.rounds += 1
+        if self.rounds > self.machine.launch.step_budget:
+            self._stop_endless(mask)
+        self.values = self._conform(values, "header")
+        return mask, self.values
+
+    def exit(self) -> tuple[Mask, Values]:
+        if self.left is EMPTY:  # every lane returned from inside
+            return EMPTY, self.values
+        mask = self.entered if self.left.threads == self.entered.threads else self.left
+        return mask, self._conform(self.left_values, "exit")
+
+    def _conform(self, values: Values, where: str) -> Values:
+        kinds = self.table.get((self.site, where))
+        if kinds is None:
+            return values
+        return tuple(conform(v, k) for v, k in zip(values, kinds, strict=True))
+
+    def _stop_endless(self, mask: Mask) -> None:
+        machine = self.machine
+        lane = int(np.argmax(mask.lanes))
+        raise StepBudgetExceeded(
+            f"the loop went round {machine.launch.step_budget:,} times and did not end",
+            f"{mask.threads} thread(s) still go round: their condition stays true",
+            "check that each round brings the condition nearer to false; a longer loop is allowed "
+            "by AIINFRA_STEP_BUDGET or cuda.step_budget(n)",
+            machine.place(self.line, lane),
+        )
+
+
+class ForLoop(Loop):
+    """`for x in range(...)`, or over a tuple or a 1-d array."""
+
+    def __init__(
+        self, machine: Machine, table: dict, site: int, mask: Mask, items: Any, line: Line
+    ):
+        super().__init__(machine, table, site, mask, line)
+        if isinstance(items, ArrayView) and items.ndim:
+            self.items, self.range = items, Range.of((np.int64(1) * items.shape[0],))
+        elif isinstance(items, tuple):
+            self.items, self.range = items, Range.of((np.int64(len(items)),))
+        elif isinstance(items, Range):
+            self.items, self.range = None, items
+        else:
+            raise TypeError("a kernel loops over range(...), a tuple or an array")
+
+    def next(self, mask: Mask, values: Values) -> tuple[Mask, Any]:
+        value, more = self.range.at(self.rounds)
+        mask = self.test(mask, more, values)
+        if mask is EMPTY or self.items is None:
+            return mask, value
+        return mask, self.machine.load(mask, self.items, (value,), self.line)
+
+
+def _merge_all(mask_a: Mask, a: Values, mask_b: Mask, b: Values) -> Values:
+    return tuple(merge(mask_a, x, mask_b, y) for x, y in zip(a, b, strict=True))

@@ -1,0 +1,308 @@
+"""Runs a translated kernel on one batch of blocks. Unit 3.2.
+
+The translator turns a kernel into a Python function that calls the methods here: `split` where a
+thread decides, `loop` where it goes round, `load` and `store` where it touches memory. All lanes of
+the batch advance together. `CountingMachine` adds the profiler's counters to the same methods.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass, field
+from typing import TYPE_CHECKING, Any
+
+import numpy as np
+
+from . import arithmetic
+from .errors import EmulatorError, Place
+from .loops import ForLoop, Loop, Range
+from .mask import EMPTY, WARP_SIZE, Mask
+from .memory import ArrayView
+from .values import conform, merge
+
+if TYPE_CHECKING:
+    from .dispatch import Function
+
+
+@dataclass(frozen=True)
+class Line:
+    """A line of a kernel's source."""
+
+    file: str
+    number: int
+    text: str = ""
+    function: str = ""
+
+
+@dataclass
+class Launch:
+    """One launch: `kernel[grid, block](...)`."""
+
+    kernel: str
+    grid: tuple[int, int, int]
+    block: tuple[int, int, int]
+    step_budget: int
+    negative_indices: dict[tuple[str, Line], int] = field(default_factory=dict)
+    printed: int = 0
+
+    @property
+    def threads_per_block(self) -> int:
+        return self.block[0] * self.block[1] * self.block[2]
+
+    @property
+    def lanes_per_block(self) -> int:
+        """Threads of a block, rounded up to whole warps."""
+        return -(-self.threads_per_block // WARP_SIZE) * WARP_SIZE
+
+
+class Machine:
+    """The lanes of blocks `first` to `first + blocks - 1` of a launch, and what they can do."""
+
+    typing = False
+
+    def __init__(self, launch: Launch, first: int, blocks: int):
+        self.launch, self.first, self.blocks = launch, first, blocks
+        self.size = blocks * launch.lanes_per_block  # L
+        self._indices: dict[tuple[str, int], Any] = {}
+        in_block = np.arange(launch.lanes_per_block) < launch.threads_per_block
+        self.all = Mask(np.tile(in_block, blocks))
+
+    # --- where a thread is ---------------------------------------------------------------
+
+    def index(self, what: str, axis: int) -> Any:
+        """threadIdx, blockIdx (int32 [L]), blockDim, gridDim (int32, the same for all)."""
+        key = (what, axis)
+        if key not in self._indices:
+            self._indices[key] = self._compute_index(what, axis)
+        return self._indices[key]
+
+    def _compute_index(self, what: str, axis: int) -> Any:
+        launch = self.launch
+        if what == "blockDim":
+            return np.int32(launch.block[axis])
+        if what == "gridDim":
+            return np.int32(launch.grid[axis])
+        if what == "threadIdx":
+            linear = np.arange(launch.lanes_per_block, dtype=np.int32)
+            return np.tile(_coordinate(linear, launch.block, axis), self.blocks)
+        linear = np.arange(self.first, self.first + self.blocks)
+        ids = _coordinate(linear, launch.grid, axis).astype(np.int32)
+        return ids[0] if self.blocks == 1 else np.repeat(ids, launch.lanes_per_block)
+
+    def lane_index(self) -> np.ndarray:
+        """int32 [L]: a thread's place in its warp."""
+        return np.tile(np.arange(WARP_SIZE, dtype=np.int32), self.size // WARP_SIZE)
+
+    def grid_axis(self, axis: int) -> Any:
+        """int64 [L]: blockIdx * blockDim + threadIdx."""
+        key = ("grid", axis)
+        if key not in self._indices:
+            block = np.int64(self.launch.block[axis])
+            self._indices[key] = self.index("blockIdx", axis) * block + self.index(
+                "threadIdx", axis
+            )
+        return self._indices[key]
+
+    def grid_extent(self, axis: int) -> np.int64:
+        """gridDim * blockDim: the threads of the grid along an axis."""
+        return np.int64(self.launch.grid[axis] * self.launch.block[axis])
+
+    def place(self, line: Line, lane: int) -> Place:
+        """Where a lane stands, for an error."""
+        block, thread = divmod(lane, self.launch.lanes_per_block)
+        return Place(
+            self.launch.kernel,
+            line.number,
+            line.text,
+            _coordinates(self.first + block, self.launch.grid),
+            _coordinates(thread, self.launch.block),
+        )
+
+    # --- control flow --------------------------------------------------------------------
+
+    def split(self, mask: Mask, condition: Any, line: Line) -> tuple[Mask, Mask]:
+        """The active lanes where the condition holds, and where it does not."""
+        if isinstance(condition, bool):  # known at compile time, as in `if x is None`
+            return (mask, EMPTY) if condition else (EMPTY, mask)
+        return mask.split(arithmetic.truth(condition))
+
+    def join(self, before: Mask, a: Mask, b: Mask) -> Mask:
+        """The lanes that come out of either side of a branch."""
+        if a is before or b is before:
+            return before
+        both = a.union(b)
+        return before if both.threads == before.threads else both
+
+    def phi(self, table: dict, site: int, mask_a: Mask, a: Any, mask_b: Mask, b: Any) -> Any:
+        return conform(merge(mask_a, a, mask_b, b), table.get(site))
+
+    def loop(self, table: dict, site: int, mask: Mask, line: Line) -> Loop:
+        return Loop(self, table, site, mask, line)
+
+    def for_loop(self, table: dict, site: int, mask: Mask, items: Any, line: Line) -> ForLoop:
+        return ForLoop(self, table, site, mask, items, line)
+
+    def range(self, *bounds: Any) -> Range:
+        return Range.of(bounds)
+
+    def choose(
+        self,
+        table: dict,
+        site: int,
+        mask: Mask,
+        condition: Any,
+        then: Callable[[Mask], Any],
+        other: Callable[[Mask], Any],
+        line: Line,
+    ) -> Any:
+        """`then if condition else other`: each side sees only the lanes that reach it."""
+        yes, no = self.split(mask, condition, line)
+        a = then(yes) if yes is not EMPTY else None
+        b = other(no) if no is not EMPTY else None
+        return self.phi(table, site, yes, a, no, b)
+
+    def and_(
+        self, table: dict, site: int, mask: Mask, a: Any, b: Callable[[Mask], Any], line: Line
+    ) -> Any:
+        return self.choose(table, site, mask, a, b, lambda _: a, line)
+
+    def or_(
+        self, table: dict, site: int, mask: Mask, a: Any, b: Callable[[Mask], Any], line: Line
+    ) -> Any:
+        return self.choose(table, site, mask, a, lambda _: a, b, line)
+
+    def call(self, function: Function, mask: Mask, args: Sequence[Any]) -> Any:
+        """A device function, called by the lanes of `mask`."""
+        return function.run(self, mask, args)
+
+    # --- memory --------------------------------------------------------------------------
+
+    def load(self, mask: Mask, array: Any, index: tuple, line: Line) -> Any:
+        if isinstance(array, tuple):
+            return self._tuple_item(array, index)
+        if not isinstance(array, ArrayView):
+            raise TypeError(f"{_described(array)} cannot be indexed")
+        target = array.locate(self, mask, index, line)
+        if target.ndim or target.dtype.fields:  # a row, a slice or a record: nothing is read yet
+            return target
+        return self._read(mask, target, line)
+
+    def _read(self, mask: Mask, target: ArrayView, line: Line) -> Any:
+        return target.read()
+
+    def store(self, mask: Mask, array: Any, index: tuple, value: Any, line: Line) -> None:
+        if not isinstance(array, ArrayView):
+            raise TypeError(f"{_described(array)} cannot be assigned to by index")
+        target = array.locate(self, mask, index, line)
+        if target.ndim:
+            raise TypeError(
+                f"{array.name} has {array.ndim} dimensions and {len(index)} index(es): a kernel "
+                "stores one element a thread"
+            )
+        self._write(mask, target, value, line)
+
+    def _write(self, mask: Mask, target: ArrayView, value: Any, line: Line) -> None:
+        target.write(mask, value)
+
+    def store_field(self, mask: Mask, record: Any, name: str, value: Any, line: Line) -> None:
+        self._write(mask, record.field(name), value, line)
+
+    def attribute(self, mask: Mask, value: Any, name: str, line: Line) -> Any:
+        """`a.shape`, `a.size`, `z.real`, a field of a record."""
+        if isinstance(value, ArrayView):
+            if value.dtype.fields and name in value.dtype.fields and not value.ndim:
+                return self._read(mask, value.field(name), line)
+            match name:
+                case "shape":
+                    return tuple(_int64(n) for n in value.shape)
+                case "ndim":
+                    return np.int64(value.ndim)
+                case "size":
+                    size = np.int64(1)
+                    for n in value.shape:
+                        size = size * _int64(n)
+                    return size
+        elif name in ("real", "imag") and isinstance(value, np.ndarray | np.generic):
+            return getattr(value, name)
+        raise TypeError(f"{_described(value)} has no attribute {name!r} in a kernel")
+
+    def length(self, value: Any) -> Any:
+        if isinstance(value, tuple):
+            return np.int64(len(value))
+        if isinstance(value, ArrayView) and value.ndim:
+            return _int64(value.shape[0])
+        raise TypeError(f"{_described(value)} has no len()")
+
+    def unpack(self, value: Any, count: int) -> tuple:
+        if not isinstance(value, tuple) or len(value) != count:
+            raise TypeError(f"{_described(value)} cannot be unpacked into {count} names")
+        return value
+
+    def _tuple_item(self, values: tuple, index: tuple) -> Any:
+        (item,) = index
+        if isinstance(item, slice):
+            bounds = (item.start, item.stop, item.step)
+            return values[slice(*(None if b is None else int(b) for b in bounds))]
+        if item.ndim == 0:
+            return values[int(item)]
+        if not all(isinstance(v, np.ndarray | np.generic) for v in values):
+            raise TypeError("a tuple of arrays is indexed with a constant")
+        return np.choose(item % len(values), values)  # a homogeneous tuple, indexed by thread
+
+    # --- the rest ------------------------------------------------------------------------
+
+    def print(self, mask: Mask, line: Line, *values: Any) -> None:
+        """One line a thread, in the order of the lanes; a long output is cut, and says so."""
+        for lane in np.flatnonzero(mask.lanes):
+            self.launch.printed += 1
+            if self.launch.printed == PRINT_LIMIT + 1:
+                print(f"... the kernel prints more than {PRINT_LIMIT} lines: the rest is left out")
+            if self.launch.printed > PRINT_LIMIT:
+                return
+            print(*(v[lane] if getattr(v, "ndim", 0) else v for v in values))
+
+    def note_negative_index(self, array: str, line: Line) -> None:
+        """Numba wraps a negative index once; in CUDA C it is out of bounds. The report tells."""
+        notes = self.launch.negative_indices
+        notes[array, line] = notes.get((array, line), 0) + 1
+
+    def tick(self, mask: Mask, line: Line, operations: int) -> None:
+        """A statement of so many operations was issued (counted by `CountingMachine`)."""
+
+    def flop(self, mask: Mask, value: Any, line: Line) -> Any:
+        """An arithmetic result passes through (counted by `CountingMachine`)."""
+        return value
+
+    def error(self, line: Line, what: str, why: str = "", try_: str = "") -> EmulatorError:
+        return EmulatorError(what, why, try_, Place(self.launch.kernel, line.number, line.text))
+
+
+PRINT_LIMIT = 4096  # lines; CUDA's own print buffer holds about as many
+
+
+def _int64(value: Any) -> Any:
+    return value if isinstance(value, np.ndarray) else np.int64(value)
+
+
+def _described(value: Any) -> str:
+    if isinstance(value, ArrayView):
+        return f"the array {value.name}"
+    if isinstance(value, tuple):
+        return f"a tuple of {len(value)}"
+    if isinstance(value, np.ndarray | np.generic):
+        return f"a number ({value.dtype})"
+    return "None" if value is None else f"a {type(value).__name__}"
+
+
+def _coordinate(linear: np.ndarray, extent: tuple[int, int, int], axis: int) -> np.ndarray:
+    """Axis 0 (x) varies fastest."""
+    if axis == 0:
+        return linear % extent[0] if extent[1] * extent[2] > 1 else linear
+    if axis == 1:
+        return linear // extent[0] % extent[1]
+    return linear // (extent[0] * extent[1])
+
+
+def _coordinates(linear: int, extent: tuple[int, int, int]) -> tuple[int, int, int]:
+    x, y = extent[0], extent[1]
+    return linear % x, linear // x % y, linear // (x * y)

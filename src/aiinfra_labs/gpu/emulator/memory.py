@@ -1,0 +1,384 @@
+"""Device memory: arrays with real addresses, seen by the host and by the lanes. Unit 3.2.
+
+`DeviceArray` is what the host holds (`cuda.to_device` gives one). `ArrayView` is what a kernel
+holds: the same bytes, with an offset that may differ from thread to thread, so that `row = a[i]`
+works. Addresses are those of the process, aligned as cudaMalloc aligns, so sectors are counted on
+what a GPU would see.
+"""
+
+from __future__ import annotations
+
+import math
+from dataclasses import dataclass, replace
+from typing import TYPE_CHECKING, Any
+
+import numpy as np
+
+from .errors import DeviceMemoryError, OutOfBounds
+from .mask import Mask
+
+if TYPE_CHECKING:
+    from .machine import Machine
+
+ALIGNMENT = 256  # bytes; cudaMalloc's guarantee (CUDA C++ Programming Guide, 5.3.2)
+
+
+def allocate(nbytes: int) -> np.ndarray:
+    """`nbytes` of uninitialised memory on a 256-byte boundary, as uint8 [nbytes]."""
+    raw = np.empty(nbytes + ALIGNMENT, dtype=np.uint8)
+    shift = -raw.ctypes.data % ALIGNMENT
+    return raw[shift : shift + nbytes]
+
+
+def check_dtype(dtype: np.dtype) -> None:
+    """Raise `DeviceMemoryError` for a dtype that no CUDA kernel can hold."""
+    if dtype.fields is not None:
+        for name in dtype.fields:
+            check_dtype(dtype.fields[name][0])
+        return
+    if dtype.subdtype is not None:
+        return check_dtype(dtype.subdtype[0])
+    if dtype.kind in "biufc" and dtype.itemsize <= (16 if dtype.kind == "c" else 8):
+        return None
+    raise DeviceMemoryError(
+        f"an array of dtype {dtype} cannot live on the device",
+        "CUDA kernels work on bool, int8 to int64, uint8 to uint64, float16, float32, float64, "
+        "complex64, complex128 and records of these",
+        _DTYPE_ADVICE.get(dtype.kind, "convert it first: array.astype(np.float32)"),
+    )
+
+
+_DTYPE_ADVICE = {
+    "O": "make an array of numbers: np.array(values, dtype=np.float32)",
+    "U": "encode the text as integers first, for example np.frombuffer(text.encode(), np.uint8)",
+    "S": "view the bytes as numbers: array.view(np.uint8)",
+    "M": "view the dates as integers: array.view(np.int64)",
+    "m": "view the durations as integers: array.view(np.int64)",
+}
+
+
+class DeviceArray:
+    """An array in device memory. Element access copies; slices and reshapes are views."""
+
+    def __init__(self, array: np.ndarray):
+        self._array = array  # lies in memory that `allocate` gave
+
+    shape = property(lambda self: self._array.shape)
+    dtype = property(lambda self: self._array.dtype)
+    size = property(lambda self: self._array.size)
+    ndim = property(lambda self: self._array.ndim)
+    strides = property(lambda self: self._array.strides)
+    nbytes = property(lambda self: self._array.nbytes)
+    alloc_size = property(lambda self: self._array.nbytes)
+    T = property(lambda self: DeviceArray(self._array.T))
+
+    def copy_to_host(self, ary: np.ndarray | None = None, stream: Any = 0) -> np.ndarray:
+        """The contents as a host array (cudaMemcpy, device to host), into `ary` if given."""
+        _record_copy("to_host", self.nbytes)
+        if ary is None:
+            return self._array.copy(order="K")
+        if ary.shape != self.shape or ary.dtype != self.dtype:
+            raise DeviceMemoryError(
+                f"copy_to_host into an array of {ary.dtype}{list(ary.shape)}, "
+                f"from one of {self.dtype}{list(self.shape)}",
+                "both sides of a copy have one shape and one dtype",
+                "leave `ary` out, or make it with np.empty_like",
+            )
+        ary[...] = self._array
+        return ary
+
+    def copy_to_device(self, ary: np.ndarray | DeviceArray, stream: Any = 0) -> None:
+        """Overwrite the contents with `ary` (cudaMemcpy, host to device)."""
+        source = ary._array if isinstance(ary, DeviceArray) else np.asarray(ary)
+        if source.shape != self.shape:
+            raise DeviceMemoryError(
+                f"copy_to_device of shape {source.shape} into device memory of {self.shape}",
+                "both sides of a copy have one shape",
+                "allocate with cuda.to_device(array), which takes the shape from the array",
+            )
+        _record_copy("to_device", source.nbytes)
+        self._array[...] = source
+
+    def is_c_contiguous(self) -> bool:
+        return bool(self._array.flags.c_contiguous)
+
+    def is_f_contiguous(self) -> bool:
+        return bool(self._array.flags.f_contiguous)
+
+    def reshape(self, *shape: Any, order: str = "C") -> DeviceArray:
+        view = self._array.reshape(*shape, order=order)
+        if not np.shares_memory(view, self._array) and self.size:
+            raise DeviceMemoryError(
+                f"reshape of strides {self.strides} to {shape} needs a copy",
+                "on the device a reshape only re-labels memory that is contiguous",
+                "reshape on the host, before to_device",
+            )
+        return DeviceArray(view)
+
+    def ravel(self, order: str = "C") -> DeviceArray:
+        return self.reshape(-1, order=order)
+
+    def transpose(self, axes: Any = None) -> DeviceArray:
+        return DeviceArray(self._array.transpose(axes))
+
+    def view(self, dtype: Any) -> DeviceArray:
+        return DeviceArray(self._array.view(dtype))
+
+    def split(self, section: int, stream: Any = 0) -> list[DeviceArray]:
+        """The array in pieces of `section` elements each, without a copy."""
+        return [DeviceArray(self._array[i : i + section]) for i in range(0, self.size, section)]
+
+    def __getitem__(self, index: Any) -> Any:
+        item = self._array[index]
+        return DeviceArray(item) if isinstance(item, np.ndarray) else item
+
+    def __setitem__(self, index: Any, value: Any) -> None:
+        self._array[index] = value._array if isinstance(value, DeviceArray) else value
+
+    def __len__(self) -> int:
+        return len(self._array)
+
+    def __array__(self, dtype: Any = None, copy: bool | None = None) -> np.ndarray:
+        host = self.copy_to_host()
+        return host if dtype is None else host.astype(dtype)
+
+    def __repr__(self) -> str:
+        return f"<device array {self.dtype}{list(self.shape)}, emulated>"
+
+
+_copy_listeners: list[Any] = []  # profiles that are open
+
+
+def _record_copy(direction: str, nbytes: int) -> None:
+    for listener in _copy_listeners:
+        listener(direction, nbytes)
+
+
+def device_array(shape: Any, dtype: Any = np.float64, strides: Any = None, order: str = "C"):
+    """Uninitialised device memory (cudaMalloc)."""
+    dtype = np.dtype(dtype)
+    check_dtype(dtype)
+    shape = (shape,) if isinstance(shape, int | np.integer) else tuple(shape)
+    bad = [n for n in shape if not isinstance(n, int | np.integer) or n < 0]
+    if bad:
+        raise DeviceMemoryError(
+            f"a device array of shape {shape}",
+            f"{bad[0]!r} is not a length: lengths are integers, 0 or more",
+            "use // rather than / to compute a length",
+        )
+    if strides is not None:
+        span = sum((n - 1) * s for n, s in zip(shape, strides, strict=True)) + dtype.itemsize
+        return DeviceArray(np.ndarray(shape, dtype, allocate(span), strides=strides))
+    nbytes = math.prod(shape) * dtype.itemsize
+    return DeviceArray(np.ndarray(shape, dtype, allocate(nbytes), order=order))
+
+
+def to_device(obj: Any, stream: Any = 0, copy: bool = True, to: DeviceArray | None = None):
+    """A copy of a host array in device memory, with the same layout (cudaMalloc, cudaMemcpy)."""
+    if isinstance(obj, DeviceArray):
+        return obj
+    host = np.asarray(obj)
+    if to is not None:
+        to.copy_to_device(host)
+        return to
+    check_dtype(host.dtype)
+    if not (host.flags.c_contiguous or host.flags.f_contiguous):
+        raise DeviceMemoryError(
+            f"an array of shape {host.shape} with strides {host.strides} is not contiguous",
+            "a transfer copies one unbroken stretch of memory",
+            "pass np.ascontiguousarray(array), or slice the device array after the transfer",
+        )
+    order = "C" if host.flags.c_contiguous else "F"
+    device = device_array(host.shape, host.dtype, order=order)
+    if copy:
+        device.copy_to_device(host)
+    return device
+
+
+# --- what a kernel sees ----------------------------------------------------------------------
+
+
+@dataclass(frozen=True)
+class ArrayView:
+    """An array as the lanes see it. Element (i, j) lies at window[start + i*stride0 + j*stride1].
+
+    window: 1-d view of the memory, one entry each `pitch` bytes, from byte address `address` on.
+    start:  int64, or int64 [L] where threads hold different parts of one array.
+    shape:  one length an axis, each an int or int64 [L].
+    """
+
+    window: np.ndarray
+    address: int
+    start: Any
+    shape: tuple[Any, ...]
+    strides: tuple[int, ...]
+    dtype: np.dtype
+    name: str
+    space: str = "global"
+
+    @property
+    def pitch(self) -> int:
+        return self.window.strides[0]
+
+    @property
+    def ndim(self) -> int:
+        return len(self.shape)
+
+    def locate(self, machine: Machine, mask: Mask, index: tuple, line: Any) -> ArrayView:
+        """The element, row or slice that `index` names: a view of fewer dimensions."""
+        if len(index) > len(self.shape):
+            raise TypeError(
+                f"{self.name} has {len(self.shape)} dimension(s), indexed with {len(index)}"
+            )
+        start, shape, strides = self.start, [], []
+        for axis, item in enumerate(index):
+            extent, stride = self.shape[axis], self.strides[axis]
+            if isinstance(item, slice):
+                first, length, step = _slice(item, extent)
+                shape.append(length)
+                strides.append(stride * step)
+            else:
+                first = self._checked(machine, mask, item, axis, index, line)
+            if stride != 1:
+                first = first * stride
+            start = first if isinstance(start, int) and start == 0 else start + first
+        shape.extend(self.shape[len(index) :])
+        strides.extend(self.strides[len(index) :])
+        return replace(self, start=start, shape=tuple(shape), strides=tuple(strides))
+
+    def _checked(
+        self, machine: Machine, mask: Mask, item: Any, axis: int, index: tuple, line: Any
+    ) -> Any:
+        """`item` as an offset within the axis: negative indices wrapped once, bounds checked."""
+        if item.dtype.kind not in "iub":
+            raise TypeError(
+                f"{self.name} is indexed with a {item.dtype}; an index is an integer: use int(...)"
+            )
+        extent = self.shape[axis]
+        if machine.typing:
+            return np.zeros(0, dtype=np.int64)
+        if item.ndim == 0 and not isinstance(extent, np.ndarray):
+            wrapped = int(item)
+            if wrapped < 0:
+                wrapped += int(extent)
+            if 0 <= wrapped < extent:
+                if item < 0:
+                    machine.note_negative_index(self.name, line)
+                return np.int64(wrapped)
+            self._out_of_bounds(machine, mask, mask.lanes, index, line)
+        i = item.astype(np.int64, copy=False)
+        # one comparison finds both ends: a negative index is a huge one when read as unsigned
+        outside = i.view(np.uint64) >= np.asarray(extent).astype(np.uint64)
+        if not outside.any():
+            return i
+        negative = (i < 0) & mask.lanes
+        if negative.any():
+            machine.note_negative_index(self.name, line)
+        i = np.where(i < 0, i + extent, i)
+        outside = ((i < 0) | (i >= extent)) & mask.lanes
+        if outside.any():
+            self._out_of_bounds(machine, mask, outside, index, line)
+        return np.clip(i, 0, np.maximum(np.asarray(extent) - 1, 0))  # lanes that are not active
+
+    def _out_of_bounds(
+        self, machine: Machine, mask: Mask, outside: np.ndarray, index: tuple, line: Any
+    ) -> None:
+        lane = int(np.argmax(outside & mask.lanes))
+        at = tuple(_of_lane(i, lane) for i in index)
+        shape = tuple(_of_lane(n, lane) for n in self.shape)
+        threads = int(np.count_nonzero(outside & mask.lanes))
+        place = machine.place(line, lane)
+        shown = ", ".join(map(str, at))
+        limits = ", ".join(map(str, shape))
+        raise OutOfBounds(
+            f"{self.name}[{shown}] is outside the array: its shape is ({limits})",
+            f"{threads} thread(s) of this step go past the end"
+            + (f"; the last valid index is {shape[0] - 1}" if len(shape) == 1 else "")
+            + ". A grid has more threads than elements whenever the size is no multiple of the "
+            "block",
+            "let a thread work only where its index is inside: `if i < a.size:`",
+            place,
+            self.name,
+            at,
+            shape,
+        )
+
+    def addresses(self) -> Any:
+        """Byte address of the element, one a lane: int64 [L], or one for all."""
+        return self.address + self.start * self.pitch
+
+    def read(self) -> Any:
+        if isinstance(self.start, np.ndarray):
+            return self.window.take(self.start, mode="clip")
+        return self.window[self.start]
+
+    def write(self, mask: Mask, value: Any) -> None:
+        value = _converted(value, self.dtype, self.name)
+        if not isinstance(self.start, np.ndarray):  # all write one address: the last lane wins
+            last = len(mask.lanes) - 1 - int(np.argmax(mask.lanes[::-1]))
+            self.window[self.start] = value[last] if value.ndim else value
+        elif mask.full:
+            self.window[self.start] = value
+        else:
+            lanes = mask.lanes
+            self.window[self.start[lanes]] = value[lanes] if value.ndim else value
+
+    def field(self, name: str) -> ArrayView:
+        """One field of an array of records."""
+        if not self.dtype.fields or name not in self.dtype.fields:
+            raise TypeError(f"{self.name} has no field {name!r}")
+        dtype, offset = self.dtype.fields[name][:2]
+        return replace(
+            self,
+            window=self.window[name],
+            address=self.address + offset,
+            dtype=dtype,
+            name=f"{self.name}.{name}",
+        )
+
+
+def _of_lane(value: Any, lane: int) -> Any:
+    if isinstance(value, slice):
+        return value
+    return int(value[lane]) if getattr(value, "ndim", 0) else int(value)
+
+
+def _converted(value: Any, dtype: np.dtype, name: str) -> Any:
+    if getattr(value, "dtype", None) is None:
+        raise TypeError(f"{name} holds {dtype}; {type(value).__name__} cannot be stored in it")
+    if value.dtype.kind == "c" and dtype.kind != "c":
+        raise TypeError(f"{name} holds {dtype}; a complex number cannot be stored in it")
+    return value.astype(dtype, copy=False)
+
+
+def _slice(item: slice, extent: Any) -> tuple[Any, Any, int]:
+    """First index, length and step of a slice along an axis; start and stop may vary by lane."""
+    step = 1 if item.step is None else int(item.step)
+    if step < 1:
+        raise TypeError("a slice in a kernel goes forward: its step is 1 or more")
+    bounds = [0 if item.start is None else item.start, extent if item.stop is None else item.stop]
+    for k, bound in enumerate(bounds):
+        wrapped = np.where(np.asarray(bound) < 0, bound + extent, bound)
+        bounds[k] = np.clip(wrapped, 0, extent)[()]
+    length = np.maximum((bounds[1] - bounds[0] + step - 1) // step, 0)
+    return bounds[0].astype(np.int64), length, step
+
+
+def view_of(array: np.ndarray, name: str, space: str = "global") -> ArrayView:
+    """An `ArrayView` of a NumPy array of any strides."""
+    strides = [s for n, s in zip(array.shape, array.strides, strict=True) if n > 1 and s]
+    pitch = math.gcd(*(abs(s) for s in strides)) if strides else max(array.itemsize, 1)
+    steps = tuple(
+        s // pitch if n > 1 else 0 for n, s in zip(array.shape, array.strides, strict=True)
+    )
+    if array.size == 0:
+        return ArrayView(
+            np.zeros(1, array.dtype), array.ctypes.data, 0, array.shape, steps, array.dtype, name
+        )
+    # from the lowest address to the highest: with a negative stride element 0 is not the lowest
+    low = sum((n - 1) * s for n, s in zip(array.shape, steps, strict=True) if s < 0)
+    high = sum((n - 1) * s for n, s in zip(array.shape, steps, strict=True) if s > 0)
+    address = array.ctypes.data + low * pitch
+    corner = array[(..., *(slice(-1, None) if s < 0 else slice(0, 1) for s in steps))]
+    window = np.lib.stride_tricks.as_strided(corner, (high - low + 1,), (pitch,))
+    return ArrayView(window, address, -low, array.shape, steps, array.dtype, name, space)

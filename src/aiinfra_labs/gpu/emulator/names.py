@@ -1,0 +1,68 @@
+"""Which names a kernel assigns and reads, and where. Unit 3.2.
+
+The translator needs it to join values after a branch or a loop: a name that is used nowhere else
+than inside one block of statements has nothing to join.
+"""
+
+from __future__ import annotations
+
+import ast
+from collections.abc import Iterable, Sequence
+
+
+def mentions(nodes: Iterable[ast.AST], name: str) -> int:
+    """How often `name` is read or assigned in `nodes`."""
+    return sum(
+        isinstance(n, ast.Name) and n.id == name for node in nodes for n in ast.walk(node)
+    )
+
+
+def assigned(nodes: Iterable[ast.AST]) -> list[str]:
+    """The names assigned anywhere in `nodes`, in order of first assignment."""
+    found: dict[str, None] = {}
+    for node in nodes:
+        for n in ast.walk(node):
+            if isinstance(n, ast.Name) and isinstance(n.ctx, ast.Store):
+                found.setdefault(n.id)
+    return list(found)
+
+
+def escapes(nodes: Iterable[ast.AST]) -> bool:
+    """Whether a lane may leave the statements early, by return, break or continue."""
+    return any(_escapes(node, in_loop=False) for node in nodes)
+
+
+def _escapes(node: ast.AST, in_loop: bool) -> bool:
+    if isinstance(node, ast.Return):
+        return True
+    if isinstance(node, ast.Break | ast.Continue):
+        return not in_loop
+    if isinstance(node, ast.For | ast.While):
+        return any(_escapes(n, True) for n in node.body) or any(
+            _escapes(n, in_loop) for n in node.orelse
+        )
+    return any(
+        _escapes(n, in_loop) for n in ast.iter_child_nodes(node) if isinstance(n, ast.stmt)
+    )
+
+
+def writes_first(block: Sequence[ast.stmt], name: str) -> bool:
+    """Whether the first statement of `block` that mentions `name` plainly assigns it."""
+    for statement in block:
+        if mentions([statement], name) == 0:
+            continue
+        if not isinstance(statement, ast.Assign):
+            return False
+        targets = {n.id for t in statement.targets for n in ast.walk(t) if isinstance(n, ast.Name)}
+        return name in targets and mentions([statement.value], name) == 0
+    return False
+
+
+def carried(function: ast.FunctionDef, *blocks: Sequence[ast.stmt]) -> list[str]:
+    """The names assigned in `blocks` whose value is needed outside the block that assigns them."""
+    names = assigned([statement for block in blocks for statement in block])
+    return [name for name in names if not any(_private(function, b, name) for b in blocks)]
+
+
+def _private(function: ast.FunctionDef, block: Sequence[ast.stmt], name: str) -> bool:
+    return mentions(block, name) == mentions(function.body, name) and writes_first(block, name)

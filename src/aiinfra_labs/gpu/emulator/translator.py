@@ -1,0 +1,396 @@
+"""Kernel source to lane code. Unit 3.2.
+
+The kernel's syntax tree is walked once and written out as a Python function whose locals are lane
+vectors and whose control flow is masks:
+
+    if i < n:                       yes, no = R.split(m, less(i, n), line)
+        out[i] = a[i]       ->      if yes is not EMPTY:
+                                        m = yes
+                                        R.store(m, out, (i,), R.load(m, a, (i,), line), line)
+                                    m = R.join(before, yes, no)
+
+R is the machine, m the mask of active lanes, T the table of types. Expressions are in
+`expressions.py`. `Translation.source` shows the result for any kernel.
+"""
+
+from __future__ import annotations
+
+import ast
+import inspect
+import textwrap
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass
+from typing import Any
+
+from . import names
+from .errors import Place, UnsupportedFeature
+from .expressions import Expressions
+from .machine import Line
+from .mask import EMPTY
+from .values import UNDEFINED
+
+
+@dataclass(frozen=True)
+class Translation:
+    """A kernel as lane code: `run(machine, table, mask, *arguments)`."""
+
+    run: Callable[..., Any]
+    source: str
+    parameters: tuple[str, ...]
+    file: str
+
+
+def translate(function: Callable[..., Any]) -> Translation:
+    """The lane code of a Python function written in the kernel dialect."""
+    tree, first_line, file, lines = _syntax_tree(function)
+    return _Translator(function, tree, first_line, file, lines).translation()
+
+
+def _syntax_tree(function: Callable) -> tuple[ast.FunctionDef, int, str, list[str]]:
+    name = getattr(function, "__name__", repr(function))
+    try:
+        lines, first_line = inspect.getsourcelines(function)
+    except (OSError, TypeError) as error:
+        raise UnsupportedFeature(
+            f"the source of {name} cannot be read",
+            "the emulator translates source code, and this function has none on file",
+            "define the kernel in a notebook cell or a file, with def",
+        ) from error
+    tree = ast.parse(textwrap.dedent("".join(lines))).body[0]
+    if not isinstance(tree, ast.FunctionDef):
+        raise UnsupportedFeature(
+            f"{name} is not a function made with def",
+            "a kernel has statements and stores results; a lambda has neither",
+            "write def name(...): with @cuda.jit above it",
+        )
+    file = inspect.getsourcefile(function) or "<kernel>"
+    return tree, first_line, file, lines
+
+
+class _Translator(Expressions):
+    """Statements. Each method writes the lane code of one kind."""
+
+    def __init__(
+        self,
+        function: Callable,
+        tree: ast.FunctionDef,
+        first_line: int,
+        file: str,
+        lines: list[str],
+    ):
+        self.function, self.tree, self.file, self.source_lines = function, tree, file, lines
+        self.first_line = first_line
+        self.namespace: dict[str, Any] = {"EMPTY": EMPTY, "UNDEFINED": UNDEFINED}
+        self.output: list[tuple[str, int]] = []  # text, line of the kernel's source
+        self.depth, self.serial, self.current = 0, 0, tree.lineno
+        self.loops: list[tuple[str, str]] = []  # name of the loop, its variables
+        self.parameters = self._parameters()
+        self.locals = {*self.parameters, *names.assigned(tree.body)}
+        cells = zip(function.__code__.co_freevars, function.__closure__ or (), strict=True)
+        self.nonlocals = {name: cell.cell_contents for name, cell in cells}
+
+    def translation(self) -> Translation:
+        self._write(f"def {self.tree.name}(R, T, m, {', '.join(map(_v, self.parameters))}):")
+        self.depth += 1
+        undefined = [n for n in names.assigned(self.tree.body) if n not in self.parameters]
+        if undefined:
+            self._write(" = ".join(map(_v, undefined)) + " = UNDEFINED")
+        early = self._returns_early()
+        if early:
+            self._write(f"returns = R.loop(T, {self._number()}, m, {self._line(self.tree)})")
+        self.early = early
+        self._block(self.tree.body)
+        if early:
+            self._write("if m is not EMPTY: returns.leave(m, (None,))")
+            self._write("values = returns.exit()[1]")
+            self._write("return values[0] if values else None")
+        return self._compile()
+
+    def _parameters(self) -> tuple[str, ...]:
+        args = self.tree.args
+        extra = args.vararg or args.kwarg or (args.kwonlyargs or None)
+        if extra:
+            self.unsupported(self.tree, "*args, **kwargs or keyword-only parameters")
+        return tuple(a.arg for a in [*args.posonlyargs, *args.args])
+
+    def _returns_early(self) -> bool:
+        """Whether some lanes may return before others."""
+        returns = [n for n in ast.walk(self.tree) if isinstance(n, ast.Return)]
+        return bool(returns) and returns != [self.tree.body[-1]]
+
+    def _compile(self) -> Translation:
+        """Compile the text so that a traceback names the kernel's own file and lines."""
+        text = "\n".join(line for line, _ in self.output)
+        module = ast.parse(text)
+        for node in ast.walk(module):
+            if hasattr(node, "lineno"):
+                node.lineno = node.end_lineno = self.output[node.lineno - 1][1]
+                node.col_offset = node.end_col_offset = 0
+        exec(compile(module, self.file, "exec"), self.namespace)
+        return Translation(self.namespace[self.tree.name], text, self.parameters, self.file)
+
+    # --- writing -------------------------------------------------------------------------
+
+    def _write(self, text: str) -> None:
+        self.output.append(("    " * self.depth + text, self.first_line + self.current - 1))
+
+    def _number(self) -> int:
+        self.serial += 1
+        return self.serial
+
+    def _line(self, node: ast.AST) -> str:
+        """The name of the constant that holds the source line of `node`."""
+        number = getattr(node, "lineno", self.current)
+        name = f"at_{self.first_line + number - 1}"
+        if name not in self.namespace:
+            self.namespace[name] = Line(
+                self.file,
+                self.first_line + number - 1,
+                self.source_lines[number - 1].strip(),
+                self.tree.name,
+            )
+        return name
+
+    def unsupported(self, node: ast.AST, what: str, try_: str = "") -> None:
+        number = self.first_line + getattr(node, "lineno", 1) - 1
+        text = self.source_lines[getattr(node, "lineno", 1) - 1]
+        raise UnsupportedFeature(
+            f"{what} cannot be used in a kernel",
+            "a kernel is a small language: numbers, tuples, arrays, if, for, while, and functions "
+            "made with @cuda.jit(device=True)",
+            try_ or "compute it on the host and pass the result as an argument",
+            Place(self.tree.name, number, text),
+        )
+
+    # --- statements ----------------------------------------------------------------------
+
+    def _block(self, statements: Sequence[ast.stmt]) -> None:
+        """Statements in order. After one that lanes may leave early, the rest asks who is left."""
+        depth = self.depth
+        wrote = len(self.output)
+        for statement in statements:
+            self.current = statement.lineno
+            self._statement(statement)
+            if isinstance(statement, ast.Return | ast.Break | ast.Continue):
+                break
+            if names.escapes([statement]) and statement is not statements[-1]:
+                self._write("if m is not EMPTY:")
+                self.depth += 1
+        if len(self.output) == wrote or self.output[-1][0].endswith(":"):
+            self._write("pass")
+        self.depth = depth
+
+    def _statement(self, node: ast.stmt) -> None:
+        method = getattr(self, "_" + type(node).__name__, None)
+        if method is None:
+            self.unsupported(node, _SPOKEN.get(type(node).__name__, type(node).__name__))
+        if not isinstance(node, ast.Pass):
+            self._tick(node)
+        method(node)
+
+    def _tick(self, node: ast.stmt) -> None:
+        parts: list[ast.AST] = [node]
+        if isinstance(node, ast.If | ast.While):
+            parts = [node.test]
+        elif isinstance(node, ast.For):
+            parts = [node.iter]
+        operations = sum(isinstance(n, _OPERATIONS) for part in parts for n in ast.walk(part))
+        if operations and not isinstance(node, ast.While):
+            self._write(f"R.tick(m, {self._line(node)}, {operations})")
+
+    def _Pass(self, node: ast.Pass) -> None:
+        self._write("pass")
+
+    def _Expr(self, node: ast.Expr) -> None:
+        if not (isinstance(node.value, ast.Constant) and isinstance(node.value.value, str)):
+            self._write(self.expr(node.value))
+
+    def _Assign(self, node: ast.Assign) -> None:
+        value = self.expr(node.value)
+        if len(node.targets) > 1:
+            temporary = f"t_{self._number()}"
+            self._write(f"{temporary} = {value}")
+            value = temporary
+        for target in node.targets:
+            self._assign(target, value)
+
+    def _AnnAssign(self, node: ast.AnnAssign) -> None:
+        if node.value is not None:
+            self._assign(node.target, self.expr(node.value))
+
+    def _assign(self, target: ast.expr, value: str) -> None:
+        match target:
+            case ast.Name(id=name):
+                self._write(f"{_v(name)} = {value}")
+            case ast.Tuple(elts=items) | ast.List(elts=items):
+                if any(isinstance(item, ast.Starred) for item in items):
+                    self.unsupported(target, "a starred name")
+                parts = [f"t_{self._number()}" for _ in items]
+                self._write(f"{', '.join(parts)}, = R.unpack({value}, {len(items)})")
+                for item, part in zip(items, parts, strict=True):
+                    self._assign(item, part)
+            case ast.Subscript():
+                array, index = self.expr(target.value), self.index(target.slice)
+                self._write(f"R.store(m, {array}, {index}, {value}, {self._line(target)})")
+            case ast.Attribute():
+                record = self.expr(target.value)
+                self._write(
+                    f"R.store_field(m, {record}, {target.attr!r}, {value}, {self._line(target)})"
+                )
+            case _:
+                self.unsupported(target, "this kind of assignment")
+
+    def _AugAssign(self, node: ast.AugAssign) -> None:
+        """`a[i] += x`: the array and the index are evaluated once."""
+        line = self._line(node)
+        value = self.expr(node.value)
+        match node.target:
+            case ast.Name(id=name):
+                old = _v(name)
+                self._write(f"{old} = {self.arithmetic(type(node.op), old, value, line)}")
+            case ast.Subscript():
+                array, index = f"t_{self._number()}", f"t_{self._number()}"
+                self._write(f"{array} = {self.expr(node.target.value)}")
+                self._write(f"{index} = {self.index(node.target.slice)}")
+                old = f"R.load(m, {array}, {index}, {line})"
+                new = self.arithmetic(type(node.op), old, value, line)
+                self._write(f"R.store(m, {array}, {index}, {new}, {line})")
+            case _:
+                self.unsupported(node, "this kind of assignment")
+
+    def _Return(self, node: ast.Return) -> None:
+        value = "None" if node.value is None else self.expr(node.value)
+        if self.early:
+            self._write(f"returns.leave(m, ({value},))")
+            self._write("m = EMPTY")
+        else:
+            self._write(f"return {value}")
+
+    def _If(self, node: ast.If) -> None:
+        variables = names.carried(self.tree, node.body, node.orelse)
+        line, serial = self._line(node), self._number()
+        yes, no, before = f"yes_{serial}", f"no_{serial}", f"before_{serial}"
+        self._write(f"{before} = m")
+        self._write(f"{yes}, {no} = R.split(m, {self.expr(node.test)}, {line})")
+        for name in variables:
+            self._write(f"old_{serial}_{name} = {_v(name)}")
+        self._side(yes, node.body)
+        for name in variables:
+            self._write(f"new_{serial}_{name} = {_v(name)}")
+            self._write(f"{_v(name)} = old_{serial}_{name}")
+        if node.orelse:
+            self._side(no, node.orelse)
+        self.current = node.lineno
+        for name in variables:
+            sides = f"{yes}, new_{serial}_{name}, {no}, {_v(name)}"
+            self._write(f"{_v(name)} = R.phi(T, {self._number()}, {sides})")
+        self._write(f"m = R.join({before}, {yes}, {no})")
+
+    def _side(self, mask: str, statements: Sequence[ast.stmt]) -> None:
+        self._write(f"if {mask} is not EMPTY:")
+        self.depth += 1
+        self._write(f"m = {mask}")
+        self._block(statements)
+        self._write(f"{mask} = m")
+        self.depth -= 1
+
+    def _While(self, node: ast.While) -> None:
+        self._refuse_else(node)
+        variables = names.carried(self.tree, node.body)
+        loop, values = self._begin_loop("loop", "", variables, node)
+        self._tick_test(node)
+        self._write(f"m = {loop}.test(m, {self.expr(node.test)}, {values})")
+        self._end_loop(loop, values, node)
+
+    def _For(self, node: ast.For) -> None:
+        self._refuse_else(node)
+        # the loop's variable is assigned first thing in each round
+        target = ast.Assign([node.target], ast.Constant(0), lineno=node.lineno)
+        variables = names.carried(self.tree, [target, *node.body])
+        items = self.expr(node.iter)
+        loop, values = self._begin_loop("for_loop", f"{items}, ", variables, node)
+        turn = f"turn_{self._number()}"
+        self._write(f"m, {turn} = {loop}.next(m, {values})")
+        self._end_loop(loop, values, node, (node.target, turn))
+
+    def _begin_loop(
+        self, kind: str, items: str, variables: list[str], node: ast.For | ast.While
+    ) -> tuple[str, str]:
+        loop, line = f"loop_{self._number()}", self._line(node)
+        values = "(" + "".join(f"{_v(name)}, " for name in variables) + ")"
+        self._write(f"{loop} = R.{kind}(T, {self._number()}, m, {items}{line})")
+        self._write(f"{values} = {loop}.enter({values})")
+        self._write("while True:")
+        self.depth += 1
+        return loop, values
+
+    def _end_loop(
+        self,
+        loop: str,
+        values: str,
+        node: ast.For | ast.While,
+        turn: tuple[ast.expr, str] | None = None,
+    ) -> None:
+        self._write("if m is EMPTY: break")
+        if turn is not None:
+            self._assign(*turn)
+        self.loops.append((loop, values))
+        self._block(node.body)
+        self.loops.pop()
+        self.current = node.lineno
+        self._write(f"m, {values} = {loop}.again(m, {values})")
+        self._write("if m is EMPTY: break")
+        self.depth -= 1
+        self._write(f"m, {values} = {loop}.exit()")
+
+    def _tick_test(self, node: ast.While) -> None:
+        operations = sum(isinstance(n, _OPERATIONS) for n in ast.walk(node.test))
+        if operations:
+            self._write(f"R.tick(m, {self._line(node)}, {operations})")
+
+    def _refuse_else(self, node: ast.For | ast.While) -> None:
+        if node.orelse:
+            self.unsupported(node, "else after a loop", "set a flag before break and test it after")
+
+    def _Break(self, node: ast.Break) -> None:
+        loop, values = self.loops[-1]
+        self._write(f"{loop}.leave(m, {values})")
+        self._write("m = EMPTY")
+
+    def _Continue(self, node: ast.Continue) -> None:
+        loop, values = self.loops[-1]
+        self._write(f"{loop}.wait(m, {values})")
+        self._write("m = EMPTY")
+
+
+def _v(name: str) -> str:
+    return f"v_{name}"
+
+
+_OPERATIONS = (
+    ast.BinOp,
+    ast.UnaryOp,
+    ast.Compare,
+    ast.BoolOp,
+    ast.Call,
+    ast.Subscript,
+    ast.AugAssign,
+    ast.IfExp,
+)
+
+_SPOKEN = {
+    "Assert": "assert",
+    "AsyncFor": "async for",
+    "ClassDef": "a class",
+    "Delete": "del",
+    "FunctionDef": "a function defined inside a kernel",
+    "Global": "global",
+    "Import": "import",
+    "ImportFrom": "import",
+    "Match": "match",
+    "Nonlocal": "nonlocal",
+    "Raise": "raise",
+    "Try": "try",
+    "With": "with",
+}
+

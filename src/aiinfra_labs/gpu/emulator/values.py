@@ -1,0 +1,98 @@
+"""Joining values where control flow joins. Unit 3.2.
+
+After `if c: x = 1.0` the lanes that took the branch hold the new x, the others the old one. A
+compiler calls the place where both meet a phi. Its type is the unification of both sides, found
+before the kernel runs (`inference.py`), so that it never depends on which branch the data took.
+"""
+
+from __future__ import annotations
+
+from dataclasses import replace
+from typing import Any
+
+import numpy as np
+
+from .arithmetic import unify
+from .errors import UnsupportedFeature
+from .mask import EMPTY, Mask
+from .memory import ArrayView
+
+
+class Undefined:
+    """What a local holds before its first assignment."""
+
+    def __getattr__(self, name: str) -> Any:
+        raise UnsupportedFeature(
+            "a local variable is read before it has a value",
+            "on some way through the kernel no assignment comes first",
+            "give the variable a value at the top of the kernel",
+        )
+
+
+UNDEFINED = Undefined()
+
+
+def kind_of(value: Any) -> Any:
+    """The type of a value: a dtype, a tuple of types, or None where nothing is to be unified."""
+    if isinstance(value, tuple):
+        return tuple(kind_of(v) for v in value)
+    if isinstance(value, np.ndarray | np.generic):
+        return value.dtype
+    return None
+
+
+def unify_kinds(a: Any, b: Any) -> Any:
+    if isinstance(a, tuple) and isinstance(b, tuple) and len(a) == len(b):
+        return tuple(unify_kinds(x, y) for x, y in zip(a, b, strict=True))
+    if isinstance(a, np.dtype) and isinstance(b, np.dtype):
+        return unify(a, b)
+    return a if b is None else b
+
+
+def conform(value: Any, kind: Any) -> Any:
+    """`value` as the unified type."""
+    if kind is None or value is UNDEFINED:
+        return value
+    if isinstance(kind, tuple):
+        if not isinstance(value, tuple):
+            return value
+        return tuple(conform(v, k) for v, k in zip(value, kind, strict=True))
+    return value.astype(kind, copy=False)
+
+
+def merge(mask_a: Mask, a: Any, mask_b: Mask, b: Any) -> Any:
+    """`a` in the lanes of `mask_a`, `b` in those of `mask_b`; lanes of neither hold anything."""
+    if a is b or mask_b is EMPTY or b is UNDEFINED:
+        return a
+    if mask_a is EMPTY or a is UNDEFINED:
+        return b
+    if isinstance(a, tuple) and isinstance(b, tuple) and len(a) == len(b):
+        return tuple(merge(mask_a, x, mask_b, y) for x, y in zip(a, b, strict=True))
+    if isinstance(a, ArrayView) and isinstance(b, ArrayView):
+        return _merge_views(mask_a, a, b)
+    if a is None and b is None:
+        return None
+    if a is None or b is None or isinstance(a, tuple | ArrayView | str):
+        raise UnsupportedFeature(
+            "a variable holds different kinds of thing in different threads",
+            f"one branch leaves {_spoken(a)}, the other {_spoken(b)}",
+            "give it the same kind of value on both ways",
+        )
+    return np.where(mask_a.lanes, a, b)
+
+
+def _merge_views(mask: Mask, a: ArrayView, b: ArrayView) -> ArrayView:
+    if a.window is not b.window or a.strides != b.strides:
+        raise UnsupportedFeature(
+            f"a variable names the array {a.name} in some threads and {b.name} in others",
+            "the emulator follows one array a variable at a time within a batch of threads",
+            "load from both arrays in an if and an else, and keep the loaded value",
+        )
+    shape = tuple(np.where(mask.lanes, x, y) for x, y in zip(a.shape, b.shape, strict=True))
+    return replace(a, start=np.where(mask.lanes, a.start, b.start), shape=shape)
+
+
+def _spoken(value: Any) -> str:
+    if value is None:
+        return "None"
+    return {tuple: "a tuple", ArrayView: "an array", str: "text"}.get(type(value), "a number")
