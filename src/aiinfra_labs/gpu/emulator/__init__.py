@@ -37,8 +37,10 @@ from .mask import WARP_SIZE as warpsize
 from .memory import DeviceArray, device_array, to_device
 from .profiling import check, profile
 from .report import Report
+from .tracing import Access, trace
 
 __all__ = [
+    "Access",
     "DeviceArray",
     "DeviceMemoryError",
     "DeviceProfile",
@@ -79,5 +81,6 @@ __all__ = [
     "synchronize",
     "threadIdx",
     "to_device",
+    "trace",
     "warpsize",
 ]

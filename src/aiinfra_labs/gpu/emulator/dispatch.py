@@ -24,7 +24,6 @@ from .translator import Translation, translate
 from .values import kind_of
 
 LANES = 1 << 16  # lanes that run together: enough to hide Python's cost, small enough for a cache
-_HERE = os.path.dirname(__file__)
 _step_budget = int(os.environ.get("AIINFRA_STEP_BUDGET", 1 << 20))
 
 
@@ -159,7 +158,9 @@ def launch_shape(name: str, configuration: Any) -> tuple[tuple, tuple, int]:
                     f"a {what} has at least one of them on every axis",
                     "round up: (n + threads - 1) // threads; and launch nothing when n is 0",
                 )
-            if size > limit and (what == "grid" or math.prod(block) <= device.max_threads_per_block):
+            if size > limit and (
+                what == "grid" or math.prod(block) <= device.max_threads_per_block
+            ):
                 raise LaunchError(
                     f"{name} is launched with {size} {_UNITS[what]} along {axis}",
                     f"{device.name} takes at most {limit} along {axis}",
@@ -239,7 +240,8 @@ def launch(kernel: Kernel, grid: tuple, block: tuple, args: Sequence[Any]) -> No
         _run(kernel.function, state, values)
         for host, device in copies:
             device.copy_to_host(host)
-    except EmulatorError:
+    except EmulatorError as error:
+        error.place = error.place or _place(error)
         raise
     except (TypeError, AttributeError, ValueError, IndexError, ZeroDivisionError) as error:
         raise _explained(kernel, error) from None
@@ -335,22 +337,27 @@ def _scalar_kind(part: Any) -> np.dtype | None:
 
 def _explained(kernel: Kernel, error: Exception) -> EmulatorError:
     """A Python error inside lane code, placed on the kernel's line that caused it."""
-    place, trace = None, error.__traceback__
-    while trace is not None:
-        if "UNDEFINED" in trace.tb_frame.f_globals and "EMPTY" in trace.tb_frame.f_globals:
-            code = trace.tb_frame.f_code  # lane code: its lines are the kernel's own
-            if code.co_filename != __file__ and not code.co_filename.startswith(_HERE):
-                text = linecache.getline(code.co_filename, trace.tb_lineno)
-                place = Place(code.co_name, trace.tb_lineno, text)
-        trace = trace.tb_next
+    place = _place(error)
     if place is None:
-        return LaunchError(str(error), "", "", Place(kernel.__name__))
+        return LaunchError(f"{kernel.__name__}: {error}", place=Place(kernel.__name__))
     return UnsupportedFeature(
         f"{kernel.__name__}: {error}",
         "the operation does not work on values of these types in a kernel",
         "look at the types on the line named above",
         place,
     )
+
+
+def _place(error: Exception) -> Place | None:
+    """The innermost line of a kernel that the error passed through."""
+    place, trace = None, error.__traceback__
+    while trace is not None:
+        code = trace.tb_frame.f_code
+        if trace.tb_frame.f_globals.get("LANE_CODE"):
+            text = linecache.getline(code.co_filename, trace.tb_lineno)
+            place = Place(code.co_name, trace.tb_lineno, text)
+        trace = trace.tb_next
+    return place
 
 
 def jit(
@@ -382,8 +389,10 @@ def jit(
             )
         return Kernel(py_func, device, func_or_sig)
 
-    if func_or_sig is None or isinstance(func_or_sig, str | tuple | list) or not isinstance(
-        func_or_sig, Kernel
+    if (
+        func_or_sig is None
+        or isinstance(func_or_sig, str | tuple | list)
+        or not isinstance(func_or_sig, Kernel)
     ):
         return decorate
     return decorate(func_or_sig)

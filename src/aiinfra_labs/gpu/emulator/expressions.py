@@ -258,7 +258,7 @@ class Expressions:
             f"the call {ast.unparse(node.func)}(...)",
             "a function called from a kernel needs @cuda.jit(device=True)"
             if isinstance(callee, types.FunctionType)
-            else "kernels can call the math module, min, max, abs, round, int, float, and np.float32 "
+            else "kernels can call the math module, min, max, abs, round, int, float, np.float32 "
             "and its like",
         )
         return ""

@@ -73,8 +73,10 @@ def is_available() -> bool:
 
 def detect() -> bool:
     device = get_current_device()
-    print(f"Emulated device: {device.name}, compute capability "
-          f"{'.'.join(map(str, device.compute_capability))}")
+    print(
+        f"Emulated device: {device.name}, compute capability "
+        f"{'.'.join(map(str, device.compute_capability))}"
+    )
     return True
 
 

@@ -81,17 +81,14 @@ def _print(machine: Machine, mask: Mask, line: Line, *values: Any) -> None:
 threadIdx, blockIdx = Dim3("threadIdx"), Dim3("blockIdx")
 blockDim, gridDim = Dim3("blockDim"), Dim3("gridDim")
 grid, gridsize = Intrinsic("grid", _grid), Intrinsic("gridsize", _gridsize)
-laneid = Intrinsic(
-    "laneid", lambda machine, mask, line: machine.lane_index(), value=True
-)
+laneid = Intrinsic("laneid", lambda machine, mask, line: machine.lane_index(), value=True)
 print_ = Intrinsic("print", _print)
 length = Intrinsic("len", lambda machine, mask, line, value: machine.length(value))
 range_ = Intrinsic("range", lambda machine, mask, line, *bounds: machine.range(*bounds))
 
 # Objects that stand for another: Python's own, and numba.cuda's where that is the door (`alias`).
 _ALIASES: dict[int, tuple[Any, Any]] = {
-    id(theirs): (theirs, ours)
-    for theirs, ours in ((print, print_), (len, length), (range, range_))
+    id(theirs): (theirs, ours) for theirs, ours in ((print, print_), (len, length), (range, range_))
 }
 
 

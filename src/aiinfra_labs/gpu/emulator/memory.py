@@ -36,10 +36,9 @@ def check_dtype(dtype: np.dtype) -> None:
         for name in dtype.fields:
             check_dtype(dtype.fields[name][0])
         return
-    if dtype.subdtype is not None:
-        return check_dtype(dtype.subdtype[0])
-    if dtype.kind in "biufc" and dtype.itemsize <= (16 if dtype.kind == "c" else 8):
-        return None
+    element = dtype.base  # of a sub-array, its elements
+    if element.kind in "biufc" and element.itemsize <= (16 if element.kind == "c" else 8):
+        return
     raise DeviceMemoryError(
         f"an array of dtype {dtype} cannot live on the device",
         "CUDA kernels work on bool, int8 to int64, uint8 to uint64, float16, float32, float64, "

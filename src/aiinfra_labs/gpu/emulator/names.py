@@ -12,9 +12,7 @@ from collections.abc import Iterable, Sequence
 
 def mentions(nodes: Iterable[ast.AST], name: str) -> int:
     """How often `name` is read or assigned in `nodes`."""
-    return sum(
-        isinstance(n, ast.Name) and n.id == name for node in nodes for n in ast.walk(node)
-    )
+    return sum(isinstance(n, ast.Name) and n.id == name for node in nodes for n in ast.walk(node))
 
 
 def assigned(nodes: Iterable[ast.AST]) -> list[str]:
@@ -41,9 +39,7 @@ def _escapes(node: ast.AST, in_loop: bool) -> bool:
         return any(_escapes(n, True) for n in node.body) or any(
             _escapes(n, in_loop) for n in node.orelse
         )
-    return any(
-        _escapes(n, in_loop) for n in ast.iter_child_nodes(node) if isinstance(n, ast.stmt)
-    )
+    return any(_escapes(n, in_loop) for n in ast.iter_child_nodes(node) if isinstance(n, ast.stmt))
 
 
 def writes_first(block: Sequence[ast.stmt], name: str) -> bool:

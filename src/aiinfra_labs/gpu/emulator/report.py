@@ -38,9 +38,7 @@ class Counters:
     flops: int = 0
 
     def __add__(self, other: Counters) -> Counters:
-        return Counters(
-            *(getattr(self, f.name) + getattr(other, f.name) for f in fields(Counters))
-        )
+        return Counters(*(getattr(self, f.name) + getattr(other, f.name) for f in fields(Counters)))
 
     @property
     def lanes_per_instruction(self) -> float:

@@ -80,7 +80,11 @@ class _Translator(Expressions):
     ):
         self.function, self.tree, self.file, self.source_lines = function, tree, file, lines
         self.first_line = first_line
-        self.namespace: dict[str, Any] = {"EMPTY": EMPTY, "UNDEFINED": UNDEFINED}
+        self.namespace: dict[str, Any] = {
+            "EMPTY": EMPTY,
+            "UNDEFINED": UNDEFINED,
+            "LANE_CODE": True,
+        }
         self.output: list[tuple[str, int]] = []  # text, line of the kernel's source
         self.depth, self.serial, self.current = 0, 0, tree.lineno
         self.loops: list[tuple[str, str]] = []  # name of the loop, its variables
@@ -393,4 +397,3 @@ _SPOKEN = {
     "Try": "try",
     "With": "with",
 }
-

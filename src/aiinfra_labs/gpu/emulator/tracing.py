@@ -1,0 +1,89 @@
+"""`cuda.trace()`: which thread touched which address. Unit 3.2; it draws what a learner wrote."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass, field
+from typing import Any
+
+import numpy as np
+
+from . import dispatch
+from .machine import Launch, Line, Machine
+from .mask import WARP_SIZE, Mask
+from .memory import ArrayView
+
+
+@dataclass(frozen=True)
+class Access:
+    """One load or store instruction, for all warps that ran it together.
+
+    addresses: int64 [warps, 32], in bytes from the array's lowest address; -1 marks a lane that
+    took no part. first_block: the block of the first warp.
+    """
+
+    array: str
+    kind: str  # "load" or "store"
+    line: int
+    addresses: np.ndarray
+    itemsize: int
+    first_block: int
+
+    @property
+    def elements(self) -> np.ndarray:
+        """int64 [warps, 32]: the position of the element in the array; -1 for no access."""
+        return np.where(self.addresses < 0, -1, self.addresses // self.itemsize)
+
+
+class TracingMachine(Machine):
+    """A machine that keeps the addresses of every access."""
+
+    def __init__(self, launch: Launch, first: int, blocks: int, accesses: list[Access]):
+        super().__init__(launch, first, blocks)
+        self.accesses = accesses
+
+    def _note(self, kind: str, mask: Mask, target: ArrayView, line: Line) -> None:
+        offset = np.broadcast_to(target.start * np.int64(target.pitch), (self.size,))
+        addresses = np.where(mask.lanes, offset, -1).reshape(-1, WARP_SIZE)
+        self.accesses.append(
+            Access(target.name, kind, line.number, addresses, target.dtype.itemsize, self.first)
+        )
+
+    def _read(self, mask: Mask, target: ArrayView, line: Line) -> Any:
+        self._note("load", mask, target, line)
+        return super()._read(mask, target, line)
+
+    def _write(self, mask: Mask, target: ArrayView, value: Any, line: Line) -> None:
+        self._note("store", mask, target, line)
+        super()._write(mask, target, value, line)
+
+
+@dataclass
+class Trace:
+    """Collects an `Access` for each memory instruction inside `with cuda.trace() as t:`."""
+
+    accesses: list[Access] = field(default_factory=list)
+
+    def __enter__(self) -> Trace:
+        dispatch._listeners.append(self)
+        return self
+
+    def __exit__(self, *exception: object) -> None:
+        dispatch._listeners.remove(self)
+
+    def begin(self, launch: Launch) -> None:
+        pass
+
+    def machine(self, launch: Launch, first: int, blocks: int) -> Machine:
+        return TracingMachine(launch, first, blocks, self.accesses)
+
+    def end(self, launch: Launch) -> None:
+        pass
+
+    def of(self, array: str, kind: str | None = None) -> list[Access]:
+        """The accesses of one array, by its name in the kernel."""
+        return [a for a in self.accesses if a.array == array and kind in (None, a.kind)]
+
+
+def trace() -> Trace:
+    """`with cuda.trace() as t: kernel[grid, block](...)`, then `t.accesses`."""
+    return Trace()
