@@ -1,0 +1,587 @@
+"""The exercises of unit 3.2, the CUDA programming model.
+
+Outputs start full of NaN, so that an element which nobody wrote shows. Sizes are irregular on
+purpose: not a multiple of the block, smaller than a warp, more than the grid has threads.
+"""
+
+from __future__ import annotations
+
+import math
+from typing import Any
+
+import numpy as np
+
+from aiinfra_labs.course import exercise
+from aiinfra_labs.gpu import cuda, emulator
+
+from .grading import (
+    beginning,
+    count,
+    few_sectors,
+    launch,
+    not_written,
+    outside_means,
+    profile,
+    shape_of,
+    share,
+    written_once,
+)
+from .thread_map import TracedLaunch
+
+SKILL = "CUDA programming model"
+NAN_WHY = (
+    "out is full of NaN before the launch: nan marks an element that no thread wrote, or that was "
+    "read before it was written"
+)
+
+# --- 3.2.a -------------------------------------------------------------------------------------
+
+
+@exercise(
+    "3.2.a",
+    title="Vector add: one thread, one element",
+    points=3,
+    skill=SKILL,
+    arguments=("a", "b", "out"),
+    kind="kernel",
+    hints=(
+        "Each thread needs its own number in the whole grid. Which of threadIdx.x, blockIdx.x and "
+        "blockDim.x tell it how many threads come before it?",
+        "The number is blockIdx.x * blockDim.x + threadIdx.x; cuda.grid(1) computes the same.",
+        "100 elements in blocks of 64 launch 128 threads. What must the last 28 do? Ask "
+        "`if i < out.size:` before you touch an array.",
+    ),
+)
+def vector_add(kernel: Any, require: Any) -> None:
+    """out[i] = a[i] + b[i], for arrays of any length, in blocks of any size."""
+    with require("adds, where the grid fits the arrays exactly") as r:
+        for blocks, threads, dtype in (
+            (1, 32, np.float32),
+            (4, 64, np.float32),
+            (10, 96, np.float64),
+        ):
+            n = blocks * threads
+            with r.input(f"n = {n}, {np.dtype(dtype)}, {shape_of(blocks, threads)}"):
+                a, b, out = _vectors(n, dtype)
+                launch(kernel, blocks, threads, a, b, out)
+                r.equal(
+                    out.copy_to_host(),
+                    a.copy_to_host() + b.copy_to_host(),
+                    name="out",
+                    why=NAN_WHY,
+                    try_="work out by hand which element the last thread of block 0 takes, and "
+                    "the first of block 1; show draws who wrote what",
+                )
+    with require("stays inside the arrays, whatever their length") as r:
+        for n, threads in ((1, 32), (31, 32), (100, 64), (1000, 96), (1000, 1024), (0, 32)):
+            blocks = max(1, math.ceil(n / threads))
+            with r.input(f"n = {n}, {shape_of(blocks, threads)}"):
+                a, b, out = _vectors(n)
+                launch(kernel, blocks, threads, a, b, out)
+                r.equal(
+                    out.copy_to_host(),
+                    a.copy_to_host() + b.copy_to_host(),
+                    name="out",
+                    why=NAN_WHY,
+                    try_="which threads have an element? They work, and no others",
+                )
+    with require("writes each element exactly once, and nothing else") as r:
+        for blocks, threads in ((1, 32), (4, 64), (10, 96)):
+            with r.input(f"n = {blocks * threads}, {shape_of(blocks, threads)}"):
+                traced = TracedLaunch(kernel, blocks, threads, *_vectors(blocks * threads))
+                not_written(r, traced, {0: "a", 1: "b"})
+                written_once(r, traced, 2, "out")
+
+
+# --- 3.2.b -------------------------------------------------------------------------------------
+
+
+@cuda.jit
+def add(a, b, out):
+    i = cuda.grid(1)
+    if i < out.size:
+        out[i] = a[i] + b[i]
+
+
+@exercise(
+    "3.2.b",
+    title="Host and device: copy once, launch often",
+    points=4,
+    skill=SKILL,
+    arguments=("kernel", "x", "y", "times"),
+    kind="function",
+    hints=(
+        "A host array passed to a kernel is copied to the device before the launch and back after "
+        "it, every time. A device array stays where it is.",
+        "cuda.to_device(x) copies to the device and gives a device array; d.copy_to_host() copies "
+        "back. Both belong outside the loop.",
+        "Each thread reads element i and then writes element i, so one device array may be both "
+        "input and output: kernel[blocks, threads](total, d_y, total).",
+    ),
+)
+def add_many(function: Any, require: Any) -> None:
+    """x + y + ... + y by `times` launches of an add kernel, with one copy of each array."""
+    with require("returns x + y + ... + y, a host array") as r:
+        for n, times in ((1, 1), (100, 1), (100, 3), (1000, 10), (5000, 2), (100, 0)):
+            with r.input(f"n = {n}, times = {times}"):
+                x, y = _host_vectors(n)
+                got = function(add, x.copy(), y.copy(), times)
+                _is_host_array(r, got)
+                r.equal(
+                    got,
+                    _added(x, y, times),
+                    why="each launch adds y once to what the launch before it left",
+                    try_="launch enough blocks for all n elements, rounding up, and give each "
+                    "launch what the last one wrote",
+                )
+    with require("lets the device add: one launch each time") as r:
+        for times in (1, 3, 10):
+            with r.input(f"n = 1000, times = {times}"):
+                p = _profiled(function, 1000, times)
+                r.that(
+                    len(p.launches) == times,
+                    what=f"{count(len(p.launches), 'launch', 'launches')} where "
+                    f"{count(times, 'was', 'were')} asked for",
+                    why="the kernel adds y once, so adding it several times takes several launches",
+                    try_="for _ in range(times): kernel[blocks, threads](...)",
+                )
+    with require("copies each array once, however often it launches") as r:
+        for n, times in ((1000, 10), (5000, 25)):
+            with r.input(f"n = {n}, times = {times}"):
+                p = _profiled(function, n, times)
+                nbytes = n * np.dtype(np.float32).itemsize
+                _copied_at_most(r, "to the device", p.bytes_to_device, 2 * nbytes, times)
+                _copied_at_most(r, "to the host", p.bytes_to_host, nbytes, times)
+    with require("leaves x and y as they were") as r, r.input("n = 100, times = 3"):
+        x, y = _host_vectors(100)
+        given_x, given_y = x.copy(), y.copy()
+        function(add, given_x, given_y, 3)
+        for name, given, before in (("x", given_x, x), ("y", given_y, y)):
+            r.that(
+                np.array_equal(given, before),
+                what=f"{name} was changed: {name}[0] was {before[0]:.6g} and is {given[0]:.6g}",
+                why="a host array given to a kernel as its output is overwritten when the launch "
+                "copies it back",
+                try_="let the kernel write to a device array of yours: cuda.to_device(x)",
+            )
+
+
+def _profiled(function: Any, n: int, times: int) -> Any:
+    x, y = _host_vectors(n)
+    with cuda.profile() as p:
+        got = function(add, x, y, times)
+        if hasattr(got, "copy_to_host"):  # a device array: the copy back is only put off
+            got.copy_to_host()
+    return p
+
+
+def _added(x: np.ndarray, y: np.ndarray, times: int) -> np.ndarray:
+    """In float32, one addition after another, as the device does it."""
+    total = x.copy()
+    for _ in range(times):
+        total += y
+    return total
+
+
+def _is_host_array(r: Any, got: Any) -> None:
+    if hasattr(got, "copy_to_host"):
+        what, try_ = "it returned a device array", "return d.copy_to_host()"
+    else:
+        what = "it returned nothing" if got is None else f"it returned a {type(got).__name__}"
+        try_ = "end with `return` and the array that copy_to_host() gives"
+    r.that(
+        isinstance(got, np.ndarray),
+        what=what,
+        why="the caller asked for the sum as a NumPy array in host memory",
+        try_=try_,
+    )
+
+
+def _copied_at_most(r: Any, where: str, moved: int, enough: int, times: int) -> None:
+    r.that(
+        moved <= enough,
+        what=f"{moved:,} bytes were copied {where} where {enough:,} suffice "
+        f"({moved / enough:.3g} times as much), in {count(times, 'launch', 'launches')}",
+        why="a host array is copied at each launch it is passed to, and to_device copies even an "
+        "array that holds nothing yet",
+        try_="copy x and y to the device before the loop and the sum to the host after it; "
+        "cuda.device_array_like(x) allocates without a copy",
+    )
+    r.that(
+        moved > 0,
+        what=f"nothing was copied {where}",
+        why="the kernel can only read device memory, and the caller only host memory",
+        try_="cuda.to_device(x) on the way in, d.copy_to_host() on the way out",
+    )
+
+
+# --- 3.2.c -------------------------------------------------------------------------------------
+
+
+@exercise(
+    "3.2.c",
+    title="Grid-stride loop: any grid, any length",
+    points=3,
+    skill=SKILL,
+    arguments=("alpha", "x", "y"),
+    kind="kernel",
+    hints=(
+        "32 threads and 10,000 elements: each thread has to go round a loop. Which element should "
+        "thread 0 take after element 0, if threads 1 to 31 have the 31 elements beside it?",
+        "All threads step on together by the number of threads in the whole grid: "
+        "blockDim.x * gridDim.x, or cuda.gridsize(1).",
+        "range takes a start, a stop and a step: this thread's number, the length, the number of "
+        "threads. A loop that stops at y.size needs no other bounds check.",
+    ),
+)
+def saxpy_stride(kernel: Any, require: Any) -> None:
+    """y[i] = alpha * x[i] + y[i], with a grid that need not have as many threads as elements."""
+    shapes = ((1, 1, 32), (100, 1, 32), (1000, 3, 33), (3000, 1, 32), (3000, 12, 256))
+    with require("computes alpha * x + y, whatever the grid") as r:
+        for n, blocks, threads in (*shapes, (10_000, 1, 32), (0, 2, 64)):
+            with r.input(f"n = {n}, {shape_of(blocks, threads)}"):
+                x, y, _ = _vectors(n)
+                before = y.copy_to_host()
+                launch(kernel, blocks, threads, np.float32(2.5), x, y)
+                _reached(r, before, y.copy_to_host(), blocks * threads)
+                r.equal(
+                    y.copy_to_host(),
+                    np.float32(2.5) * x.copy_to_host() + before,
+                    name="y",
+                    tolerance=1e-5,
+                    why="y = alpha * x + y uses the y from before the launch, once an element",
+                    try_="follow the element named above: what is added to it, and how often?",
+                )
+    with require("updates each element exactly once, and nothing else") as r:
+        for n, blocks, threads in shapes:
+            with r.input(f"n = {n}, {shape_of(blocks, threads)}"):
+                x, y, _ = _vectors(n)
+                traced = TracedLaunch(kernel, blocks, threads, np.float32(2.5), x, y)
+                not_written(r, traced, {1: "x"})
+                written_once(r, traced, 2, "y")
+    with require("lets neighbouring threads take neighbouring elements") as r:
+        for n, blocks, threads in ((1024, 1, 32), (2048, 4, 64)):
+            with r.input(f"n = {n}, {shape_of(blocks, threads)}"):
+                x, y, _ = _vectors(n)
+                report = profile(kernel, blocks, threads, np.float32(2.5), x, y)
+                reached = report.global_store_bytes // y.dtype.itemsize
+                r.that(
+                    reached >= n,
+                    what=f"{share(reached, n)} updated: too few to judge who takes which",
+                    why="the order in which threads take elements shows when all are taken",
+                    try_="reach every element first",
+                )
+                few_sectors(
+                    r,
+                    "load",
+                    report.sectors_per_load,
+                    why="the 32 threads of a warp read at the same time. Where each has its own "
+                    "stretch of the array, their elements lie far apart, and each costs a sector "
+                    "of 32 bytes for its 4",
+                    try_="let thread 1 start right beside thread 0. How far on is then the next "
+                    "element that nobody has taken?",
+                )
+
+
+def _reached(r: Any, before: np.ndarray, after: np.ndarray, threads: int) -> None:
+    missed = np.argwhere(before == after)
+    r.that(
+        not len(missed),
+        what=f"{share(len(missed), before.size)} as before the launch{beginning('y', missed)}",
+        why=f"the grid has {threads} threads; where there are more elements than threads, each "
+        "thread must take several",
+        try_="after its first element, each thread goes on to the one that lies a whole grid of "
+        "threads further",
+    )
+
+
+# --- 3.2.d -------------------------------------------------------------------------------------
+
+RED, GREEN, BLUE = 0.299, 0.587, 0.114  # ITU-R BT.601-7, section 2.5.1: luma from R, G, B
+
+
+@exercise(
+    "3.2.d",
+    title="A photograph in grey: rows, columns, x and y",
+    points=4,
+    skill=SKILL,
+    arguments=("rgb", "out"),
+    kind="kernel",
+    hints=(
+        "x, y = cuda.grid(2) gives a thread two numbers. The image is out[row, column]: which of "
+        "the two is the row?",
+        "x runs along a row, so x is the column: out[y, x]. out.shape is (rows, columns).",
+        "Both axes can overshoot: if y < out.shape[0] and x < out.shape[1]. The channels are "
+        "rgb[y, x, 0], rgb[y, x, 1] and rgb[y, x, 2].",
+    ),
+)
+def grey(kernel: Any, require: Any) -> None:
+    """out[row, column] = 0.299 R + 0.587 G + 0.114 B, for images of any shape."""
+    with require("weighs red, green and blue as BT.601 does") as r:
+        for name, colour in (
+            ("pure red", (255, 0, 0)),
+            ("pure green", (0, 255, 0)),
+            ("pure blue", (0, 0, 255)),
+            ("white", (255, 255, 255)),
+            ("orange", (250, 133, 7)),
+        ):
+            with r.input(f"8 x 8 pixels of {name}, 1 x 1 block of 8 x 8 threads"):
+                rgb, out = _image(np.full((8, 8, 3), colour, np.uint8))
+                launch(kernel, (1, 1), (8, 8), rgb, out)
+                _equal_grey(
+                    r, rgb, out, f"of (R, G, B) = {colour} has the weights {RED}, {GREEN}, {BLUE}"
+                )
+    with require("finds every pixel of an image of any shape") as r:
+        for rows, columns, block in (
+            (1, 1, (8, 4)),
+            (5, 40, (8, 4)),
+            (40, 5, (8, 4)),
+            (37, 19, (16, 16)),
+            (427, 640, (32, 8)),
+        ):
+            grid = _grid_over(rows, columns, block)
+            with r.input(f"an image of {rows} x {columns}, {shape_of(grid, block)}"):
+                rgb, out = _random_image(rows, columns)
+                with outside_means(
+                    f"{_against(grid, block, rows, columns)}; a thread past the end of either axis "
+                    "has no pixel",
+                    "compare y with the number of rows, out.shape[0], and x with the number of "
+                    "columns, out.shape[1]",
+                ):
+                    launch(kernel, grid, block, rgb, out)
+                _all_pixels(r, out.copy_to_host(), grid, block)
+                _equal_grey(r, rgb, out, "of a pixel is made from rgb at the same place")
+    with require("writes each pixel exactly once, and nothing else") as r:
+        for rows, columns, block in ((16, 16, (8, 8)), (24, 24, (8, 4))):
+            grid = _grid_over(rows, columns, block)
+            with r.input(f"an image of {rows} x {columns}, {shape_of(grid, block)}"):
+                traced = TracedLaunch(kernel, grid, block, *_random_image(rows, columns))
+                not_written(r, traced, {0: "rgb"})
+                written_once(r, traced, 1, "out")
+    with require("lets a warp walk along a row") as r:
+        grid, block = (2, 8), (32, 8)
+        with r.input(f"an image of 64 x 64, {shape_of(grid, block)}"):
+            rgb, out = _random_image(64, 64)
+            report = profile(kernel, grid, block, rgb, out)
+            few_sectors(
+                r,
+                "store",
+                report.sectors_per_store,
+                why="the threads of a warp differ in x first, and pixels of one row lie side by "
+                "side in memory; with x as the row's number, a warp walks down a column, one "
+                "sector for each pixel",
+                try_="let x, which differs from thread to thread, be the column",
+            )
+
+
+def _image(pixels: np.ndarray) -> tuple[Any, Any]:
+    """The image on the emulated device, and an output of its rows and columns full of NaN."""
+    nan = np.full(pixels.shape[:2], np.nan, np.float32)
+    return emulator.to_device(pixels), emulator.to_device(nan)
+
+
+def _random_image(rows: int, columns: int) -> tuple[Any, Any]:
+    rng = np.random.default_rng(rows * 1000 + columns)
+    return _image(rng.integers(0, 256, (rows, columns, 3), dtype=np.uint8))
+
+
+def _equal_grey(r: Any, rgb: Any, out: Any, where: str) -> None:
+    expected = rgb.copy_to_host() @ np.array([RED, GREEN, BLUE])
+    r.equal(
+        out.copy_to_host(),
+        expected.astype(np.float32),
+        name="out",
+        tolerance=1e-4,
+        why=f"the grey {where}",
+        try_="rgb[row, column, 0] is red, 1 is green, 2 is blue; keep the fractions",
+    )
+
+
+def _all_pixels(r: Any, out: np.ndarray, grid: Any, block: Any) -> None:
+    """No pixel is NaN still; where whole rows or columns are, x and y were swapped."""
+    missing = np.isnan(out)
+    lines = [
+        f"{axis} {at[0]}" if len(at) == 1 else f"{axis}s {at[0]} to {at[-1]}"
+        for axis, at in (
+            ("column", np.flatnonzero(missing.all(axis=0))),
+            ("row", np.flatnonzero(missing.all(axis=1))),
+        )
+        if len(at) and not missing.all()
+    ]
+    r.that(
+        not missing.any(),
+        what=f"{share(int(missing.sum()), out.size, 'pixel', 'pixels')} still nan"
+        + (f", the whole of {' and '.join(lines)}" if lines else ""),
+        why=f"{_against(grid, block, *out.shape)}: x counts columns, y counts rows"
+        if lines
+        else NAN_WHY,
+        try_="an image is indexed out[row, column]: which of x and y comes first?"
+        if lines
+        else "one store for each pixel, out[row, column] = ...",
+    )
+
+
+def _against(grid: Any, block: Any, rows: int, columns: int) -> str:
+    return (
+        f"the grid has {grid[0] * block[0]} threads along x and {grid[1] * block[1]} along y, the "
+        f"image {count(columns, 'column', 'columns')} and {count(rows, 'row', 'rows')}"
+    )
+
+
+# --- 3.2.e -------------------------------------------------------------------------------------
+
+
+@exercise(
+    "3.2.e",
+    title="A blur that knows where the image ends",
+    points=4,
+    skill=SKILL,
+    arguments=("image", "out"),
+    kind="kernel",
+    hints=(
+        "One thread, one pixel of out, as before. It reads up to nine pixels of image: two loops "
+        "over the three rows and the three columns around it.",
+        "A corner has four pixels inside the image, an edge six, the rest nine. Count those that "
+        "you add, and divide by the count.",
+        "Ask for each neighbour `0 <= row < image.shape[0] and 0 <= column < image.shape[1]` "
+        "before you read it, or let the loops run from max(y - 1, 0) to min(y + 2, "
+        "image.shape[0]).",
+    ),
+)
+def blur(kernel: Any, require: Any) -> None:
+    """out[row, column] = the mean of the 3 x 3 pixels around it that lie inside the image."""
+    with require("averages the nine pixels around an inner pixel") as r:
+        grid, block = (2, 2), (8, 8)
+        with r.input(f"an image of 16 x 16, {shape_of(grid, block)}"):
+            image, out = _photo(16, 16)
+            with _past_the_edge():
+                launch(kernel, grid, block, image, out)
+            got, expected = out.copy_to_host(), _box_mean(image.copy_to_host())
+            inner = np.zeros(got.shape, bool)
+            inner[1:-1, 1:-1] = True
+            r.equal(
+                np.where(inner, got, expected),
+                expected,
+                name="out",
+                tolerance=1e-4,
+                why=NAN_WHY
+                if np.isnan(got[inner]).any()
+                else "an inner pixel is the mean of nine: itself and the eight around it",
+                try_="print which rows and columns your loops visit for one pixel",
+            )
+    with require("averages only what lies inside, at edges and corners") as r:
+        for rows, columns in ((8, 8), (16, 16)):
+            grid = _grid_over(rows, columns, (8, 8))
+            with r.input(f"an image of {rows} x {columns}, {shape_of(grid, (8, 8))}"):
+                image, out = _photo(rows, columns)
+                with _past_the_edge():
+                    report = profile(kernel, grid, (8, 8), image, out)
+                _right_edges(r, image.copy_to_host(), out.copy_to_host(), report)
+    with require("finds every pixel of an image of any shape") as r:
+        for rows, columns, block in (
+            (1, 1, (8, 4)),
+            (1, 5, (8, 4)),
+            (7, 2, (8, 4)),
+            (5, 40, (8, 4)),
+            (40, 5, (8, 4)),
+            (37, 19, (16, 16)),
+        ):
+            grid = _grid_over(rows, columns, block)
+            with r.input(f"an image of {rows} x {columns}, {shape_of(grid, block)}"):
+                image, out = _photo(rows, columns)
+                with _past_the_edge():
+                    launch(kernel, grid, block, image, out)
+                _all_pixels(r, out.copy_to_host(), grid, block)
+                r.equal(
+                    out.copy_to_host(),
+                    _box_mean(image.copy_to_host()),
+                    name="out",
+                    tolerance=1e-4,
+                    why="in a narrow image a pixel may be at two edges at once: count each "
+                    "neighbour for itself",
+                    try_="test every neighbour's row and column before you read it",
+                )
+    with require("writes each pixel exactly once, and leaves the image as it was") as r:
+        for rows, columns in ((8, 8), (16, 16)):
+            grid = _grid_over(rows, columns, (8, 8))
+            with r.input(f"an image of {rows} x {columns}, {shape_of(grid, (8, 8))}"):
+                with _past_the_edge():
+                    traced = TracedLaunch(kernel, grid, (8, 8), *_photo(rows, columns))
+                not_written(r, traced, {0: "image"})
+                written_once(r, traced, 1, "out")
+
+
+def _past_the_edge() -> Any:
+    return outside_means(
+        "a pixel at the edge has neighbours that are not there, and a grid may overshoot the "
+        "image on both axes",
+        "before each read, compare the neighbour's row and column with 0 and with the shape",
+    )
+
+
+def _photo(rows: int, columns: int) -> tuple[Any, Any]:
+    """A float32 image of irregular brightness, 0 to 255, and an output full of NaN."""
+    rng = np.random.default_rng(rows * 1000 + columns)
+    return _image(rng.uniform(0, 255, (rows, columns)).astype(np.float32))
+
+
+def _box_mean(image: np.ndarray) -> np.ndarray:
+    """The mean over the 3 x 3 pixels around each, as far as they lie inside."""
+    rows, columns = image.shape
+    total, count = np.zeros(image.shape), np.zeros(image.shape)
+    padded, ones = np.pad(image.astype(np.float64), 1), np.pad(np.ones(image.shape), 1)
+    for dy in range(3):
+        for dx in range(3):
+            total += padded[dy : dy + rows, dx : dx + columns]
+            count += ones[dy : dy + rows, dx : dx + columns]
+    return (total / count).astype(np.float32)
+
+
+def _right_edges(r: Any, image: np.ndarray, got: np.ndarray, report: Any) -> None:
+    rows, columns = image.shape
+    expected = _box_mean(image)
+    for name, place, inside in (
+        ("the corner", (0, 0), 4),
+        ("the corner", (rows - 1, columns - 1), 4),
+        ("the upper edge", (0, columns // 2), 6),
+        ("the left edge", (rows // 2, 0), 6),
+        ("the lower edge", (rows - 1, columns // 2), 6),
+        ("the right edge", (rows // 2, columns - 1), 6),
+    ):
+        nine = expected[place] * inside / 9
+        if np.isnan(got[place]):
+            why = NAN_WHY
+        elif report.notes:
+            why = (
+                "row -1 and column -1 are outside. Python and Numba read the last row and column "
+                "there; CUDA C reads whatever lies in front of the image"
+            )
+        elif np.isclose(got[place], nine, rtol=1e-3):
+            why = f"the sum was divided by 9, and only {inside} pixels lie inside"
+        else:
+            why = f"of the nine pixels around it, {inside} lie inside the image"
+        r.that(
+            bool(np.isclose(got[place], expected[place], rtol=1e-4, atol=1e-4)),
+            what=f"{name} out{list(place)}: expected {expected[place]:.2f}, got {got[place]:.2f}",
+            why=why,
+            try_="count the neighbours that are inside, and divide by that count",
+        )
+
+
+# --- inputs --------------------------------------------------------------------------------------
+
+
+def _host_vectors(n: int, dtype: Any = np.float32) -> tuple[np.ndarray, np.ndarray]:
+    """Two vectors of numbers from 1 to 2: no zero, no two alike, no sum that looks like a term."""
+    rng = np.random.default_rng(n)
+    return tuple(rng.uniform(1, 2, n).astype(dtype) for _ in range(2))
+
+
+def _vectors(n: int, dtype: Any = np.float32) -> tuple[Any, Any, Any]:
+    """Two vectors on the emulated device, and an output full of NaN."""
+    return tuple(map(emulator.to_device, (*_host_vectors(n, dtype), np.full(n, np.nan, dtype))))
+
+
+def _grid_over(rows: int, columns: int, block: tuple[int, int]) -> tuple[int, int]:
+    """Blocks along x (columns) and y (rows), enough to cover an image."""
+    return math.ceil(columns / block[0]), math.ceil(rows / block[1])
