@@ -14,6 +14,7 @@ import numpy as np
 from aiinfra_labs.course import exercise
 from aiinfra_labs.gpu import cuda, emulator
 
+from . import thread_views as views
 from .grading import (
     beginning,
     count,
@@ -585,3 +586,106 @@ def _vectors(n: int, dtype: Any = np.float32) -> tuple[Any, Any, Any]:
 def _grid_over(rows: int, columns: int, block: tuple[int, int]) -> tuple[int, int]:
     """Blocks along x (columns) and y (rows), enough to cover an image."""
     return math.ceil(columns / block[0]), math.ceil(rows / block[1])
+
+
+# --- what `show` draws -------------------------------------------------------------------------
+
+
+@vector_add.show
+def _show_vector_add(kernel: Any) -> views.Picture:
+    traced = TracedLaunch(kernel, 4, 64, *_vectors(200))
+    return _line_picture(traced, 2, f"200 elements, {shape_of(4, 64)}")
+
+
+@saxpy_stride.show
+def _show_saxpy_stride(kernel: Any) -> views.Picture:
+    def arguments() -> tuple[Any, ...]:
+        x, y, _ = _vectors(512)
+        return np.float32(2.5), x, y
+
+    traced = TracedLaunch(kernel, 2, 32, *arguments())
+    sectors = profile(kernel, 2, 32, *arguments()).sectors_per_load
+    return _line_picture(
+        traced, 2, f"512 elements, {shape_of(2, 32)}, {sectors:.3g} sectors a load request"
+    )
+
+
+def _line_picture(traced: TracedLaunch, position: int, what: str) -> views.Picture:
+    rows = math.ceil(traced.args[position].size / views.ROW)
+    figure, (ax,) = views.axes(1, 10, 0.8 + 0.33 * rows)
+    said = views.draw_line(ax, traced, position)
+    ax.set_title(f"{what}: {said}", fontsize=10)
+    return views.Picture(figure, f"{what}: {said}. One cell an element, with the thread's number.")
+
+
+@add_many.show
+def _show_add_many(function: Any) -> views.Picture:
+    n, times = 1000, 10
+    p = _profiled(function, n, times)
+    nbytes = n * np.dtype(np.float32).itemsize
+    rows = [
+        ("to the device", p.bytes_to_device, 2 * nbytes),
+        ("to the host", p.bytes_to_host, nbytes),
+    ]
+    figure, (ax,) = views.axes(1, 7, 2.4)
+    views.draw_bars(ax, rows)
+    what = f"{count(len(p.launches), 'launch', 'launches')} on {n:,} float32"
+    ax.set_title(what, fontsize=10)
+    said = "; ".join(f"{used:,} bytes {way} where {enough:,} suffice" for way, used, enough in rows)
+    return views.Picture(figure, f"{what}: {said}.")
+
+
+@grey.show
+def _show_grey(kernel: Any) -> views.Picture:
+    photograph = _photograph()
+    rgb, out = _image(photograph)
+    grid = _grid_over(*photograph.shape[:2], (32, 8))
+    launch(kernel, grid, (32, 8), rgb, out)
+    traced = TracedLaunch(kernel, (4, 3), (4, 4), *_random_image(10, 14))
+    figure, (before, after, plane) = views.axes(3, 13, 3.6)
+    views.draw_image(before, photograph, f"rgb: {_by(photograph)}")
+    views.draw_image(after, out.copy_to_host(), f"out: {shape_of(grid, (32, 8))}")
+    said = views.draw_plane(plane, traced, 1)
+    plane.set_title(f"10 x 14 pixels, {shape_of((4, 3), (4, 4))}:\n{said}", fontsize=10)
+    return views.Picture(
+        figure,
+        f"The photograph and what the kernel made of it; beside it, of 10 x 14 pixels, {said}. "
+        "Each block has its colour, each cell the number of the thread in its block.",
+    )
+
+
+@blur.show
+def _show_blur(kernel: Any) -> views.Picture:
+    photograph = (_photograph()[:150, :220] @ np.array([RED, GREEN, BLUE])).astype(np.float32)
+    image, out = _image(photograph)
+    grid = _grid_over(*photograph.shape, (32, 8))
+    launch(kernel, grid, (32, 8), image, out)
+    rows, columns = 6, 9
+    traced = TracedLaunch(kernel, (3, 2), (4, 4), *_photo(rows, columns))
+    figure, (before, after, reads) = views.axes(3, 13, 3.6)
+    views.draw_image(before, photograph, f"image: {_by(photograph)}")
+    views.draw_image(after, out.copy_to_host(), f"out: {shape_of(grid, (32, 8))}")
+    read = _reads_by_pixel(traced, (rows, columns))
+    views.draw_numbers(reads, read, f"pixels read for each of {rows} x {columns}")
+    return views.Picture(
+        figure,
+        "A piece of the photograph and what the kernel made of it; beside it, how many pixels each "
+        f"thread reads: {', '.join(map(str, np.unique(read)))}.",
+    )
+
+
+def _reads_by_pixel(traced: TracedLaunch, shape: tuple[int, int]) -> np.ndarray:
+    """How many elements of the first array were read by the thread that wrote each pixel."""
+    reads, writer = traced.times_by_thread("load", 0), traced.thread_of("store", 1)
+    return np.where(writer >= 0, reads[writer], 0).reshape(shape)
+
+
+def _photograph() -> np.ndarray:
+    """uint8 [427, 640, 3]: the Summer Palace in Beijing, one of scikit-learn's two photographs."""
+    from sklearn.datasets import load_sample_image
+
+    return load_sample_image("china.jpg")
+
+
+def _by(image: np.ndarray) -> str:
+    return f"{image.shape[0]} rows x {image.shape[1]} columns"
