@@ -1,0 +1,151 @@
+"""`check(id, obj)` tries a learner's object against an exercise; `show(id, obj)` draws its run."""
+
+from __future__ import annotations
+
+import os
+from typing import Any
+
+from . import progress, registry
+from .guard import Alarm, TimeLimit, captured, explain
+from .parts import Parts
+from .registry import Exercise
+from .requirements import Require
+from .results import FAILED, NOT_ATTEMPTED, PASSED, ExerciseFailed, Outcome, Result
+from .starters import is_starter
+
+_NOTHING = object()
+
+
+def check(id: str, obj: Any = _NOTHING) -> Result:
+    """Try `obj` against exercise `id`, keep the result in the progress file, and return it.
+
+    Never raises in a lab: whatever is wrong is said in the `Result`. Under nbgrader
+    (`NBGRADER_EXECUTION` is set) a check without any points raises `ExerciseFailed`, which is
+    what costs the points there; part of the points is given as partial credit.
+    """
+    result = _check(id, obj)
+    mode = os.environ.get("NBGRADER_EXECUTION")
+    if mode and not result.passed and (mode != "autograde" or not result.score):
+        raise ExerciseFailed(str(result))
+    return result
+
+
+def _check(id: str, obj: Any) -> Result:
+    try:
+        exercise = registry.find(id) if isinstance(id, str) else None
+    except Exception as error:  # a chapter's own dependency may be missing here
+        return _refused(str(id), "", _cannot_load(id, error))
+    if exercise is None:
+        return _refused(str(id), "", _unknown(id))
+    if obj is _NOTHING:
+        return _refused(id, exercise.title, _nothing_given(exercise))
+    objection = exercise.objection(obj)
+    if objection is not None:
+        return _refused(id, exercise.title, objection, exercise.points)
+    if is_starter(obj):
+        return Result(id, exercise.title, NOT_ATTEMPTED, points=exercise.points)
+    return _record(exercise, try_out(exercise, obj))
+
+
+def try_out(exercise: Exercise, obj: Any) -> Result:
+    """Run the exercise's body on `obj`. Nothing is kept: `check` does that."""
+    with captured() as printed:
+        try:
+            with Alarm(exercise.seconds) as alarm:
+                require = Require(alarm)
+                _run(exercise, obj, require)
+        except TimeLimit as late:  # rang once more, just as the alarm was put away
+            require.outside(late)
+    outcomes = require.outcomes(exercise.points)
+    passed = bool(outcomes) and all(outcome.passed for outcome in outcomes)
+    score = sum(outcome.points for outcome in outcomes if outcome.passed)
+    return Result(
+        exercise.id,
+        exercise.title,
+        PASSED if passed else FAILED,
+        exercise.points if passed else round(score, 6),
+        exercise.points,
+        outcomes,
+        notes=(printed.note,) if printed.note else (),
+    )
+
+
+def _run(exercise: Exercise, obj: Any, require: Require) -> None:
+    try:
+        exercise.body(obj, require)
+    except KeyboardInterrupt:  # the learner pressed stop: that is theirs to decide
+        raise
+    except BaseException as error:
+        require.outside(error)
+
+
+def _record(exercise: Exercise, result: Result) -> Result:
+    shown = progress.current().attempt(exercise.id, result.score, result.points, result.passed)
+    if result.passed or not exercise.hints:
+        return result
+    hint = exercise.hints[min(shown, len(exercise.hints)) - 1]
+    return Result(**{**vars(result), "hint": hint})
+
+
+def show(id: str, obj: Any) -> Any:
+    """Draw the learner's own run of exercise `id`, where the exercise has a drawing.
+
+    Like `check` it does not raise: what cannot be drawn is answered by a `Result` that says why.
+    """
+    try:
+        exercise = registry.find(id) if isinstance(id, str) else None
+    except Exception as error:
+        return _refused(str(id), "", _cannot_load(id, error))
+    if exercise is None:
+        return _refused(str(id), "", _unknown(id))
+    if exercise.shower is None:
+        return _refused(id, exercise.title, _no_drawing(exercise))
+    objection = exercise.objection(obj)
+    if objection is not None:
+        return _refused(id, exercise.title, objection)
+    if is_starter(obj):
+        return Result(id, exercise.title, NOT_ATTEMPTED, points=exercise.points)
+    try:
+        with Alarm(exercise.seconds):
+            return exercise.shower(obj)
+    except (Exception, TimeLimit, SystemExit) as error:
+        return _refused(id, exercise.title, explain(error, exercise.seconds))
+
+
+def _refused(id: str, title: str, parts: Parts, points: float = 0.0) -> Result:
+    """An answer given before anything ran: it is no attempt, and takes no hint."""
+    outcome = Outcome("can be tried", False, 0.0, "", parts.what, parts.why, parts.try_, parts.code)
+    return Result(id, title, FAILED, points=points, requirements=(outcome,))
+
+
+def _unknown(id: Any) -> Parts:
+    near = registry.nearest(str(id))
+    return Parts(
+        f"there is no exercise {id!r}",
+        "an id is the unit and a letter in quotes, for example 3.2.a",
+        f"did you mean {' or '.join(near)}?" if near else "no exercise is installed here",
+    )
+
+
+def _nothing_given(exercise: Exercise) -> Parts:
+    return Parts(
+        "nothing was given to check",
+        f"this exercise tries a {exercise.kind} that you write",
+        f'check("{exercise.id}", name), with the name of your {exercise.kind}',
+    )
+
+
+def _no_drawing(exercise: Exercise) -> Parts:
+    return Parts(
+        f"exercise {exercise.id} has no drawing",
+        "only some exercises have a run that can be drawn",
+        f'check("{exercise.id}", name) tries it',
+    )
+
+
+def _cannot_load(id: Any, error: Exception) -> Parts:
+    return Parts(
+        f"the exercises of {id!r} cannot be loaded: {type(error).__name__}: {error}",
+        "something they import is not installed, or the course itself is at fault",
+        "install the course's requirements; if it stays, report this line",
+    )

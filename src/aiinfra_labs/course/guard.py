@@ -1,0 +1,242 @@
+"""Running a learner's code so that it cannot take the notebook with it.
+
+What it prints is captured and cut, an endless loop is stopped, and of a traceback only the
+learner's own lines are kept.
+"""
+
+from __future__ import annotations
+
+import contextlib
+import ctypes
+import io
+import linecache
+import signal
+import sys
+import sysconfig
+import threading
+import time
+import traceback
+from collections.abc import Iterator
+from pathlib import Path
+from types import FrameType, TracebackType
+from typing import Any
+
+from .parts import Parts, has_parts
+
+_AGAIN = 0.25  # seconds until a stop is repeated, for code that catches every exception
+_KEPT = 2000  # characters of a learner's output that are kept
+
+
+class TimeLimit(BaseException):
+    """The learner's code ran too long. Not an `Exception`: `except Exception` lets it by."""
+
+
+class Alarm:
+    """Raises `TimeLimit` in the thread that made it, when time is up.
+
+    On the main thread a timer signal does it, at once; on another an asynchronous exception does,
+    at the next Python instruction. A call into C that does not return can be stopped by neither.
+    Code that catches even this is stopped on the main thread by raising it anew at every line.
+    """
+
+    def __init__(self, seconds: float):
+        self.seconds = seconds
+        main = threading.current_thread() is threading.main_thread()
+        self._by_signal = main and hasattr(signal, "setitimer")
+        self._thread = threading.get_ident()
+        self._deadline = float("inf")
+        self._rang, self._tracer = False, None
+        self._lock, self._over = threading.Lock(), threading.Event()
+
+    def __enter__(self) -> Alarm:
+        if self._by_signal:
+            self._handler = signal.signal(signal.SIGALRM, self._ring)
+            self._timer = signal.getitimer(signal.ITIMER_REAL)
+        else:
+            threading.Thread(target=self._watch, daemon=True).start()
+        self.restart()
+        return self
+
+    def restart(self, seconds: float | None = None) -> None:
+        """Time starts anew: `seconds` from now, or the alarm's own measure."""
+        seconds = self.seconds if seconds is None else seconds
+        if self._by_signal:
+            signal.setitimer(signal.ITIMER_REAL, seconds, _AGAIN)
+            self._calm()
+        else:
+            with self._lock:
+                self._deadline = time.monotonic() + seconds
+
+    def __exit__(self, *exception: object) -> None:
+        if self._by_signal:
+            signal.setitimer(signal.ITIMER_REAL, 0)
+            self._calm()
+            signal.signal(signal.SIGALRM, self._handler)
+            if self._timer[0]:
+                signal.setitimer(signal.ITIMER_REAL, *self._timer)
+            return
+        self._over.set()
+        with self._lock:  # one that was sent and has not arrived is called back
+            ctypes.pythonapi.PyThreadState_SetAsyncExc(ctypes.c_ulong(self._thread), None)
+
+    def _ring(self, number: int, frame: FrameType | None) -> None:
+        if self._rang:
+            self._tracer = self._tracer or (sys.gettrace(),)
+            sys.settrace(_raise_at_line)
+            while frame is not None:
+                if is_learners(frame.f_code.co_filename):
+                    frame.f_trace = _raise_at_line
+                frame = frame.f_back
+        self._rang = True
+        raise TimeLimit
+
+    def _calm(self) -> None:
+        self._rang = False
+        if self._tracer is not None:
+            sys.settrace(self._tracer[0])
+            self._tracer = None
+
+    def _watch(self) -> None:
+        while not self._over.wait(_AGAIN / 5):
+            with self._lock:
+                if time.monotonic() < self._deadline or self._over.is_set():
+                    continue
+                self._deadline = time.monotonic() + _AGAIN
+                ctypes.pythonapi.PyThreadState_SetAsyncExc(
+                    ctypes.c_ulong(self._thread), ctypes.py_object(TimeLimit)
+                )
+
+
+def _raise_at_line(frame: FrameType, event: str, argument: Any) -> Any:
+    # Only at a line: raised while an exception passes, it would land in the same `try` again.
+    if event == "line" and is_learners(frame.f_code.co_filename):
+        raise TimeLimit
+    return _raise_at_line
+
+
+class Captured(io.TextIOBase):
+    """A text stream that keeps the beginning of what is written and counts the lines."""
+
+    def __init__(self) -> None:
+        self.kept, self.lines, self._open = "", 0, False
+
+    def writable(self) -> bool:
+        return True
+
+    def write(self, text: str) -> int:
+        if len(self.kept) < _KEPT:
+            self.kept += text[: _KEPT - len(self.kept)]
+        self.lines += text.count("\n")
+        if text:
+            self._open = not text.endswith("\n")
+        return len(text)
+
+    @property
+    def note(self) -> str:
+        """One line about what was printed; empty when nothing was."""
+        count = self.lines + self._open
+        if not count:
+            return ""
+        first = self.kept.split("\n", 1)[0][:80]
+        lines = "1 line" if count == 1 else f"{count:,} lines"
+        rest = "" if count == 1 else " (only the first is shown)"
+        return f"Your code printed {lines} during the check{rest}: {first}"
+
+
+@contextlib.contextmanager
+def captured() -> Iterator[Captured]:
+    """Within the block, what is printed goes into the stream that is given."""
+    stream = Captured()
+    with contextlib.redirect_stdout(stream), contextlib.redirect_stderr(stream):
+        yield stream
+
+
+_OURS = Path(__file__).resolve().parent.parent
+_LIBRARIES = tuple(
+    {str(Path(sysconfig.get_path(name)).resolve()) for name in ("stdlib", "purelib", "platlib")}
+)
+
+
+def is_learners(filename: str) -> bool:
+    """Whether code of this file is the learner's: not the course's, not a library's."""
+    if filename.startswith("<frozen") or "site-packages" in filename:
+        return False
+    path = Path(filename).resolve()
+    return not path.is_relative_to(_OURS) and not str(path).startswith(_LIBRARIES)
+
+
+def learners_lines(trace: TracebackType | None, last: int = 4) -> tuple[str, ...]:
+    """The learner's own lines of a traceback, outermost first; of many, the `last`."""
+    lines = []
+    for frame, number in traceback.walk_tb(trace):
+        code = frame.f_code
+        if is_learners(code.co_filename):
+            source = linecache.getline(code.co_filename, number, frame.f_globals).strip()
+            lines.append(f"{code.co_name}, line {number}" + (f": {source}" if source else ""))
+    if len(lines) > last:
+        return (f"... {len(lines) - last} lines above ...", *lines[-last:])
+    return tuple(lines)
+
+
+_WHY = {
+    NameError: (
+        "this name has no value when the line runs",
+        "look for a misspelling, or a cell that defines it and was not run",
+    ),
+    IndexError: (
+        "an index lies outside what it indexes",
+        "print the index and the length on this input; compare the last index with length - 1",
+    ),
+    ZeroDivisionError: (
+        "the divisor is 0 on this input",
+        "ask which input makes it 0, and what the answer is there",
+    ),
+    RecursionError: (
+        "the function calls itself and never reaches an end",
+        "write down the case that ends it, and check that each call comes nearer to it",
+    ),
+    TypeError: (
+        "an operation or a call got a value of a type, or a number of arguments, it cannot take",
+        "print the types of the values in this line",
+    ),
+    AttributeError: (
+        "the object has nothing of that name",
+        "print the object's type in this line, and look for a misspelling",
+    ),
+    SystemExit: ("your code asked Python to end", "remove the call of exit or quit"),
+}
+
+
+def explain(error: BaseException, seconds: float) -> Parts:
+    """The three parts of whatever came out of a learner's code."""
+    code = learners_lines(error.__traceback__)
+    if isinstance(error, TimeLimit):
+        return Parts(
+            f"your code was stopped: it had run for {seconds:g} s",
+            "a loop does not end, or takes far more rounds than the task needs",
+            "look at the line below: what must change in each round, so that the loop ends?",
+            code,
+        )
+    if has_parts(error):
+        place = getattr(error, "place", None)
+        where = tuple(str(place).split("\n")) if place is not None else code
+        return Parts(error.what, error.why, error.try_, where)
+    why, try_ = next(
+        (text for kind, text in _WHY.items() if isinstance(error, kind)),
+        ("your code raised it while the check ran it", ""),
+    )
+    message = _shortened(error)
+    return Parts(
+        f"{type(error).__name__}: {message}" if message else type(error).__name__,
+        why,
+        try_ or "call your function on this input in a cell of its own, and look at the values",
+        code,
+    )
+
+
+def _shortened(error: BaseException, limit: int = 400) -> str:
+    try:
+        text = str(error)
+    except Exception:  # a learner's exception may fail even at this
+        return "(its message cannot be shown)"
+    return text if len(text) <= limit else text[:limit] + " ..."

@@ -1,0 +1,180 @@
+"""Exercises: one decorated function each, in `aiinfra_labs.<chapter>.exercises`.
+
+@exercise("3.2.a", title="Vector add", points=3, skill="CUDA programming model",
+          arguments=("a", "b", "out"), hints=("...",), kind="kernel")
+def vector_add(kernel, require):
+    with require("adds vectors of any length") as r:
+        ...
+"""
+
+from __future__ import annotations
+
+import difflib
+import importlib.util
+import inspect
+import pkgutil
+import re
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass, field
+from typing import Any
+
+from .parts import Parts
+from .requirements import Require
+from .units import CHAPTERS
+
+KINDS = ("function", "kernel", "value")
+_registered: dict[str, Exercise] = {}
+
+
+@dataclass
+class Exercise:
+    """An exercise. `body(obj, require)` tries the learner's object; `seconds` stops a loop."""
+
+    id: str
+    title: str
+    points: float
+    skill: str
+    body: Callable[[Any, Require], None]
+    arguments: tuple[str, ...] = ()
+    hints: tuple[str, ...] = ()
+    kind: str = "function"
+    seconds: float = 10.0
+    shower: Callable[[Any], Any] | None = field(default=None, repr=False)
+
+    @property
+    def unit(self) -> str:
+        """`3.2` for the exercise `3.2.a`."""
+        return self.id.rpartition(".")[0]
+
+    def show(self, shower: Callable[[Any], Any]) -> Callable[[Any], Any]:
+        """Decorator: registers what `show(id, obj)` calls to draw the learner's own run."""
+        self.shower = shower
+        return shower
+
+    def objection(self, obj: Any) -> Parts | None:
+        """Why `obj` cannot be tried at all; None when it can."""
+        if self.kind == "value":
+            return None
+        wanted = ", ".join(self.arguments)
+        is_kernel = hasattr(obj, "py_func") and hasattr(type(obj), "__getitem__")
+        if not callable(obj) and not is_kernel:
+            return Parts(
+                f"a {type(obj).__name__} cannot be called",
+                f"this exercise tries a {self.kind} that takes ({wanted})",
+                f'give the {self.kind} itself, without brackets: check("{self.id}", name)',
+            )
+        if self.kind == "kernel" and not is_kernel:
+            return Parts(
+                f"{_name(obj)} is a plain Python function, not a kernel",
+                "only a function compiled with cuda.jit can be launched on a grid",
+                "write @cuda.jit on the line above its def, and run the cell again",
+            )
+        if self.kind == "function" and is_kernel:
+            return Parts(
+                f"{_name(obj)} is a kernel, expected a plain Python function",
+                "this exercise calls it on the host, without a launch configuration",
+                "remove @cuda.jit, or give the function that launches the kernel",
+            )
+        try:
+            signature = inspect.signature(getattr(obj, "py_func", obj))
+        except (TypeError, ValueError):  # some built-in functions do not tell
+            return None
+        try:
+            signature.bind(*self.arguments)
+        except TypeError:
+            mine = ", ".join(signature.parameters)
+            return Parts(
+                f"{_name(obj)} takes {_count(len(signature.parameters))} ({mine}), "
+                f"expected {len(self.arguments)} ({wanted})",
+                "the check calls it with these, in this order",
+                f"write def {_name(obj)}({wanted})",
+            )
+        return None
+
+
+def exercise(
+    id: str,
+    *,
+    title: str,
+    points: float,
+    skill: str,
+    arguments: Sequence[str] = (),
+    hints: Sequence[str] = (),
+    kind: str = "function",
+    seconds: float = 10.0,
+) -> Callable[[Callable[[Any, Require], None]], Exercise]:
+    """Decorator: registers the function as the body of exercise `id`. See the module.
+
+    `arguments` are the parameters the learner's function must take. `kind` is "kernel" (an
+    object made by cuda.jit), "function" (anything that can be called) or "value". `seconds` is
+    how long one requirement may run before it counts as endless: no measure of speed.
+    Raises ValueError for a definition that cannot hold.
+    """
+    if not re.fullmatch(r"[1-5]\.\d+\.[a-z]", id):
+        raise ValueError(f"exercise id {id!r} is not of the form 3.2.a")
+    if points <= 0 or not title or not skill:
+        raise ValueError(f"exercise {id}: title, skill and positive points are needed")
+    if kind not in KINDS:
+        raise ValueError(f"exercise {id}: kind {kind!r} is none of {KINDS}")
+    if isinstance(hints, str) or isinstance(arguments, str):
+        raise ValueError(f"exercise {id}: hints and arguments are tuples, not one string")
+
+    def register(body: Callable[[Any, Require], None]) -> Exercise:
+        known = _registered.get(id)
+        if known is not None and _origin(known.body) != _origin(body):
+            raise ValueError(f"exercise {id} is defined twice: {_origin(known.body)}")
+        made = Exercise(
+            id, title, points, skill, body, tuple(arguments), tuple(hints), kind, seconds
+        )
+        made.__doc__ = body.__doc__
+        _registered[id] = made
+        return made
+
+    return register
+
+
+def all_exercises() -> list[Exercise]:
+    """Every exercise of every chapter, by unit and letter."""
+    for chapter in CHAPTERS.values():
+        import_exercises(chapter.name)
+    return sorted(_registered.values(), key=lambda e: _order(e.id))
+
+
+def find(id: str) -> Exercise | None:
+    """The exercise `id`, or None. Imports only the exercises of its chapter."""
+    if id not in _registered and id[:1] in CHAPTERS:
+        import_exercises(CHAPTERS[id[:1]].name)
+    return _registered.get(id)
+
+
+def nearest(id: str, count: int = 3) -> list[str]:
+    """The ids most like `id`, for "did you mean"."""
+    known = [e.id for e in all_exercises()]
+    return difflib.get_close_matches(id, known, count, cutoff=0.3) or known[:count]
+
+
+def import_exercises(chapter: str) -> None:
+    """Import every module of `aiinfra_labs.<chapter>.exercises`, if the chapter has any."""
+    package = f"aiinfra_labs.{chapter}.exercises"
+    if importlib.util.find_spec(package) is None:
+        return
+    home = importlib.import_module(package)
+    for module in pkgutil.iter_modules(home.__path__):
+        importlib.import_module(f"{package}.{module.name}")
+
+
+def _order(id: str) -> tuple[int, int, str]:
+    chapter, unit, letter = id.split(".")
+    return int(chapter), int(unit), letter
+
+
+def _origin(body: Callable) -> str:
+    return f"{body.__module__}.{body.__qualname__}"
+
+
+def _name(obj: Any) -> str:
+    return getattr(obj, "__name__", type(obj).__name__)
+
+
+def _count(number: int) -> str:
+    return "1 parameter" if number == 1 else f"{number} parameters"

@@ -1,0 +1,121 @@
+"""The named requirements of an exercise: `with require("adds vectors of any length") as r`."""
+
+from __future__ import annotations
+
+import contextlib
+from collections.abc import Iterator
+from typing import Any
+
+from .comparing import Measure, difference
+from .guard import Alarm, TimeLimit, explain
+from .parts import Parts
+from .results import Outcome
+
+_AFTER_A_STOP = 2.0  # seconds for each requirement once a loop had to be stopped
+
+
+class Unmet(Exception):
+    """A requirement does not hold. Ends its block; the requirements after it still run."""
+
+    def __init__(self, parts: Parts):
+        super().__init__(parts.what)
+        self.parts = parts
+
+
+class Requirement:
+    """What `with require(...) as r` gives: comparisons that fail the requirement, in three parts.
+
+    The first that fails ends the block, so inputs are tried from the smallest up.
+    """
+
+    def __init__(self, name: str):
+        self.name, self.label = name, ""
+
+    @contextlib.contextmanager
+    def input(self, label: str) -> Iterator[None]:
+        """Names the input that the block tries; a failure within is shown with it."""
+        before, self.label = self.label, label
+        yield
+        self.label = before  # not reached on a failure, which keeps its label
+
+    def equal(
+        self,
+        got: Any,
+        expected: Any,
+        why: str = "",
+        try_: str = "",
+        *,
+        name: str = "the result",
+        tolerance: float = 0.0,
+        dtype: bool = True,
+    ) -> None:
+        """`got` must equal `expected`; arrays in shape, dtype (unless `dtype=False`) and values.
+
+        `tolerance` is absolute below 1 and relative above. `why` and `try_` are said of wrong
+        values; a wrong type, shape or dtype has its own.
+        """
+        found = difference(got, expected, name, Measure(tolerance, dtype, why, try_))
+        if found is not None:
+            raise Unmet(found)
+
+    def that(self, condition: Any, what: str, why: str = "", try_: str = "") -> None:
+        """`condition` must be true; `what` says, with the figures, what is the case when not."""
+        if not condition:
+            raise Unmet(Parts(what, why, try_))
+
+    def at_most(self, got: float, limit: float, what: str, why: str = "", try_: str = "") -> None:
+        """A count must not exceed `limit`; `what` is what is counted ("sectors per request")."""
+        if got > limit:
+            raise Unmet(Parts(f"{got:,g} {what}, at most {limit:,g} allowed", why, try_))
+
+
+class Require:
+    """Collects the outcomes of an exercise's requirements. Called with a name, gives a block.
+
+    The points of the exercise are shared equally among the requirements, less those that are
+    given by `points=`.
+    """
+
+    def __init__(self, alarm: Alarm):
+        self._alarm, self._stopped = alarm, False
+        self._seen: list[tuple[Requirement, Parts | None, float | None]] = []
+
+    @contextlib.contextmanager
+    def __call__(self, name: str, points: float | None = None) -> Iterator[Requirement]:
+        requirement = Requirement(name)
+        seconds = _AFTER_A_STOP if self._stopped else self._alarm.seconds
+        failure: Parts | None = None
+        try:
+            self._alarm.restart(seconds)
+            yield requirement
+        except Unmet as unmet:
+            failure = unmet.parts
+        except (KeyboardInterrupt, GeneratorExit):
+            raise
+        except BaseException as error:
+            self._stopped = self._stopped or isinstance(error, TimeLimit)
+            failure = explain(error, seconds)
+        finally:
+            self._alarm.restart()
+        self._seen.append((requirement, failure, points))
+
+    def outside(self, error: BaseException) -> None:
+        """An exception between the blocks ends the exercise, and costs all of its points."""
+        failure = explain(error, self._alarm.seconds)
+        self._seen = [(r, f, 0.0) for r, f, _ in self._seen]
+        self._seen.append((Requirement("runs to its end"), failure, None))
+
+    def outcomes(self, total: float) -> tuple[Outcome, ...]:
+        """Every requirement in turn; `total` is what the exercise gives."""
+        given = sum(points for *_, points in self._seen if points is not None)
+        sharing = sum(points is None for *_, points in self._seen)
+        share = max(0.0, total - given) / sharing if sharing else 0.0
+        found = []
+        for requirement, failure, points in self._seen:
+            worth = share if points is None else points
+            if failure is None:
+                found.append(Outcome(requirement.name, True, worth))
+                continue
+            parts = (failure.what, failure.why, failure.try_, failure.code)
+            found.append(Outcome(requirement.name, False, worth, requirement.label, *parts))
+        return tuple(found)

@@ -1,0 +1,130 @@
+"""What `check` answers: a `Result`, rich in a notebook, plain in a terminal, JSON for a machine."""
+
+from __future__ import annotations
+
+import json
+import os
+from dataclasses import asdict, dataclass, field
+from html import escape
+
+NOT_ATTEMPTED, FAILED, PASSED = "not attempted", "failed", "passed"
+
+
+@dataclass(frozen=True)
+class Outcome:
+    """One requirement: whether it holds and, if not, the first input it fails on and why."""
+
+    name: str
+    passed: bool
+    points: float = 0.0
+    input: str = ""
+    what: str = ""
+    why: str = ""
+    try_: str = ""
+    code: tuple[str, ...] = ()
+
+
+@dataclass(frozen=True)
+class Result:
+    """The answer of `check`. `score` of `points` were earned; `hint` is the next hint, if any."""
+
+    id: str
+    title: str
+    status: str
+    score: float = 0.0
+    points: float = 0.0
+    requirements: tuple[Outcome, ...] = field(default=())
+    hint: str = ""
+    notes: tuple[str, ...] = ()
+
+    @property
+    def passed(self) -> bool:
+        return self.status == PASSED
+
+    @property
+    def attempted(self) -> bool:
+        return self.status != NOT_ATTEMPTED
+
+    def to_dict(self) -> dict:
+        """Plain data: what `to_json` writes."""
+        return asdict(self) | {"passed": self.passed, "attempted": self.attempted}
+
+    def to_json(self) -> str:
+        return json.dumps(self.to_dict(), ensure_ascii=False, indent=2)
+
+    @property
+    def headline(self) -> str:
+        """One line: id, title, status and, once attempted, the points."""
+        text = f"{self.id} {self.title}".strip() + f": {self.status}"
+        return f"{text}, {self.score:g} of {self.points:g} points" if self.attempted else text
+
+    def __str__(self) -> str:
+        lines = [self.headline]
+        for outcome in self.requirements:
+            lines.append(f"  [{'ok' if outcome.passed else 'no'}] {outcome.name}")
+            if outcome.passed:
+                continue
+            if outcome.input:
+                lines.append(f"       Input: {outcome.input}")
+            lines += [f"       {part}" for part in outcome.what.split("\n")]
+            lines += [f"         {code}" for code in outcome.code]
+            if outcome.why:
+                lines.append(f"       Why: {outcome.why}")
+            if outcome.try_:
+                lines.append(f"       Try: {outcome.try_}")
+        if self.hint:
+            lines.append(f"  Hint: {self.hint}")
+        lines += [f"  {note}" for note in self.notes]
+        return "\n".join(lines)
+
+    def __repr__(self) -> str:
+        # nbgrader's autograder reads partial credit from the plain text of a graded cell's value.
+        if os.environ.get("NBGRADER_EXECUTION") == "autograde":
+            return f"{self.score:g}"
+        return str(self)
+
+    def _repr_html_(self) -> str:
+        body = [f'<div class="aiinfra-result" role="group" aria-label="{escape(self.headline)}">']
+        body.append(_STYLE)
+        body.append(f'<p class="head {_CLASS[self.status]}">{escape(self.headline)}</p>')
+        if self.requirements:
+            body.append("<ul>" + "".join(map(_item, self.requirements)) + "</ul>")
+        if self.hint:
+            body.append(f"<p><b>Hint.</b> {escape(self.hint)}</p>")
+        body += [f"<p>{escape(note)}</p>" for note in self.notes]
+        return "".join(body) + "</div>"
+
+
+class ExerciseFailed(Exception):
+    """Raised under nbgrader only, where an error in a graded cell is what costs the points."""
+
+
+_CLASS = {NOT_ATTEMPTED: "open", FAILED: "bad", PASSED: "good"}
+
+# Text keeps the theme's own colour; the mid-tones mark a border only, which light and dark
+# backgrounds both let through at 3:1 or more.
+_STYLE = """<style>
+.aiinfra-result{border:1px solid #8888;border-radius:4px;padding:.5em .8em;margin:.3em 0;
+color:inherit;background:transparent;font-size:.95em;line-height:1.45}
+.aiinfra-result p{margin:.2em 0}
+.aiinfra-result .head{font-weight:600;border-left:.35em solid #8a8a8a;padding-left:.6em}
+.aiinfra-result .head.good{border-color:#2f9e5b}
+.aiinfra-result .head.bad{border-color:#d9534f}
+.aiinfra-result ul{list-style:none;margin:.3em 0;padding:0}
+.aiinfra-result li{margin:.25em 0}
+.aiinfra-result dl{display:grid;grid-template-columns:max-content 1fr;gap:.1em .8em;
+margin:.2em 0 .4em 1.5em}
+.aiinfra-result dt{font-weight:600;opacity:.8}
+.aiinfra-result dd{margin:0;white-space:pre-wrap;overflow-wrap:anywhere}
+.aiinfra-result dd code{white-space:pre-wrap;background:transparent;color:inherit}
+</style>"""
+
+
+def _item(outcome: Outcome) -> str:
+    if outcome.passed:
+        return f"<li>✔ {escape(outcome.name)}</li>"
+    rows = [("Input", escape(outcome.input)), ("What", escape(outcome.what))]
+    rows.append(("Where", "\n".join(f"<code>{escape(line)}</code>" for line in outcome.code)))
+    rows += [("Why", escape(outcome.why)), ("Try", escape(outcome.try_))]
+    listed = "".join(f"<dt>{name}</dt><dd>{text}</dd>" for name, text in rows if text)
+    return f"<li>✘ {escape(outcome.name)}<dl>{listed}</dl></li>"
