@@ -11,7 +11,7 @@ from typing import Any
 
 import numpy as np
 
-from aiinfra_labs.course import exercise
+from aiinfra_labs.course import examine, exercise
 from aiinfra_labs.gpu import cuda, emulator
 
 from . import thread_views as views
@@ -34,6 +34,18 @@ NAN_WHY = (
     "out is full of NaN before the launch: nan marks an element that no thread wrote, or that was "
     "read before it was written"
 )
+
+examine(
+    "hierarchy",
+    verdict="corrected",
+    figure="The order is grid, block, warp, thread: a block of 100 threads runs as 4 warps, of "
+    "32 + 32 + 32 + 4 threads. Since compute capability 9.0 (Hopper) a launch may add a level "
+    "between grid and block, the thread block cluster.",
+    how="counted in the emulator's trace of a copy by one block of 100 threads; the cluster from "
+    "NVIDIA's guide",
+    source="https://docs.nvidia.com/cuda/cuda-c-programming-guide/#thread-hierarchy",
+)
+
 
 # --- 3.2.a -------------------------------------------------------------------------------------
 
@@ -651,6 +663,7 @@ def _show_grey(kernel: Any) -> views.Picture:
         figure,
         f"The photograph and what the kernel made of it; beside it, of 10 x 14 pixels, {said}. "
         "Each block has its colour, each cell the number of the thread in its block.",
+        dpi=72,
     )
 
 
@@ -671,6 +684,7 @@ def _show_blur(kernel: Any) -> views.Picture:
         figure,
         "A piece of the photograph and what the kernel made of it; beside it, how many pixels each "
         f"thread reads: {', '.join(map(str, np.unique(read)))}.",
+        dpi=72,
     )
 
 

@@ -29,10 +29,11 @@ class Picture:
 
     figure: Figure
     alt: str
+    dpi: int = 100
 
     def _repr_html_(self) -> str:
         png = io.BytesIO()
-        self.figure.savefig(png, format="png", dpi=110, facecolor="white", bbox_inches="tight")
+        self.figure.savefig(png, format="png", dpi=self.dpi, facecolor="white", bbox_inches="tight")
         data = base64.b64encode(png.getvalue()).decode()
         return f'<img alt="{self.alt}" style="max-width:100%" src="data:image/png;base64,{data}">'
 
