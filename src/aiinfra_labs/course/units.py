@@ -97,7 +97,7 @@ def repository(start: Path | None = None) -> Path | None:
     """
     here = (start or Path.cwd()).resolve()
     places = (here, *here.parents, *Path(__file__).resolve().parents)
-    return next((p for p in places if (p / "solutions").is_dir() and (p / "labs").is_dir()), None)
+    return next((place for place in places if (place / "nbgrader_config.py").is_file()), None)
 
 
 def work_folder(start: Path | None = None) -> Path | None:
