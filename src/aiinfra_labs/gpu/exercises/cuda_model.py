@@ -298,13 +298,17 @@ def saxpy_stride(kernel: Any, require: Any) -> None:
 
 def _reached(r: Any, before: np.ndarray, after: np.ndarray, threads: int) -> None:
     missed = np.argwhere(before == after)
+    too_few = before.size > threads
     r.that(
         not len(missed),
         what=f"{share(len(missed), before.size)} as before the launch{beginning('y', missed)}",
-        why=f"the grid has {threads} threads; where there are more elements than threads, each "
-        "thread must take several",
+        why=f"the grid has {threads} threads for {before.size:,} elements: each takes several"
+        if too_few
+        else "no thread took it, or its store left it as it was",
         try_="after its first element, each thread goes on to the one that lies a whole grid of "
-        "threads further",
+        "threads further"
+        if too_few
+        else "which thread has this element, and what does it store there?",
     )
 
 
@@ -399,13 +403,13 @@ def _random_image(rows: int, columns: int) -> tuple[Any, Any]:
 
 
 def _equal_grey(r: Any, rgb: Any, out: Any, where: str) -> None:
-    expected = rgb.copy_to_host() @ np.array([RED, GREEN, BLUE])
+    got, expected = out.copy_to_host(), rgb.copy_to_host() @ np.array([RED, GREEN, BLUE])
     r.equal(
-        out.copy_to_host(),
+        got,
         expected.astype(np.float32),
         name="out",
         tolerance=1e-4,
-        why=f"the grey {where}",
+        why=NAN_WHY if np.isnan(got).any() else f"the grey {where}",
         try_="rgb[row, column, 0] is red, 1 is green, 2 is blue; keep the fractions",
     )
 

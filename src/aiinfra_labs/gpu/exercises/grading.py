@@ -98,10 +98,15 @@ def not_written(r: Any, traced: TracedLaunch, inputs: dict[int, str]) -> None:
 def few_sectors(r: Any, kind: str, sectors: float, why: str, try_: str) -> None:
     """At most one sector more a request than the least, for arrays that begin inside a sector."""
     r.that(
-        0 < sectors <= BEST + 1,
-        what=f"each {kind} of a warp touches {sectors:.3g} sectors of 32 bytes where {BEST} suffice"
-        if sectors
-        else f"the kernel makes no {kind} at all",
+        sectors > 0,
+        what=f"the kernel makes no {kind} at all",
+        why="how a warp meets memory shows in what it loads and stores",
+        try_="meet the requirements above first",
+    )
+    r.that(
+        sectors <= BEST + 1,
+        what=f"each {kind} of a warp touches {sectors:.3g} sectors of 32 bytes where {BEST} "
+        "suffice",
         why=why,
         try_=try_,
     )
