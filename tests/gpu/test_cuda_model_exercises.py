@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import importlib
 import importlib.util
 import sys
 from collections import Counter
@@ -14,9 +15,11 @@ import numpy as np
 import pytest
 
 from aiinfra_labs.course.checking import check, show, try_out
+from aiinfra_labs.course.claims import all_claims
 from aiinfra_labs.course.registry import find
 from aiinfra_labs.course.results import Result
 from aiinfra_labs.gpu import emulator as cuda
+from aiinfra_labs.gpu.emulator.intrinsics import alias_module
 from aiinfra_labs.gpu.exercises import cuda_model
 from aiinfra_labs.gpu.exercises.grading import few_sectors
 from aiinfra_labs.gpu.exercises.thread_map import TracedLaunch
@@ -34,12 +37,6 @@ def _planted() -> ModuleType:
 
 
 planted = _planted()
-
-
-@pytest.fixture(autouse=True)
-def _own_progress(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setenv("AIINFRA_HOME", str(tmp_path))
-    monkeypatch.delenv("NBGRADER_EXECUTION", raising=False)
 
 
 @cache
@@ -186,7 +183,7 @@ def _plain(a, b, out):
     [
         (_takes_two, "takes 2 parameters (a, out), expected 3 (a, b, out)"),
         (_plain, "is a plain Python function, not a kernel"),
-        (42, "a int cannot be called"),
+        (42, "cannot be called"),
         (_opens_a_file, "with"),
         (_calls_numpy, "norm"),
         (_misspells, "'c'"),
@@ -205,6 +202,24 @@ def test_a_kernel_that_prints_is_graded_all_the_same(capsys: pytest.CaptureFixtu
     assert result.passed
     assert "printed" in str(result)
     assert capsys.readouterr().out == ""
+
+
+def test_a_kernel_of_numbas_own_is_graded_as_well() -> None:
+    """On a GPU machine `cuda` is Numba's module; what its kernels do is seen on the emulator."""
+    numba_cuda = importlib.import_module("numba.cuda")
+    alias_module(numba_cuda, cuda)
+
+    def vector_add(a, b, out):
+        i = numba_cuda.grid(1)
+        if i < out.size:
+            out[i] = a[i] + b[i]
+
+    def unguarded(a, b, out):
+        i = numba_cuda.grid(1)
+        out[i] = a[i] + b[i]
+
+    assert _tried("3.2.a", numba_cuda.jit(vector_add)).passed
+    assert "is outside the array" in str(_tried("3.2.a", numba_cuda.jit(unguarded)))
 
 
 def _never_comes_back(kernel, x, y, times):
@@ -299,6 +314,9 @@ def test_a_block_of_100_threads_runs_as_4_warps() -> None:
     traced = TracedLaunch(_copy, 1, 100, _floats(100), _floats(100))
     (access,) = traced.accesses("store", 1)
     assert (access.addresses >= 0).sum(axis=1).tolist() == [32, 32, 32, 4]
+    claim = next(c for c in all_claims() if c.id == "hierarchy")
+    assert claim.verdict == "corrected"
+    assert "4 warps, of 32 + 32 + 32 + 4 threads" in claim.figure
 
 
 class _Recorder:
