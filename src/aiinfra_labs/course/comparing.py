@@ -8,7 +8,7 @@ from typing import Any
 
 import numpy as np
 
-from .parts import Parts
+from .parts import Parts, a_kind
 
 
 @dataclass(frozen=True)
@@ -142,7 +142,7 @@ def _kind(value: Any) -> str:
         return "None"
     if isinstance(value, np.ndarray):
         return f"an array of shape {value.shape} and dtype {value.dtype}"
-    return f"a {type(value).__name__}" + (f" ({_text(value)})" if _is_short(value) else "")
+    return a_kind(value) + (f" ({_text(value)})" if _is_short(value) else "")
 
 
 def _is_short(value: Any) -> bool:
@@ -155,5 +155,5 @@ def _text(value: Any, limit: int = 120) -> str:
     try:
         text = repr(value)
     except Exception:  # a learner's __repr__ may do anything
-        text = f"a {type(value).__name__} that cannot be shown"
+        text = f"{a_kind(value)} that cannot be shown"
     return text if len(text) <= limit else text[:limit] + " ..."

@@ -39,3 +39,9 @@ class CourseError(Exception):
 def has_parts(error: Any) -> bool:
     """Whether an exception brings its own three parts."""
     return all(isinstance(getattr(error, name, None), str) for name in ("what", "why", "try_"))
+
+
+def a_kind(value: Any) -> str:
+    """The type of a value with its article: "an int", "a list"."""
+    name = type(value).__name__
+    return f"{'an' if name[:1].lower() in 'aeiou' else 'a'} {name}"

@@ -18,7 +18,7 @@ from collections.abc import Callable, Sequence
 from dataclasses import dataclass, field
 from typing import Any
 
-from .parts import Parts
+from .parts import Parts, a_kind
 from .requirements import Require
 from .units import CHAPTERS
 
@@ -59,7 +59,7 @@ class Exercise:
         is_kernel = hasattr(obj, "py_func") and hasattr(type(obj), "__getitem__")
         if not callable(obj) and not is_kernel:
             return Parts(
-                f"a {type(obj).__name__} cannot be called",
+                f"{a_kind(obj)} cannot be called",
                 f"this exercise tries a {self.kind} that takes ({wanted})",
                 f'give the {self.kind} itself, without brackets: check("{self.id}", name)',
             )

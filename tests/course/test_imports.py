@@ -1,0 +1,156 @@
+"""Imports go one way, and a chapter costs no more than it needs."""
+
+import ast
+import json
+import subprocess
+import sys
+from pathlib import Path
+
+import pytest
+
+# What a module may import of this package, by the beginning of its own path; the longest holds.
+MAY = {
+    "course": {"course"},
+    "llm": {"llm"},
+    "llm/exercises": {"llm", "course"},
+    "coding": {"coding"},
+    "coding/exercises": {"coding", "course"},
+    "gpu": {"gpu"},
+    "gpu/exercises": {"gpu", "course"},
+    "gpu/widgets": {"gpu", "course"},
+    "gpu/figures": {"gpu", "course"},
+    "cloud/serving": {"cloud.serving", "llm", "gpu"},
+    "cloud/platform": {"cloud.platform", "cloud.serving"},
+    "cloud/exercises": {"cloud", "course"},
+    "cloud": {"cloud"},
+}
+STANDARD = set(sys.stdlib_module_names)
+
+
+def imported(path, package):
+    """The dotted names that a module imports, relative ones made absolute."""
+    parts = ["aiinfra_labs", *path.relative_to(package).with_suffix("").parts]
+    for node in ast.walk(ast.parse(path.read_text(encoding="utf-8"))):
+        if isinstance(node, ast.Import):
+            yield from (alias.name for alias in node.names)
+        elif isinstance(node, ast.ImportFrom):
+            base = ".".join(parts[: len(parts) - node.level]) if node.level else ""
+            name = ".".join(part for part in (base, node.module or "") if part)
+            yield from (f"{name}.{alias.name}" for alias in node.names)
+
+
+def forbidden(package):
+    """Each import against the direction, as "module: name"."""
+    found = []
+    for path in sorted(package.rglob("*.py")):
+        own = path.relative_to(package).as_posix()
+        rules = [start for start in MAY if own.startswith(start)]
+        if not rules:
+            continue
+        allowed = MAY[max(rules, key=len)]
+        for name in imported(path, package):
+            if not name.startswith("aiinfra_labs."):
+                if own.startswith("gpu/emulator") and name.split(".")[0] not in STANDARD | {
+                    "numpy"
+                }:
+                    found.append(f"{own}: {name}")
+                continue
+            inner = name.removeprefix("aiinfra_labs.")
+            if not any(inner == may or inner.startswith(f"{may}.") for may in allowed):
+                found.append(f"{own}: {name}")
+    return found
+
+
+@pytest.fixture
+def package(root):
+    return root / "src" / "aiinfra_labs"
+
+
+def test_nothing_imports_upward(package):
+    assert len(list(package.rglob("*.py"))) > 20
+    assert forbidden(package) == []
+
+
+@pytest.mark.parametrize(
+    ("module", "line"),
+    [
+        ("course/checking.py", "from aiinfra_labs.gpu import cuda"),
+        ("course/checking.py", "from ..gpu import cuda"),
+        ("llm/tokens.py", "import aiinfra_labs.course"),
+        ("gpu/door.py", "from ..course import check"),
+        ("gpu/door.py", "def f():\n    from aiinfra_labs.llm import tokens"),
+        ("gpu/emulator/mask.py", "import numba"),
+        ("gpu/emulator/mask.py", "from .. import course\nfrom ...course import check"),
+        ("cloud/rag/index.py", "from aiinfra_labs.llm import attention"),
+        ("coding/loop.py", "from aiinfra_labs.cloud.serving import engine"),
+    ],
+)
+def test_an_import_upward_is_found(tmp_path, module, line):
+    path = tmp_path / module
+    path.parent.mkdir(parents=True)
+    path.write_text(line)
+    assert forbidden(tmp_path)
+
+
+@pytest.mark.parametrize(
+    ("module", "line"),
+    [
+        ("gpu/exercises/one.py", "from aiinfra_labs.course import exercise"),
+        ("gpu/emulator/mask.py", "import math\nimport numpy as np\nfrom .loops import x"),
+        ("cloud/serving/engine.py", "from aiinfra_labs.gpu import cuda"),
+        ("cloud/platform/gateway.py", "from ..serving import engine"),
+    ],
+)
+def test_an_import_downward_is_none(tmp_path, module, line):
+    path = tmp_path / module
+    path.parent.mkdir(parents=True)
+    path.write_text(line)
+    assert forbidden(tmp_path) == []
+
+
+PROBE = """
+import json, sys, time
+began = time.perf_counter()
+import {module}
+print(json.dumps([time.perf_counter() - began, sorted({{m.split(".")[0] for m in sys.modules}})]))
+"""
+
+
+def fresh(module):
+    """Seconds and the top modules loaded, for an import in an interpreter of its own."""
+    command = [sys.executable, "-c", PROBE.format(module=module)]
+    return json.loads(subprocess.run(command, capture_output=True, check=True).stdout)
+
+
+def test_the_gpu_chapter_costs_numpy_alone():
+    runs = [fresh("aiinfra_labs.gpu") for _ in range(5)]
+    assert min(seconds for seconds, _ in runs) < 0.5
+    assert not {"torch", "numba", "cupy"} & set(runs[0][1])
+
+
+def test_the_emulator_costs_numpy_alone():
+    loaded = set(fresh("aiinfra_labs.gpu.emulator")[1])
+    assert not {"torch", "numba", "cupy", "matplotlib", "pandas"} & loaded
+
+
+def test_the_course_costs_next_to_nothing():
+    runs = [fresh("aiinfra_labs.course") for _ in range(3)]
+    heavy = {"numpy", "matplotlib", "pandas", "IPython", "sqlite3", "nbformat"}
+    assert not heavy & set(runs[0][1])
+    assert min(seconds for seconds, _ in runs) < 0.1
+
+
+def test_every_public_name_is_there():
+    import aiinfra_labs.course as course
+
+    assert {"check", "show", "predict", "reveal", "card", "exercise", "Result"} <= set(dir(course))
+    for name in course.__all__:
+        assert callable(getattr(course, name))
+    with pytest.raises(AttributeError):
+        course.nothing  # noqa: B018
+
+
+def test_the_package_is_found_where_the_tests_are(package):
+    import aiinfra_labs
+
+    assert Path(aiinfra_labs.__file__).parent == package
