@@ -13,7 +13,7 @@ from collections.abc import Iterable
 from pathlib import Path
 from typing import Any
 
-from .cards import CardError, of_notebook
+from .cards import Card, CardError, of_notebook
 from .merging import source
 from .release import BEGIN, END, notebooks
 from .units import UNITS, Unit
@@ -247,6 +247,19 @@ def lab_structure(notebook: Notebook, unit: Unit) -> list[str]:
         problems.append(f"the first cell must be the title: # Lab {unit.id} ...")
     if not any(f'card("{unit.id}")' in source(cell) for cell in code_cells(notebook)):
         problems.append(f'no cell shows card("{unit.id}")')
+    return problems
+
+
+def card_lies(card: Card, seconds: float, peak: int) -> list[str]:
+    """What a run of the solved lab belies: `seconds` it took, `peak` bytes of its kernel.
+
+    How fast a machine is differs: only one that takes longer than the learner is given is too slow.
+    """
+    problems = []
+    if peak > card.memory_mb * 1e6:
+        problems.append(f"the kernel needs {peak / 1e6:,.0f} MB, the card says {card.memory_mb:,}")
+    if seconds > card.minutes * 60:
+        problems.append(f"the run alone takes {seconds:,.0f} s, the card says {card.minutes} min")
     return problems
 
 

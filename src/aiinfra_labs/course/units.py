@@ -108,8 +108,9 @@ def work_folder(start: Path | None = None) -> Path | None:
     for place in (here, *here.parents):
         if (place / ".released").is_dir():
             return place
-        if (place / "work").is_dir():
-            return place / "work"
+        work = place / "work"  # a folder of that name may be anyone's: ours has a record, or labs/
+        if (work / ".released").is_dir() or ((place / "labs").is_dir() and work.is_dir()):
+            return work
     return None
 
 

@@ -1,0 +1,65 @@
+"""Running notebooks as a learner's JupyterLab would: each in a clean kernel."""
+
+import json
+import time
+from dataclasses import dataclass
+
+import pytest
+
+PEAK = """
+import resource as _r, sys as _s
+_scale = 1 if _s.platform == "darwin" else 1024  # macOS counts bytes, Linux KiB
+print(_scale * max(_r.getrusage(w).ru_maxrss for w in (_r.RUSAGE_SELF, _r.RUSAGE_CHILDREN)))
+"""
+
+
+@dataclass
+class Run:
+    """A notebook after its run: its JSON, how many seconds it took, and its peak bytes."""
+
+    notebook: dict
+    seconds: float
+    peak: int
+
+
+@pytest.fixture
+def run(home):
+    """`run(path)` runs a notebook in a kernel of its own; an error in a cell is kept as output."""
+    import nbformat
+    from nbclient import NotebookClient
+    from nbformat.v4 import new_code_cell
+
+    def start(path):
+        notebook = nbformat.read(path, as_version=4)
+        for cell in notebook.cells:
+            if cell.cell_type == "code":
+                cell.outputs, cell.execution_count = [], None
+        notebook.cells.append(new_code_cell(PEAK, id="peak"))
+        place = {"metadata": {"path": str(path.parent)}}
+        client = NotebookClient(
+            notebook, timeout=300, allow_errors=True, kernel_name="python3", resources=place
+        )
+        began = time.monotonic()
+        client.execute()
+        seconds = time.monotonic() - began
+        peak = notebook.cells.pop()
+        return Run(json.loads(nbformat.writes(notebook)), seconds, int(peak.outputs[0].text))
+
+    return start
+
+
+@pytest.fixture
+def nbval(tmp_path):
+    """`nbval(path)` compares the tagged cells of a notebook with a fresh run."""
+    import subprocess
+    import sys
+
+    def compare(path):
+        settings = tmp_path / "nbval.ini"
+        settings.write_text("[pytest]\n")  # the repository's own would turn warnings into errors
+        # `-p no:` keeps the run to one process: these tests are spread over processes themselves.
+        command = [sys.executable, "-m", "pytest", "-q", "--nbval-lax", "-p", "no:cacheprovider"]
+        options = ["-p", "no:xdist", "-c", str(settings), "--rootdir", str(path.parent), str(path)]
+        return subprocess.run([*command, *options], capture_output=True, text=True)
+
+    return compare
