@@ -346,6 +346,14 @@ def test_html_escapes_what_a_learner_wrote(doubling):
     assert "<script>" not in html and "&lt;script&gt;" in html
 
 
+def test_the_same_failure_is_told_once(doubling):
+    result = check("1.1.z", lambda x: 1 / 0)
+    assert str(result).count("the divisor is 0") == 1 and "The same as above." in str(result)
+    html = result._repr_html_()
+    assert html.count("the divisor is 0") == 1 and "The same as above." in html
+    assert all(outcome.why for outcome in result.requirements)
+
+
 def test_html_keeps_the_themes_colours(doubling):
     html = check("1.1.z", right)._repr_html_()
     assert "color:inherit" in html and "background:transparent" in html and "aria-label" in html

@@ -87,6 +87,22 @@ def test_a_page_damaged_while_at_work(home, capsys):
     assert len(list(home.glob("progress-damaged-*"))) == 1
 
 
+def test_what_can_be_read_of_a_damaged_file_is_taken_over(home, capsys):
+    for i in range(300):
+        progress.current().attempt(f"3.2.{i}", 1, 3, False)
+    path = home / "progress.db"
+    whole = path.read_bytes()
+    kept = set()
+    for page in range(4096, len(whole), 4096):
+        path.write_bytes(whole[:page] + b"\xaa" * 4096 + whole[page + 4096 :])
+        assert Progress(path).attempt("3.2.new", 1, 3, True) == 0
+        kept.add(len(Progress(path).records()) - 1)
+        path.unlink()
+    assert len(list(home.glob("progress-damaged-*.db"))) > 1
+    assert any(0 < count < 300 for count in kept), kept
+    assert 300 in kept, "where only the index is damaged, every row can be read"
+
+
 def test_another_programs_tables(home, capsys):
     home.mkdir()
     with sqlite3.connect(home / "progress.db") as other:

@@ -170,6 +170,8 @@ def test_links_both_ways(page, tmp_path):
     (package / "gpu" / "deep").mkdir(parents=True)
     (package / "gpu" / "__init__.py").write_text('"""Unit 3.2."""')
     (package / "gpu" / "door.py").write_text('"""The door. Unit 3.2."""')
+    (package / "gpu" / "exercises").mkdir()
+    (package / "gpu" / "exercises" / "one.py").write_text('"""Unit 3.2."""')
     assert rules.links_to_code(page, UNITS["3.2"], package) == []
     (package / "gpu" / "deep" / "one.py").write_text('"""One. Unit 3.2."""')
     (package / "gpu" / "other.py").write_text('"""Two. Unit 3.3."""')

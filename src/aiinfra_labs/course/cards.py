@@ -56,7 +56,7 @@ class Card:
             f'<td style="text-align:left">{escape(text)}</td></tr>'
             for name, text in self.rows()
         )
-        return f"<table><tbody>{rows}</tbody></table>"
+        return f'<table style="color:inherit"><tbody>{rows}</tbody></table>'
 
 
 def card(unit: str) -> Card:

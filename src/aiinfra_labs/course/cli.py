@@ -1,4 +1,4 @@
-"""The command `aiinfra`: progress, work, reset, claims."""
+"""The command `aiinfra`: progress, check, work, reset, claims."""
 
 from __future__ import annotations
 
@@ -10,7 +10,7 @@ from dataclasses import asdict
 from datetime import UTC, datetime
 from pathlib import Path
 
-from . import claims, progress, skills, work
+from . import claims, progress, rerun, skills, work
 from .parts import CourseError
 from .registry import Exercise, all_exercises
 from .units import UNITS
@@ -35,6 +35,10 @@ def _parser() -> argparse.ArgumentParser:
     one = commands.add_parser("progress", help="what you have solved, by unit and by skill")
     one.add_argument("--json", action="store_true", help="for a machine")
     one.set_defaults(run=_progress)
+    one = commands.add_parser("check", help="run a notebook anew in a clean process, and grade it")
+    one.add_argument("notebook", type=Path)
+    one.add_argument("--json", action="store_true", help="for a machine")
+    one.set_defaults(run=_check)
     one = commands.add_parser("work", help="fill or update work/ from labs/, keeping your cells")
     one.add_argument("--labs", type=Path, help="the labs to copy (default: the course's own)")
     one.add_argument("--work", type=Path, help="your copy (default: work/ beside labs/)")
@@ -110,6 +114,18 @@ def _progress_data(exercises: list[Exercise], records: dict[str, progress.Record
             for id, (value, measured) in progress.current().predictions().items()
         },
     }
+
+
+def _check(chosen: argparse.Namespace) -> int:
+    done = rerun.rerun(chosen.notebook)
+    if chosen.json:
+        print(json.dumps(asdict(done) | {"passed": done.passed}, ensure_ascii=False, indent=2))
+    else:
+        rows = [(id, f"{score:g}/{points:g}") for id, score, points in done.exercises]
+        print(_table(("exercise", "points"), rows))
+        for error in done.errors:
+            print(f"a cell ended in {error}")
+    return 0 if done.passed else 1
 
 
 def _work(chosen: argparse.Namespace) -> None:

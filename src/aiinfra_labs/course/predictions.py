@@ -60,7 +60,10 @@ class Comparison:
     def _repr_html_(self) -> str:
         head = "".join(f'<th scope="col">{name}</th>' for name, _ in self._rows())
         body = "".join(f"<td>{escape(text)}</td>" for _, text in self._rows())
-        return f"<table><thead><tr>{head}</tr></thead><tbody><tr>{body}</tr></tbody></table>"
+        return (
+            f'<table style="color:inherit"><thead><tr>{head}</tr></thead>'
+            f"<tbody><tr>{body}</tr></tbody></table>"
+        )
 
 
 def predict(id: str, value: Any = None, question: str = "") -> Prediction:

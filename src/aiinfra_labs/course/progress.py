@@ -159,10 +159,26 @@ class Progress:
                 for tail in ("-wal", "-shm"):
                     with contextlib.suppress(FileNotFoundError):
                         Path(f"{self.path}{tail}").rename(f"{aside}{tail}")
+                saved = self._take_over(aside)
         except OSError:
             return False
-        _say(f"The progress file was damaged. It is kept as {aside}; a new one was begun.")
+        _say(
+            f"The progress file was damaged. It is kept as {aside}; a new one was begun, "
+            f"with {saved} entries that could still be read."
+        )
         return True
+
+    def _take_over(self, damaged: Path) -> int:
+        """Begin a new file with what can be read of a damaged one. Returns how many entries."""
+        count = 0
+        with contextlib.suppress(sqlite3.DatabaseError), self._file() as file:
+            for table, columns in (("attempts", 6), ("predictions", 5)):
+                marks = ", ".join("?" * columns)
+                for row in _readable(damaged, table):
+                    with contextlib.suppress(sqlite3.DatabaseError):
+                        file.execute(f"INSERT INTO {table} VALUES ({marks})", row)
+                        count += 1
+        return count
 
     def _go_on_in_memory(self, error: Exception) -> None:
         _say(f"Progress cannot be written to {self.path} ({error}): kept until the kernel stops.")
@@ -235,6 +251,17 @@ def _is_damaged(path: Path) -> bool:
         return error.sqlite_errorcode & 0xFF in _DAMAGED
     except sqlite3.DatabaseError:
         return True
+
+
+def _readable(path: Path, table: str) -> Iterator[tuple]:
+    """The rows of a table, up to the first that cannot be read."""
+    names = {"attempts": "at, exercise, score, points, passed, hint"}
+    names["predictions"] = "at, id, question, value, measured"
+    try:
+        with contextlib.closing(sqlite3.connect(path)) as file:
+            yield from file.execute(f"SELECT {names[table]} FROM {table} NOT INDEXED")
+    except sqlite3.DatabaseError:
+        return
 
 
 def _say(line: str) -> None:

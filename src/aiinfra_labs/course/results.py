@@ -56,16 +56,21 @@ class Result:
     def headline(self) -> str:
         """One line: id, title, status and, once attempted, the points."""
         text = f"{self.id} {self.title}".strip() + f": {self.status}"
-        return f"{text}, {self.score:g} of {self.points:g} points" if self.attempted else text
+        if not self.attempted or not self.points:
+            return text
+        return f"{text}, {self.score:g} of {self.points:g} points"
 
     def __str__(self) -> str:
         lines = [self.headline]
-        for outcome in self.requirements:
+        for outcome, same in _told(self.requirements):
             lines.append(f"  [{'ok' if outcome.passed else 'no'}] {outcome.name}")
             if outcome.passed:
                 continue
             if outcome.input:
                 lines.append(f"       Input: {outcome.input}")
+            if same:
+                lines.append(f"       {_SAME}")
+                continue
             lines += [f"       {part}" for part in outcome.what.split("\n")]
             lines += [f"         {code}" for code in outcome.code]
             if outcome.why:
@@ -88,7 +93,11 @@ class Result:
         body.append(_STYLE)
         body.append(f'<p class="head {_CLASS[self.status]}">{escape(self.headline)}</p>')
         if self.requirements:
-            body.append("<ul>" + "".join(map(_item, self.requirements)) + "</ul>")
+            body.append(
+                "<ul>"
+                + "".join(_item(outcome, same) for outcome, same in _told(self.requirements))
+                + "</ul>"
+            )
         if self.hint:
             body.append(f"<p><b>Hint.</b> {escape(self.hint)}</p>")
         body += [f"<p>{escape(note)}</p>" for note in self.notes]
@@ -120,10 +129,26 @@ margin:.2em 0 .4em 1.5em}
 </style>"""
 
 
-def _item(outcome: Outcome) -> str:
+_SAME = "The same as above."
+
+
+def _told(outcomes: tuple[Outcome, ...]) -> list[tuple[Outcome, bool]]:
+    """Each outcome, and whether its failure was told before, with another requirement."""
+    told: set[tuple] = set()
+    listed = []
+    for outcome in outcomes:
+        failure = (outcome.what, outcome.why, outcome.try_)
+        listed.append((outcome, not outcome.passed and failure in told))
+        told.add(failure)
+    return listed
+
+
+def _item(outcome: Outcome, same: bool) -> str:
     if outcome.passed:
         return f"<li>✔ {escape(outcome.name)}</li>"
-    rows = [("Input", escape(outcome.input)), ("What", escape(outcome.what))]
+    rows = [("Input", escape(outcome.input)), ("What", _SAME if same else escape(outcome.what))]
+    if same:
+        outcome = Outcome(outcome.name, False)
     rows.append(("Where", "\n".join(f"<code>{escape(line)}</code>" for line in outcome.code)))
     rows += [("Why", escape(outcome.why)), ("Try", escape(outcome.try_))]
     listed = "".join(f"<dt>{name}</dt><dd>{text}</dd>" for name, text in rows if text)

@@ -280,13 +280,14 @@ def units_named(module: Path) -> set[str]:
 def links_to_code(page: Notebook, unit: Unit, package: Path) -> list[str]:
     """The page links to every module of its chapter that names the unit, or to its package.
 
-    `package` is the folder of `aiinfra_labs`.
+    `package` is the folder of `aiinfra_labs`. Exercises hold what the lab asks: no page need link.
     """
     text = prose(page)
     chapter = package / unit.chapter.name
     problems = []
     for module in sorted(chapter.rglob("*.py")):
-        if module == chapter / "__init__.py" or unit.id not in units_named(module):
+        exempt = module == chapter / "__init__.py" or module.parent == chapter / "exercises"
+        if exempt or unit.id not in units_named(module):
             continue
         path = module.relative_to(package.parent)
         places = [path.as_posix(), path.parent.as_posix()] if path.parent.parts[2:] else [str(path)]
