@@ -1,0 +1,187 @@
+"""One style for every figure: it reads on a light page and on a dark one, and it has alt text.
+
+No single grey can be text on both: against white and the site's dark background (#14181e) the
+best one reaches 4.2 on each, and AA asks for 4.5. So `show` puts the figure on the page as inline
+SVG and turns the style's grey, `INK`, into `currentColor`: text and axes take the colour of the
+page's own text, whatever the theme. The palette is for shapes, which AA asks 3 of; each colour
+has that on both backgrounds.
+
+    from aiinfra_labs.course import figures
+    figures.use_style()
+    fig, ax = figures.figure(alt="Time grows with n: 1 ms at 1,000, 10 ms at 10,000.")
+    ax.plot(n, ms)
+    figures.show(fig)
+"""
+
+from __future__ import annotations
+
+import hashlib
+import io
+import re
+from html import escape
+from typing import TYPE_CHECKING, Any
+
+from .parts import CourseError
+
+if TYPE_CHECKING:
+    from matplotlib.figure import Figure
+
+STYLE = "aiinfra_labs.course.aiinfra"  # as matplotlib names the style sheet of a package
+INK = "#7b7b7b"
+WHITE, BLACK = "#ffffff", "#101010"  # text on a filled shape: see `ink_on`
+# Chosen so that each pair stays apart with normal, deuteranope and protanope vision.
+PALETTE = {
+    "blue": "#476cc3",
+    "orange": "#d17d1a",
+    "green": "#54a475",
+    "purple": "#ab7af6",
+    "red": "#bf3a39",
+    "teal": "#00838d",
+}
+# Fonts that have Chinese, in the order in which they are tried.
+CHINESE = ("Noto Sans CJK SC", "Source Han Sans SC", "PingFang SC", "Microsoft YaHei")
+
+_PAGE = """<style>
+.aiinfra-figure{margin:0;max-width:100%}
+.aiinfra-figure svg{display:block;max-width:100%;height:auto}
+.text_html:has(> .aiinfra-figure){background:none!important;color:inherit!important;
+padding:0!important}
+</style>"""
+
+
+class FigureError(CourseError):
+    """A figure that cannot be shown as it is."""
+
+
+def use_style() -> None:
+    """Make the course's style matplotlib's own for the rest of the session."""
+    import matplotlib
+    import matplotlib.style
+
+    matplotlib.style.use(STYLE)
+    matplotlib.rcParams["font.family"] = _fonts()
+
+
+def figure(alt: str, width: float = 5.6, height: float = 3.2, **subplots: Any) -> tuple:
+    """A figure in the style and its axes: `fig, ax = figure(alt="What it shows.")`.
+
+    alt: what a reader who cannot see it should know: the finding, with its figures.
+    width, height: inches; 5.6 wide still reads at the width of a phone.
+    subplots: as for `Figure.subplots` (nrows, ncols, sharex, ...); the axes come back in its way.
+    """
+    from matplotlib import rc_context
+    from matplotlib.figure import Figure
+
+    with rc_context():
+        use_style()
+        fig = Figure(figsize=(width, height))
+        describe(fig, alt)
+        return fig, fig.subplots(**subplots)
+
+
+def describe(fig: Figure, alt: str) -> Figure:
+    """Give a figure its alt text. It is kept as the figure's label."""
+    if not alt.strip():
+        raise FigureError(
+            "a figure has no alt text",
+            "a reader who cannot see it gets nothing else",
+            'say what it shows: show(fig, alt="Sectors grow with the stride: 4 at 1, 32 at 8.")',
+        )
+    fig.set_label(" ".join(alt.split()))
+    return fig
+
+
+def show(fig: Figure, alt: str | None = None) -> None:
+    """Put a figure on the page with its alt text; in a terminal, print the alt text.
+
+    alt: needed unless the figure has one from `figure` or `describe`.
+    """
+    describe(fig, alt if alt is not None else str(fig.get_label() or ""))
+    text = str(fig.get_label())
+    if not _in_ipython():
+        print(text)
+        return
+    from IPython.display import display
+
+    display({"text/html": to_html(fig), "text/plain": text}, raw=True)
+
+
+def to_html(fig: Figure) -> str:
+    """The figure as inline SVG with its alt text, in the colours of the page that it stands on.
+
+    The same figure gives the same text, to the byte, where the same fonts are installed.
+    """
+    alt = str(fig.get_label())
+    svg = to_svg(fig)
+    salt = hashlib.sha256((svg + alt).encode()).hexdigest()[:8]
+    svg = _own_ids(svg[svg.index("<svg") :], f"f{salt}").replace(INK, "currentColor")
+    width = f"{fig.get_size_inches()[0] * 96:.0f}"
+    opening = f'<svg role="img" aria-label="{escape(alt)}" width="{width}" '
+    svg = re.sub(r'<svg [^>]*?(viewBox="[^"]*")[^>]*>', rf"{_literal(opening)}\1>", svg, count=1)
+    return f'{_PAGE}<figure class="aiinfra-figure">{svg.strip()}</figure>'
+
+
+def to_svg(fig: Figure) -> str:
+    """The figure as an SVG file, without a date, text as outlines: for a file beside a page."""
+    from matplotlib import rc_context
+
+    out = io.StringIO()
+    with rc_context():
+        use_style()
+        fig.savefig(out, format="svg", metadata={"Date": None, "Creator": None})
+    return re.sub(r"\s*<metadata>.*?</metadata>", "", out.getvalue(), flags=re.DOTALL)
+
+
+def luminance(colour: str) -> float:
+    """Relative luminance of "#rrggbb", 0 to 1, as WCAG 2.2 defines it."""
+    channels = (int(colour[i : i + 2], 16) / 255 for i in (1, 3, 5))
+    linear = [c / 12.92 if c <= 0.04045 else ((c + 0.055) / 1.055) ** 2.4 for c in channels]
+    return 0.2126 * linear[0] + 0.7152 * linear[1] + 0.0722 * linear[2]
+
+
+def contrast(one: str, other: str) -> float:
+    """Contrast of two colours, 1 to 21. AA asks for 4.5 of text and 3 of shapes."""
+    dark, light = sorted((luminance(one), luminance(other)))
+    return (light + 0.05) / (dark + 0.05)
+
+
+def ink_on(fill: str) -> str:
+    """The text colour that reads better on a shape filled with `fill`: `WHITE` or `BLACK`."""
+    return max(WHITE, BLACK, key=lambda ink: contrast(ink, fill))
+
+
+def _fonts() -> list[str]:
+    """DejaVu Sans, which comes with matplotlib, then a Chinese font if one is installed.
+
+    By name, because matplotlib looks a missing glyph up only in families named so, not in all of
+    "sans-serif"; and only installed ones, because it warns of each other in the notebook.
+    """
+    from matplotlib import font_manager
+
+    installed = set(font_manager.get_font_names())
+    return ["DejaVu Sans", *[name for name in CHINESE if name in installed][:1]]
+
+
+def _own_ids(svg: str, prefix: str) -> str:
+    """Keep the ids that are referred to, under a prefix: figures on one page must not share any."""
+    used = set(re.findall(r'(?:href="#|url\(#)([^")]+)', svg))
+    names = {name: f"{prefix}-{number}" for number, name in enumerate(sorted(used))}
+
+    def rename(match: re.Match[str]) -> str:
+        name = match[1]
+        return f' id="{names[name]}"' if name in names else ""
+
+    svg = re.sub(r' id="([^"]*)"', rename, svg)
+    return re.sub(r'(href="#|url\(#)([^")]+)', lambda match: f"{match[1]}{names[match[2]]}", svg)
+
+
+def _literal(text: str) -> str:
+    """Text as the replacement of `re.sub`, where a backslash would mean a group."""
+    return text.replace("\\", r"\\")
+
+
+def _in_ipython() -> bool:
+    import sys
+
+    ipython = sys.modules.get("IPython")
+    return ipython is not None and ipython.get_ipython() is not None
