@@ -74,7 +74,7 @@ def figure(alt: str, width: float = 5.6, height: float = 3.2, **subplots: Any) -
 
     with rc_context():
         use_style()
-        fig = Figure(figsize=(width, height))
+        fig = Figure(figsize=(width, height), layout="constrained")
         describe(fig, alt)
         return fig, fig.subplots(**subplots)
 
