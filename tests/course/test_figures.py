@@ -15,7 +15,8 @@ from matplotlib.colors import to_hex
 from aiinfra_labs.course import figures
 from aiinfra_labs.course.figures import INK, PALETTE, FigureError, contrast
 
-PAGES = ("#ffffff", "#14181e", "#111111")  # the site, light and dark, and JupyterLab's dark
+# The site's light and dark themes (text and code on it), and JupyterLab's dark one.
+PAGES = ("#ffffff", "#14181e", "#121212", "#111111")
 
 
 class Tags(HTMLParser):
@@ -105,6 +106,13 @@ def test_alt_text_is_on_the_picture(sine):
     (svg,) = Tags(figures.to_html(sine('"4" < 5 & \\1'))).named("svg")
     assert svg["role"] == "img" and svg["aria-label"] == '"4" < 5 & \\1'
     assert svg["viewbox"].startswith("0 0 ") and svg["width"] == "538"
+
+
+def test_a_page_without_svg_and_styles_still_has_the_text(sine):
+    html = figures.to_html(sine())
+    bare = re.sub(r"<(svg|style).*?</\1>", "", html, flags=re.DOTALL)
+    assert re.sub(r"<[^>]*>", "", bare) == "Figure: A wave: 0 at 0, 1 at 1."
+    assert "figcaption{display:none}" in html
 
 
 def test_no_alt_text_is_an_error(sine):

@@ -313,6 +313,8 @@ def test_every_input_has_a_name_and_the_picture_says_what_it_shows(shown):
         )
     assert "sectors: 4" in page.locator("svg[role=img]").get_attribute("aria-label")
     assert page.locator("[aria-live=polite]").count() == 1
+    # In JupyterLab's command mode the arrow keys belong to the notebook unless a widget says no.
+    assert page.locator(".aiinfra-widget[data-lm-suppress-shortcuts] input").count() == 4
 
 
 CONTRASTS = """() => {

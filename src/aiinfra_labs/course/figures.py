@@ -44,6 +44,7 @@ CHINESE = ("Noto Sans CJK SC", "Source Han Sans SC", "PingFang SC", "Microsoft Y
 _PAGE = """<style>
 .aiinfra-figure{margin:0;max-width:100%}
 .aiinfra-figure svg{display:block;max-width:100%;height:auto}
+.aiinfra-figure figcaption{display:none}
 .text_html:has(> .aiinfra-figure){background:none!important;color:inherit!important;
 padding:0!important}
 </style>"""
@@ -118,7 +119,9 @@ def to_html(fig: Figure) -> str:
     width = f"{fig.get_size_inches()[0] * 96:.0f}"
     opening = f'<svg role="img" aria-label="{escape(alt)}" width="{width}" '
     svg = re.sub(r'<svg [^>]*?(viewBox="[^"]*")[^>]*>', rf"{_literal(opening)}\1>", svg, count=1)
-    return f'{_PAGE}<figure class="aiinfra-figure">{svg.strip()}</figure>'
+    # Seen where a page strips SVG and styles: a notebook that JupyterLab does not trust, GitHub.
+    caption = f"<figcaption>Figure: {escape(alt)}</figcaption>"
+    return f'{_PAGE}<figure class="aiinfra-figure">{svg.strip()}{caption}</figure>'
 
 
 def to_svg(fig: Figure) -> str:

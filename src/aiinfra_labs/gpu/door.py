@@ -11,9 +11,9 @@ import ctypes.util
 import functools
 import os
 from types import ModuleType
-from typing import Any
 
 from . import emulator
+from .emulator import intrinsics
 
 
 @functools.cache
@@ -55,11 +55,7 @@ def _numba_cuda() -> ModuleType | None:
         return None
     from .beside import profile_beside
 
-    emulator.intrinsics.alias_module(cuda, emulator)
-    cuda.profile, cuda.check = profile_beside(cuda), _check(cuda)
-    cuda.step_budget = emulator.step_budget
+    intrinsics.alias_module(cuda, emulator)
+    cuda.profile, cuda.check = profile_beside(cuda), emulator.check
+    cuda.step_budget, cuda.trace = emulator.step_budget, emulator.trace
     return cuda
-
-
-def _check(cuda: ModuleType) -> Any:
-    return emulator.check

@@ -23,26 +23,31 @@ import numpy as np
 
 Value = Any  # np.ndarray [L] or np.generic
 
-BOOL, INT64, UINT64, FLOAT64 = (np.dtype(t) for t in (np.bool_, np.int64, np.uint64, np.float64))
+BOOL, INT64, UINT64, UINT16, FLOAT64 = map(np.dtype, ("?", "i8", "u8", "u2", "f8"))
 _INTEGERS = "biu"
 
 
 def unify(a: np.dtype, b: np.dtype) -> np.dtype:
     """The type of a local that is assigned both an `a` and a `b` (Numba's unification)."""
-    return a if a == b else np.promote_types(a, b)
+    if a == b:
+        return a
+    if UINT16 in (a, b) and (a.kind in "fc" or b.kind in "fc"):
+        # Numba has no way from uint16 to float32, though every value would fit
+        return np.promote_types(np.promote_types(a, b), FLOAT64)
+    return np.promote_types(a, b)
 
 
 def arithmetic_dtype(a: np.dtype, b: np.dtype) -> np.dtype:
     """The result of `+ - * // %` on `a` and `b`."""
     if a.kind in _INTEGERS and b.kind in _INTEGERS:
         return UINT64 if a.kind == b.kind == "u" else INT64
-    return np.promote_types(a, b)
+    return unify(a, b)
 
 
 def division_dtype(a: np.dtype, b: np.dtype) -> np.dtype:
     if a.kind in _INTEGERS and b.kind in _INTEGERS:
         return FLOAT64
-    return np.promote_types(a, b)
+    return unify(a, b)
 
 
 def power_dtype(a: np.dtype, b: np.dtype) -> np.dtype:
@@ -70,6 +75,12 @@ def _no_complex(a: np.dtype, b: np.dtype) -> np.dtype:
     if "c" in (a.kind, b.kind):
         raise TypeError("complex numbers have no // and no %")
     return arithmetic_dtype(a, b)
+
+
+def _ordered(a: np.dtype, b: np.dtype) -> np.dtype:
+    if "c" in (a.kind, b.kind):
+        raise TypeError("complex numbers have no order")
+    return unify(a, b)
 
 
 def _binary(ufunc: Callable, rule: Callable) -> Callable[[Value, Value], Value]:
@@ -170,8 +181,8 @@ right_shift = _binary(np.right_shift, shift_dtype)
 bitwise_and = _binary(np.bitwise_and, bitwise_dtype)
 bitwise_or = _binary(np.bitwise_or, bitwise_dtype)
 bitwise_xor = _binary(np.bitwise_xor, bitwise_dtype)
-minimum2 = _binary(np.minimum, unify)
-maximum2 = _binary(np.maximum, unify)
+minimum2 = _binary(np.minimum, _ordered)
+maximum2 = _binary(np.maximum, _ordered)
 equal, not_equal = _compare(np.equal), _compare(np.not_equal)
 less, less_equal = _compare(np.less), _compare(np.less_equal)
 greater, greater_equal = _compare(np.greater), _compare(np.greater_equal)
@@ -223,7 +234,7 @@ def _real_function(ufunc: Callable) -> Callable:
     def apply(*args: Value) -> Value:
         dtype = args[0].dtype
         for arg in args[1:]:
-            dtype = np.promote_types(dtype, arg.dtype)
+            dtype = unify(dtype, arg.dtype)
         if dtype.kind in _INTEGERS:
             dtype = FLOAT64
         if dtype.kind == "c":

@@ -228,6 +228,7 @@ function render({ model, el }) {
   const root = html("div", { className: "aiinfra-widget warp-access" }, heading, form, result, detail, lanes, memory, key);
   root.setAttribute("role", "group");
   root.setAttribute("aria-label", state.title || "warp access viewer");
+  root.dataset.lmSuppressShortcuts = "true"; // else JupyterLab takes the arrow keys from the sliders
   el.replaceChildren(root);
 
   const touched = () => (recorded ? state.steps[state.step] : addresses(state));

@@ -1,0 +1,123 @@
+"""On a device: profile a launch by running it on the emulator as well, on copies. Unit 3.2.
+
+A GPU gives no counters to a user without rights, and none by source line. So `cuda.profile()` on a
+device lets the launch run as it is, and runs the same kernel on the emulator beside it, with copies
+of the arguments as they were before. The results stay the device's; the figures are the emulator's.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Sequence
+from contextlib import ExitStack
+from types import ModuleType
+from typing import Any
+from unittest import mock
+
+import numpy as np
+
+from .emulator import memory
+from .emulator.dispatch import Kernel, launch, launch_shape
+from .emulator.profiling import Profile
+
+
+def emulated(kernel: Any) -> Kernel:
+    """The emulator's kernel for a `cuda.jit` object of the emulator or of Numba."""
+    return kernel if isinstance(kernel, Kernel) else Kernel(kernel.py_func)
+
+
+def host_copies(args: Sequence[Any]) -> list[Any]:
+    """The arguments of a launch as host values, so that the emulator can work on its own."""
+    return [_host_copy(a) for a in args]
+
+
+def _host_copy(value: Any) -> Any:
+    if isinstance(value, tuple):
+        return tuple(map(_host_copy, value))
+    if hasattr(value, "copy_to_host"):
+        return memory.to_device(value.copy_to_host())
+    return value.copy() if isinstance(value, np.ndarray) else value
+
+
+class ProfileBeside(Profile):
+    """A `Profile` for Numba's own kernels.
+
+    launch_class: Numba's `_LaunchConfiguration`, whose calls are the launches.
+    array_class: Numba's device array, whose copies are the transfers.
+    """
+
+    def __init__(self, launch_class: type, array_class: type, kernel: Any = None):
+        super().__init__(kernel)
+        self.launch_class, self.array_class = launch_class, array_class
+        self._patches = ExitStack()
+        self._beside = False
+
+    def __enter__(self) -> ProfileBeside:
+        super().__enter__()
+        memory._copy_listeners.remove(self._copied)  # the emulator's own copies are not transfers
+        patches = (
+            (self.launch_class, "__call__", self._launching(self.launch_class.__call__)),
+            (
+                self.array_class,
+                "copy_to_device",
+                self._copying("to_device", self.array_class.copy_to_device),
+            ),
+            (
+                self.array_class,
+                "copy_to_host",
+                self._copying("to_host", self.array_class.copy_to_host),
+            ),
+        )
+        for target, name, replacement in patches:
+            self._patches.enter_context(mock.patch.object(target, name, replacement))
+        return self
+
+    def __exit__(self, *exception: object) -> None:
+        self._patches.close()
+        memory._copy_listeners.append(self._copied)
+        super().__exit__(*exception)
+
+    def __getitem__(self, configuration: Any) -> Any:
+        configured = self.kernel[configuration]
+
+        def run(*args: Any) -> Any:
+            with ProfileBeside(self.launch_class, self.array_class) as p:
+                configured(*args)
+            return p.report
+
+        return run
+
+    def _launching(self, original: Callable[..., Any]) -> Callable[..., Any]:
+        def call(configured: Any, *args: Any) -> Any:
+            self._beside = True  # copying the arguments is ours, not the program's
+            try:
+                copies = host_copies(args)
+            finally:
+                self._beside = False
+            result = original(configured, *args)
+            kernel = emulated(configured.dispatcher)
+            shape = (tuple(configured.griddim), tuple(configured.blockdim))
+            grid, block, _ = launch_shape(kernel.__name__, shape)
+            launch(kernel, grid, block, copies)
+            return result
+
+        return call
+
+    def _copying(self, direction: str, original: Callable[..., Any]) -> Callable[..., Any]:
+        def copy(array: Any, *args: Any, **kwargs: Any) -> Any:
+            if not self._beside:
+                self._copied(direction, array.size * array.dtype.itemsize)
+            return original(array, *args, **kwargs)
+
+        return copy
+
+
+def profile_beside(cuda: ModuleType) -> Callable[..., ProfileBeside]:
+    """`cuda.profile` for Numba's module."""
+    from numba.cuda.cudadrv.devicearray import DeviceNDArrayBase
+    from numba.cuda.dispatcher import _LaunchConfiguration
+
+    def profile(kernel: Any = None) -> ProfileBeside:
+        """As the emulator's `profile`: the figures of launches, here run beside the device's."""
+        return ProfileBeside(_LaunchConfiguration, DeviceNDArrayBase, kernel)
+
+    return profile
