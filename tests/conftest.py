@@ -1,6 +1,7 @@
 """What every test starts from: an empty progress folder of its own, and no window for figures."""
 
 import os
+import shutil
 from pathlib import Path
 
 import pytest
@@ -22,3 +23,54 @@ def home(tmp_path, monkeypatch):
 def root():
     """The course's folder."""
     return Path(__file__).resolve().parent.parent
+
+
+# Nothing that a browser does of its own accord reaches the network.
+QUIET = (
+    "--no-sandbox",
+    "--disable-gpu",
+    "--disable-background-networking",
+    "--no-first-run",
+    "--disable-component-update",
+    "--disable-sync",
+)
+
+
+def _no_browser(reason):
+    """Skip the test, or fail it where a browser is required (AIINFRA_BROWSER=required, in CI)."""
+    if os.environ.get("AIINFRA_BROWSER") == "required":
+        pytest.fail(f"AIINFRA_BROWSER=required, but {reason}", pytrace=False)
+    pytest.skip(reason)
+
+
+@pytest.fixture(scope="session")
+def launch_chromium():
+    """`launch_chromium(*more_arguments)` starts a headless Chromium: the one on the PATH, or
+    playwright's own."""
+    try:
+        from playwright.sync_api import Error, sync_playwright
+    except ImportError:
+        _no_browser("there is no playwright: pip install playwright")
+    names = ("chromium", "chromium-browser", "google-chrome")
+    path = next(filter(None, map(shutil.which, names)), None)
+    with sync_playwright() as playwright:
+        browsers = []
+
+        def launch(*more):
+            try:
+                browsers.append(
+                    playwright.chromium.launch(executable_path=path, args=[*QUIET, *more])
+                )
+            except Error as error:
+                _no_browser(f"Chromium does not start: {str(error).splitlines()[0]}")
+            return browsers[-1]
+
+        yield launch
+        for browser in browsers:
+            browser.close()
+
+
+@pytest.fixture(scope="session")
+def chromium(launch_chromium):
+    """One browser for all tests that look at a page."""
+    return launch_chromium()

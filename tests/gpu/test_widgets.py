@@ -2,7 +2,6 @@
 
 import base64
 import json
-import shutil
 import subprocess
 import sys
 
@@ -10,7 +9,6 @@ import numpy as np
 import pytest
 from hypothesis import given
 from hypothesis import strategies as st
-from playwright.sync_api import sync_playwright
 
 from aiinfra_labs.gpu.widgets.access import LANES, PATTERNS, addresses, cost, sectors
 from aiinfra_labs.gpu.widgets.warp_access import WarpAccess, WarpAccessError
@@ -159,16 +157,6 @@ START = """async ([source, state]) => {
   window.module = module;
   window.stop = module.default.render({ model, el: document.getElementById("here") });
 }"""
-
-
-@pytest.fixture(scope="module")
-def chromium():
-    with sync_playwright() as playwright:
-        browser = playwright.chromium.launch(
-            executable_path=shutil.which("chromium"), args=["--no-sandbox", "--disable-gpu"]
-        )
-        yield browser
-        browser.close()
 
 
 @pytest.fixture
