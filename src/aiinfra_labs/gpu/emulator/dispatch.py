@@ -231,6 +231,13 @@ def launch(kernel: Kernel, grid: tuple, block: tuple, args: Sequence[Any]) -> No
                 "every parameter of the kernel needs a value",
                 f"{name}[blocks, threads]({', '.join(parameters)})",
             )
+        if kernel.function.translation.returned is not None:
+            raise UnsupportedFeature(
+                f"{name} returns a value",
+                "a kernel has no caller to take it: thousands of threads run it at once",
+                "store the value in an array that is passed in: out[i] = ...",
+                kernel.function.translation.returned,
+            )
         kinds = _declared(kernel.signature, len(parameters))
         copies: list[tuple[np.ndarray, DeviceArray]] = []
         values = [
@@ -340,6 +347,13 @@ def _explained(kernel: Kernel, error: Exception) -> EmulatorError:
     place = _place(error)
     if place is None:
         return LaunchError(f"{kernel.__name__}: {error}", place=Place(kernel.__name__))
+    if isinstance(error, TypeError) and "'ArrayView'" in str(error):
+        return UnsupportedFeature(
+            f"{kernel.__name__} computes with a whole array",
+            "in a kernel an array has no arithmetic of its own: each thread computes with elements",
+            "index it with the thread's own number, as in a[i]",
+            place,
+        )
     return UnsupportedFeature(
         f"{kernel.__name__}: {error}",
         "the operation does not work on values of these types in a kernel",

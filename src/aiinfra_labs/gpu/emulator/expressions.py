@@ -4,13 +4,14 @@ from __future__ import annotations
 
 import ast
 import builtins
+import difflib
 import types
 from collections.abc import Callable
 from typing import Any
 
 import numpy as np
 
-from . import arithmetic
+from . import arithmetic, intrinsics
 from .intrinsics import Dim3, Intrinsic, canonical
 from .memory import DeviceArray, allocate, check_dtype, view_of
 
@@ -72,8 +73,11 @@ class Expressions:
             for scope in (self.nonlocals, self.function.__globals__, vars(builtins)):
                 if node.id in scope:
                     return canonical(scope[node.id])
-            self.unsupported(
-                node, f"the name {node.id!r}, which is not defined,", "define it before the kernel"
+            ours = isinstance(vars(intrinsics).get(node.id), Dim3 | Intrinsic)
+            self.unknown(
+                node,
+                f"the name {node.id!r}",
+                f"write cuda.{node.id}" if ours else "look for a misspelling, or define it first",
             )
         if isinstance(node, ast.Attribute):
             owner = self.static(node.value)
@@ -81,14 +85,22 @@ class Expressions:
                 try:
                     return canonical(getattr(owner, node.attr))
                 except AttributeError:
-                    self.unsupported(node, f"{ast.unparse(node)}, which does not exist,")
+                    near = difflib.get_close_matches(node.attr, dir(owner), 1)
+                    self.unknown(
+                        node,
+                        ast.unparse(node),
+                        f"did you mean {ast.unparse(node.value)}.{near[0]}?"
+                        if near
+                        else "look for a misspelling; a kernel can use what Numba's CUDA has",
+                    )
         return _MISSING
 
     def _static_value(self, node: ast.expr, obj: Any) -> str:
         if isinstance(obj, Intrinsic):
             if obj.value:
                 return f"{self.constant(obj.run)}(R, m, {self._line(node)})"
-            self.unsupported(node, f"{obj!r} without a call", "add the parentheses")
+            name = ast.unparse(node)
+            self.unsupported(node, f"{name} without a call", f"add the parentheses: {name}(...)")
         return self.constant(self.as_constant(node, obj))
 
     def constant(self, obj: Any) -> str:
@@ -128,6 +140,9 @@ class Expressions:
                 self.unsupported(
                     node, f"the device array {ast.unparse(node)!r} as a global", "pass it in"
                 )
+            case Dim3():
+                name = ast.unparse(node)
+                self.unsupported(node, f"{name} without an axis", f"write {name}.x, or .y or .z")
         if hasattr(obj, "py_func") or callable(obj):
             return obj
         self.unsupported(node, f"a {type(obj).__name__} ({ast.unparse(node)})")

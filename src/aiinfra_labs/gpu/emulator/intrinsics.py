@@ -56,21 +56,21 @@ def _reader(name: str, axis: int) -> Callable[..., Any]:
     return read
 
 
-def _grid(machine: Machine, mask: Mask, line: Line, ndim: Any) -> Any:
+def _grid(machine: Machine, mask: Mask, line: Line, ndim: Any = None) -> Any:
     """The thread's position in the grid: int64 [L], or a tuple of them for ndim 2 or 3."""
     axes = tuple(machine.grid_axis(axis) for axis in range(_dimensions("grid", ndim)))
     return axes[0] if len(axes) == 1 else axes
 
 
-def _gridsize(machine: Machine, mask: Mask, line: Line, ndim: Any) -> Any:
+def _gridsize(machine: Machine, mask: Mask, line: Line, ndim: Any = None) -> Any:
     """The number of threads of the grid along each axis."""
     axes = tuple(machine.grid_extent(axis) for axis in range(_dimensions("gridsize", ndim)))
     return axes[0] if len(axes) == 1 else axes
 
 
 def _dimensions(name: str, ndim: Any) -> int:
-    if getattr(ndim, "ndim", 1) or int(ndim) not in (1, 2, 3):
-        raise TypeError(f"cuda.{name} takes 1, 2 or 3, written as a constant")
+    if ndim is None or getattr(ndim, "ndim", 1) or int(ndim) not in (1, 2, 3):
+        raise TypeError(f"cuda.{name} takes 1, 2 or 3, the number of axes, as a constant")
     return int(ndim)
 
 

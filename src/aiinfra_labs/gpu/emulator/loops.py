@@ -131,7 +131,8 @@ class Loop:
         lane = int(np.argmax(mask.lanes))
         raise StepBudgetExceeded(
             f"the loop went round {machine.launch.step_budget:,} times and did not end",
-            f"{mask.threads} thread(s) still go round: their condition stays true",
+            f"{'1 thread still goes' if mask.threads == 1 else f'{mask.threads} threads still go'} "
+            "round: the loop's condition stays true",
             "check that each round brings the condition nearer to false; a longer loop is allowed "
             "by AIINFRA_STEP_BUDGET or cuda.step_budget(n)",
             machine.place(self.line, lane),

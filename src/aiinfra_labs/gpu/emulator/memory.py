@@ -291,11 +291,13 @@ class ArrayView:
         limits = ", ".join(map(str, shape))
         raise OutOfBounds(
             f"{self.name}[{shown}] is outside the array: its shape is ({limits})",
-            f"{threads} thread(s) of this step go past the end"
+            f"{'1 thread goes' if threads == 1 else f'{threads} threads go'} past the end here"
             + (f"; the last valid index is {shape[0] - 1}" if len(shape) == 1 else "")
             + ". A grid has more threads than elements whenever the size is no multiple of the "
             "block",
-            "let a thread work only where its index is inside: `if i < a.size:`",
+            f"let a thread work only where its index is inside: `if i < {self.name}.size:`"
+            if len(shape) == 1
+            else f"compare each index with its own axis of {self.name}.shape before this line",
             place,
             self.name,
             at,

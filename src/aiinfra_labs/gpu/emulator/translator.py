@@ -38,6 +38,7 @@ class Translation:
     source: str
     parameters: tuple[str, ...]
     file: str
+    returned: Place | None = None  # where a value is returned, which only device functions may
 
 
 def translate(function: Callable[..., Any]) -> Translation:
@@ -131,7 +132,16 @@ class _Translator(Expressions):
                 node.lineno = node.end_lineno = self.output[node.lineno - 1][1]
                 node.col_offset = node.end_col_offset = 0
         exec(compile(module, self.file, "exec"), self.namespace)
-        return Translation(self.namespace[self.tree.name], text, self.parameters, self.file)
+        run = self.namespace[self.tree.name]
+        return Translation(run, text, self.parameters, self.file, self._returned())
+
+    def _returned(self) -> Place | None:
+        for node in ast.walk(self.tree):
+            if isinstance(node, ast.Return) and node.value is not None:
+                nothing = isinstance(node.value, ast.Constant) and node.value.value is None
+                if not nothing:
+                    return self._place(node)
+        return None
 
     # --- writing -------------------------------------------------------------------------
 
@@ -156,15 +166,25 @@ class _Translator(Expressions):
         return name
 
     def unsupported(self, node: ast.AST, what: str, try_: str = "") -> None:
-        number = self.first_line + getattr(node, "lineno", 1) - 1
-        text = self.source_lines[getattr(node, "lineno", 1) - 1]
         raise UnsupportedFeature(
             f"{what} cannot be used in a kernel",
             "a kernel is a small language: numbers, tuples, arrays, if, for, while, and functions "
             "made with @cuda.jit(device=True)",
             try_ or "compute it on the host and pass the result as an argument",
-            Place(self.tree.name, number, text),
+            self._place(node),
         )
+
+    def unknown(self, node: ast.AST, name: str, try_: str) -> None:
+        raise UnsupportedFeature(
+            f"{name} is not defined",
+            "no name of this spelling is known where the kernel was written",
+            try_,
+            self._place(node),
+        )
+
+    def _place(self, node: ast.AST) -> Place:
+        number = getattr(node, "lineno", 1) - 1
+        return Place(self.tree.name, self.first_line + number, self.source_lines[number])
 
     # --- statements ----------------------------------------------------------------------
 

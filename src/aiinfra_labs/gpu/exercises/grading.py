@@ -22,8 +22,12 @@ BEST = 4  # sectors of a request for 32 neighbouring float32: 32 x 4 bytes / 32 
 
 def launch(kernel: Any, grid: Any, block: Any, *args: Any) -> None:
     """Run a learner's kernel on arrays of the emulated device."""
-    with emulator.step_budget(ROUNDS):
-        emulated(kernel)[grid, block](*args)
+    try:
+        with emulator.step_budget(ROUNDS):
+            emulated(kernel)[grid, block](*args)
+    except emulator.StepBudgetExceeded as error:
+        error.try_ = "follow one thread: what changes from round to round, and when does it stop?"
+        raise
 
 
 def profile(kernel: Any, grid: Any, block: Any, *args: Any) -> emulator.Report:
