@@ -76,7 +76,13 @@ def test_the_table_shows_them_all():
     assert all(line.replace("\\|", "").count("|") == 7 for line in lines)
     (found,) = [line for line in lines if "corrected" in line]
     assert "19 times (measured)" in found and "(https://example.org)" in found
+    assert "p17 `shared-400`" in found
     assert sum("| open | open |" in line for line in lines) == len(IDS) - 1
+
+
+def test_a_table_of_open_claims_has_no_column_for_what_was_found():
+    lines = claims.table_markdown(claims.all_claims()[:2]).strip().splitlines()
+    assert len(lines) == 4 and all(line.count("|") == 4 for line in lines)
 
 
 def test_a_unit_that_stands_may_leave_nothing_open():

@@ -9,11 +9,13 @@ from __future__ import annotations
 
 import functools
 import tomllib
+from collections.abc import Iterable
 from dataclasses import dataclass, replace
 from pathlib import Path
 
 from . import registry
 from .parts import CourseError
+from .tables import markdown
 from .units import CHAPTERS, UNITS
 
 VERDICTS = ("reproduced", "corrected", "cited", "opinion")
@@ -97,20 +99,23 @@ def all_claims() -> list[Claim]:
     return [replace(claim, **_verdicts.get(id, {})) for id, claim in _said().items()]
 
 
-def table_markdown() -> str:
-    """All claims as a Markdown table: what the book's page *What the talk says* shows."""
-    rows = ["| Page | The talk says | Unit | Verdict | Found here | Source |", "|" + "---|" * 6]
-    for claim in all_claims():
+def table_markdown(listed: Iterable[Claim] | None = None) -> str:
+    """Claims (all by default) as a Markdown table: the book's page *What the talk says*.
+
+    Claims none of which was examined yet need no columns for what was found.
+    """
+    chosen = all_claims() if listed is None else list(listed)
+    head = ["Page", "The talk says", "Unit"]
+    if not all(claim.is_open for claim in chosen):
+        head += ["Verdict", "Found here", "Source"]
+    rows = []
+    for claim in chosen:
         found = OPEN if claim.is_open else f"{claim.figure} ({claim.how})"
         source = f"[source]({claim.source})" if claim.source else ""
-        units = ", ".join(claim.units)
-        cells = (claim.page, claim.text, units, claim.verdict, found, source)
-        rows.append("| " + " | ".join(_cell(text) for text in cells) + " |")
-    return "\n".join(rows) + "\n"
-
-
-def _cell(text: str) -> str:
-    return text.replace("|", "\\|").replace("\n", " ").replace("$", "\\$")
+        place = f"{claim.page} `{claim.id}`"
+        cells = (place, claim.text, ", ".join(claim.units), claim.verdict, found, source)
+        rows.append(cells[: len(head)])
+    return markdown(head, rows)
 
 
 def unfinished(standing: frozenset[str], pages: dict[str, str]) -> list[str]:

@@ -38,6 +38,11 @@ class Fact:
         return f"{figure} {self.unit}".strip()
 
     @property
+    def link(self) -> str:
+        """The figure as a Markdown link to its source."""
+        return f"[{self}]({self.source})"
+
+    @property
     def citation(self) -> str:
         """The source and the date on which it said so."""
         return f"{self.source}, as of {self.as_of.isoformat()}"

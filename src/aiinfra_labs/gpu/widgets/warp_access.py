@@ -1,4 +1,4 @@
-"""The warp access viewer: which bytes the 32 lanes of a warp touch, and what that costs."""
+"""The warp access viewer: the bytes that the 32 lanes of a warp touch, and their cost. Unit 3.2."""
 
 from __future__ import annotations
 
