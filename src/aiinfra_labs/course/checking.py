@@ -3,10 +3,12 @@
 from __future__ import annotations
 
 import os
+from dataclasses import replace
 from typing import Any
 
 from . import progress, registry
 from .guard import Alarm, TimeLimit, captured, explain
+from .limits import Intact, spare_memory
 from .parts import Parts
 from .registry import Exercise
 from .requirements import Require
@@ -16,7 +18,7 @@ from .starters import is_starter
 _NOTHING = object()
 
 
-def check(id: str, obj: Any = _NOTHING) -> Result:
+def check(id: str = "", obj: Any = _NOTHING) -> Result:
     """Try `obj` against exercise `id`, keep the result in the progress file, and return it.
 
     Never raises in a lab: whatever is wrong is said in the `Result`. Under nbgrader
@@ -31,12 +33,9 @@ def check(id: str, obj: Any = _NOTHING) -> Result:
 
 
 def _check(id: str, obj: Any) -> Result:
-    try:
-        exercise = registry.find(id) if isinstance(id, str) else None
-    except Exception as error:  # a chapter's own dependency may be missing here
-        return _refused(str(id), "", _cannot_load(id, error))
-    if exercise is None:
-        return _refused(str(id), "", _unknown(id))
+    exercise = _found(id, obj)
+    if isinstance(exercise, Result):
+        return exercise
     if obj is _NOTHING:
         return _refused(id, exercise.title, _nothing_given(exercise))
     objection = exercise.objection(obj)
@@ -47,15 +46,32 @@ def _check(id: str, obj: Any) -> Result:
     return _record(exercise, try_out(exercise, obj))
 
 
+def _found(id: Any, obj: Any) -> Exercise | Result:
+    """The exercise, or an answer that says why there is none."""
+    try:
+        exercise = registry.find(id) if isinstance(id, str) else None
+        if exercise is not None:
+            return exercise
+        swapped = isinstance(obj, str) and registry.find(obj) is not None
+        return _refused(_named(id), "", _swapped(obj) if swapped else _unknown(id))
+    except Exception as error:  # a chapter's own dependency may be missing here
+        return _refused(_named(id), "", _cannot_load(id, error))
+
+
+def _named(id: Any) -> str:
+    return id if isinstance(id, str) and id.strip() else repr(id)
+
+
 def try_out(exercise: Exercise, obj: Any) -> Result:
     """Run the exercise's body on `obj`. Nothing is kept: `check` does that."""
-    with captured() as printed:
+    with captured() as printed, spare_memory():
         try:
             with Alarm(exercise.seconds) as alarm:
                 require = Require(alarm)
                 _run(exercise, obj, require)
         except TimeLimit as late:  # rang once more, just as the alarm was put away
             require.outside(late)
+        require.end()
     outcomes = require.outcomes(exercise.points)
     passed = bool(outcomes) and all(outcome.passed for outcome in outcomes)
     score = sum(outcome.points for outcome in outcomes if outcome.passed)
@@ -81,23 +97,24 @@ def _run(exercise: Exercise, obj: Any, require: Require) -> None:
 
 def _record(exercise: Exercise, result: Result) -> Result:
     shown = progress.current().attempt(exercise.id, result.score, result.points, result.passed)
-    if result.passed or not exercise.hints:
+    hints = exercise.hints_for({o.name for o in result.requirements if not o.passed})
+    if result.passed or not hints:
         return result
-    hint = exercise.hints[min(shown, len(exercise.hints)) - 1]
-    return Result(**{**vars(result), "hint": hint})
+    number = min(shown, len(hints))
+    which = f"{number} of {len(hints)}"
+    return replace(result, hint=hints[number - 1], hint_number=which)
 
 
-def show(id: str, obj: Any) -> Any:
+def show(id: str = "", obj: Any = _NOTHING) -> Any:
     """Draw the learner's own run of exercise `id`, where the exercise has a drawing.
 
     Like `check` it does not raise: what cannot be drawn is answered by a `Result` that says why.
     """
-    try:
-        exercise = registry.find(id) if isinstance(id, str) else None
-    except Exception as error:
-        return _refused(str(id), "", _cannot_load(id, error))
-    if exercise is None:
-        return _refused(str(id), "", _unknown(id))
+    exercise = _found(id, obj)
+    if isinstance(exercise, Result):
+        return exercise
+    if obj is _NOTHING:
+        return _refused(id, exercise.title, _nothing_given(exercise, "show"))
     if exercise.shower is None:
         return _refused(id, exercise.title, _no_drawing(exercise))
     objection = exercise.objection(obj)
@@ -106,8 +123,12 @@ def show(id: str, obj: Any) -> Any:
     if is_starter(obj):
         return Result(id, exercise.title, NOT_ATTEMPTED, points=exercise.points)
     try:
-        with Alarm(exercise.seconds):
-            return exercise.shower(obj)
+        with spare_memory(), Alarm(exercise.seconds):
+            intact = Intact()
+            try:
+                return exercise.shower(obj)
+            finally:
+                intact.mend()
     except (Exception, TimeLimit, SystemExit) as error:
         return _refused(id, exercise.title, explain(error, exercise.seconds))
 
@@ -127,11 +148,19 @@ def _unknown(id: Any) -> Parts:
     )
 
 
-def _nothing_given(exercise: Exercise) -> Parts:
+def _swapped(id: str) -> Parts:
     return Parts(
-        "nothing was given to check",
+        "the exercise's id was given second, and what to try first",
+        "the id comes first",
+        f'exchange the two: check("{id}", name)',
+    )
+
+
+def _nothing_given(exercise: Exercise, asked: str = "check") -> Parts:
+    return Parts(
+        f"nothing was given to {asked}",
         f"this exercise tries a {exercise.kind} that you write",
-        f'check("{exercise.id}", name), with the name of your {exercise.kind}',
+        f'{asked}("{exercise.id}", name), with the name of your {exercise.kind}',
     )
 
 

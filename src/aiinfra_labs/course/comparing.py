@@ -86,11 +86,13 @@ def _array_difference(got: Any, expected: np.ndarray, name: str, measure: Measur
         return None
     first = tuple(int(i) for i in np.argwhere(wrong)[0])
     index = ", ".join(map(str, first))
-    share = f"{count:,} of {expected.size:,} elements differ"
+    elements = "element" if expected.size == 1 else "elements"
+    share = f"{count:,} of {expected.size:,} {elements} {'differs' if count == 1 else 'differ'}"
+    at = f"{name}[{index}]" if name.isidentifier() else f"{name} at [{index}]"
     if not first:
         return _unequal(name, got[()], expected[()], measure)
     return measure.wrong(
-        f"{name}[{index}] is {_text(got[first])}, expected {_text(expected[first])}; {share}",
+        f"{at} is {_text(got[first])}, expected {_text(expected[first])}; {share}",
         "the first element that differs is named",
         "work out by hand what your code does for this one element",
     )
@@ -150,10 +152,11 @@ def _is_short(value: Any) -> bool:
 
 
 def _text(value: Any, limit: int = 120) -> str:
-    if isinstance(value, np.generic):
-        value = value.item()
     try:
-        text = repr(value)
+        if isinstance(value, np.number | np.bool_):
+            text = str(value)  # of a float32, no more digits than it holds
+        else:
+            text = repr(value.item() if isinstance(value, np.generic) else value)
     except Exception:  # a learner's __repr__ may do anything
         text = f"{a_kind(value)} that cannot be shown"
     return text if len(text) <= limit else text[:limit] + " ..."

@@ -203,6 +203,10 @@ _WHY = {
         "the object has nothing of that name",
         "print the object's type in this line, and look for a misspelling",
     ),
+    MemoryError: (
+        "more memory was asked for than there is",
+        "work out the bytes of the array in this line: its elements times the bytes of each",
+    ),
     SystemExit: ("your code asked Python to end", "remove the call of exit or quit"),
 }
 
@@ -214,7 +218,7 @@ def explain(error: BaseException, seconds: float) -> Parts:
         return Parts(
             f"your code was stopped: it had run for {seconds:g} s",
             "a loop does not end, or takes far more rounds than the task needs",
-            "look at the line below: what must change in each round, so that the loop ends?",
+            "look at the line named here: what must change in each round, so that the loop ends?",
             code,
         )
     if has_parts(error):
@@ -225,7 +229,9 @@ def explain(error: BaseException, seconds: float) -> Parts:
         (text for kind, text in _WHY.items() if isinstance(error, kind)),
         ("your code raised it while the check ran it", ""),
     )
-    message = _shortened(error)
+    # How Python words this one depends on where it stops.
+    deep = isinstance(error, RecursionError)
+    message = "maximum recursion depth exceeded" if deep else _shortened(error)
     return Parts(
         f"{type(error).__name__}: {message}" if message else type(error).__name__,
         why,

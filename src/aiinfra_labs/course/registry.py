@@ -14,7 +14,7 @@ import importlib.util
 import inspect
 import pkgutil
 import re
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Collection, Sequence
 from dataclasses import dataclass, field
 from typing import Any
 
@@ -36,7 +36,7 @@ class Exercise:
     skill: str
     body: Callable[[Any, Require], None]
     arguments: tuple[str, ...] = ()
-    hints: tuple[str, ...] = ()
+    hints: tuple[str | tuple[str, str], ...] = ()
     kind: str = "function"
     seconds: float = 10.0
     shower: Callable[[Any], Any] | None = field(default=None, repr=False)
@@ -45,6 +45,14 @@ class Exercise:
     def unit(self) -> str:
         """`3.2` for the exercise `3.2.a`."""
         return self.id.rpartition(".")[0]
+
+    def hints_for(self, failed: Collection[str]) -> list[str]:
+        """The hints that help with the requirements of these names, in order.
+
+        A hint is a text, or a pair: the requirement that it helps with, and the text.
+        """
+        pairs = [(None, hint) if isinstance(hint, str) else hint for hint in self.hints]
+        return [text for name, text in pairs if name is None or name in failed]
 
     def show(self, shower: Callable[[Any], Any]) -> Callable[[Any], Any]:
         """Decorator: registers what `show(id, obj)` calls to draw the learner's own run."""
@@ -56,12 +64,24 @@ class Exercise:
         if self.kind == "value":
             return None
         wanted = ", ".join(self.arguments)
+        if obj is None:
+            return Parts(
+                f"None cannot be called: a {self.kind} was expected",
+                "a function called without a return, and every launch of a kernel, gives None",
+                f'give the {self.kind} itself, without brackets: check("{self.id}", name)',
+            )
         is_kernel = hasattr(obj, "py_func") and hasattr(type(obj), "__getitem__")
         if not callable(obj) and not is_kernel:
             return Parts(
                 f"{a_kind(obj)} cannot be called",
                 f"this exercise tries a {self.kind} that takes ({wanted})",
                 f'give the {self.kind} itself, without brackets: check("{self.id}", name)',
+            )
+        if self.kind == "kernel" and not is_kernel and hasattr(obj, "kernel"):
+            return Parts(
+                "a kernel with its blocks and threads was given, expected the kernel alone",
+                "the check launches it on grids of its own",
+                f'leave the brackets out: check("{self.id}", name)',
             )
         if self.kind == "kernel" and not is_kernel:
             return Parts(
@@ -99,7 +119,7 @@ def exercise(
     points: float,
     skill: str,
     arguments: Sequence[str] = (),
-    hints: Sequence[str] = (),
+    hints: Sequence[str | tuple[str, str]] = (),
     kind: str = "function",
     seconds: float = 10.0,
 ) -> Callable[[Callable[[Any, Require], None]], Exercise]:
@@ -107,7 +127,8 @@ def exercise(
 
     `arguments` are the parameters the learner's function must take. `kind` is "kernel" (an
     object made by cuda.jit), "function" (anything that can be called) or "value". `seconds` is
-    how long one requirement may run before it counts as endless: no measure of speed.
+    how long one requirement may run before it counts as endless: no measure of speed. `hints` are
+    shown one by one; a pair holds the name of the requirement that its hint helps with.
     Raises ValueError for a definition that cannot hold.
     """
     if not re.fullmatch(r"[1-5]\.\d+\.[a-z]", id):
@@ -150,7 +171,11 @@ def find(id: str) -> Exercise | None:
 def nearest(id: str, count: int = 3) -> list[str]:
     """The ids most like `id`, for "did you mean"."""
     known = [e.id for e in all_exercises()]
-    return difflib.get_close_matches(id, known, count, cutoff=0.3) or known[:count]
+    id = id.strip().lower()
+    if id in known:
+        return [id]
+    of_unit = [other for other in known if id and other.startswith(f"{id}.")]
+    return (of_unit or difflib.get_close_matches(id, known, count, cutoff=0.3) or known)[:count]
 
 
 def import_exercises(chapter: str) -> None:

@@ -8,6 +8,7 @@ from typing import Any
 
 from .comparing import Measure, difference
 from .guard import Alarm, TimeLimit, explain
+from .limits import Intact
 from .parts import Parts
 from .results import Outcome
 
@@ -78,6 +79,7 @@ class Require:
 
     def __init__(self, alarm: Alarm):
         self._alarm, self._stopped = alarm, False
+        self._intact = Intact()
         self._seen: list[tuple[Requirement, Parts | None, float | None]] = []
 
     @contextlib.contextmanager
@@ -96,12 +98,22 @@ class Require:
             self._stopped = self._stopped or isinstance(error, TimeLimit)
             failure = explain(error, seconds)
         finally:
+            replaced = self._intact.mend()
             self._alarm.restart()
-        self._seen.append((requirement, failure, points))
+        self._seen.append((requirement, replaced or failure, points))
 
     def outside(self, error: BaseException) -> None:
         """An exception between the blocks ends the exercise, and costs all of its points."""
-        failure = explain(error, self._alarm.seconds)
+        self.spoilt(explain(error, self._alarm.seconds))
+
+    def end(self) -> None:
+        """What was replaced between the blocks is put back, and costs all of the points, too."""
+        replaced = self._intact.mend()
+        if replaced is not None:
+            self.spoilt(replaced)
+
+    def spoilt(self, failure: Parts) -> None:
+        """No requirement counts: something went wrong with the check as a whole."""
         self._seen = [(r, f, 0.0) for r, f, _ in self._seen]
         self._seen.append((Requirement("runs to its end"), failure, None))
 

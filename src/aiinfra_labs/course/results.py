@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 import os
+import re
 from dataclasses import asdict, dataclass, field
 from html import escape
 
@@ -26,7 +27,10 @@ class Outcome:
 
 @dataclass(frozen=True)
 class Result:
-    """The answer of `check`. `score` of `points` were earned; `hint` is the next hint, if any."""
+    """The answer of `check`. `score` of `points` were earned.
+
+    `hint` is the next hint, if any; `hint_number` says which it is, "1 of 3".
+    """
 
     id: str
     title: str
@@ -35,6 +39,7 @@ class Result:
     points: float = 0.0
     requirements: tuple[Outcome, ...] = field(default=())
     hint: str = ""
+    hint_number: str = ""
     notes: tuple[str, ...] = ()
 
     @property
@@ -78,7 +83,7 @@ class Result:
             if outcome.try_:
                 lines.append(f"       Try: {outcome.try_}")
         if self.hint:
-            lines.append(f"  Hint: {self.hint}")
+            lines.append(f"  {self._hint_head}: {self.hint}")
         lines += [f"  {note}" for note in self.notes]
         return "\n".join(lines)
 
@@ -99,9 +104,13 @@ class Result:
                 + "</ul>"
             )
         if self.hint:
-            body.append(f"<p><b>Hint.</b> {escape(self.hint)}</p>")
+            body.append(f"<p><b>{self._hint_head}.</b> {_marked(self.hint)}</p>")
         body += [f"<p>{escape(note)}</p>" for note in self.notes]
         return "".join(body) + "</div>"
+
+    @property
+    def _hint_head(self) -> str:
+        return f"Hint {self.hint_number}" if self.hint_number else "Hint"
 
 
 class ExerciseFailed(Exception):
@@ -121,11 +130,16 @@ color:inherit;background:transparent;font-size:.95em;line-height:1.45}
 .aiinfra-result .head.bad{border-color:#d9534f}
 .aiinfra-result ul{list-style:none;margin:.3em 0;padding:0}
 .aiinfra-result li{margin:.25em 0}
-.aiinfra-result dl{display:grid;grid-template-columns:max-content 1fr;gap:.1em .8em;
+.aiinfra-result dl{display:grid;grid-template-columns:max-content minmax(0,1fr);gap:.1em .8em;
 margin:.2em 0 .4em 1.5em}
-.aiinfra-result dt{font-weight:600;opacity:.8}
-.aiinfra-result dd{margin:0;white-space:pre-wrap;overflow-wrap:anywhere}
-.aiinfra-result dd code{white-space:pre-wrap;background:transparent;color:inherit}
+.aiinfra-result dl dt{font-weight:600;opacity:.8;float:none;width:auto;margin:0;padding:0}
+.aiinfra-result dl dd{margin:0;padding:0;float:none;width:auto;white-space:pre-wrap;
+overflow-wrap:anywhere}
+.aiinfra-result :not(pre)>code{white-space:pre-wrap;background:transparent;color:inherit;
+padding:0;border:0;font-size:.95em}
+@media (max-width:600px){.aiinfra-result{padding:.4em .5em}
+.aiinfra-result dl{display:block;margin-left:.8em}
+.aiinfra-result dl dd{margin-left:.8em}}
 </style>"""
 
 
@@ -143,13 +157,18 @@ def _told(outcomes: tuple[Outcome, ...]) -> list[tuple[Outcome, bool]]:
     return listed
 
 
+def _marked(text: str) -> str:
+    """The text for HTML; what stands between backticks is code."""
+    return re.sub(r"`([^`\n]+)`", r"<code>\1</code>", escape(text))
+
+
 def _item(outcome: Outcome, same: bool) -> str:
     if outcome.passed:
         return f"<li>✔ {escape(outcome.name)}</li>"
-    rows = [("Input", escape(outcome.input)), ("What", _SAME if same else escape(outcome.what))]
+    rows = [("Input", escape(outcome.input)), ("What", _SAME if same else _marked(outcome.what))]
     if same:
         outcome = Outcome(outcome.name, False)
     rows.append(("Where", "\n".join(f"<code>{escape(line)}</code>" for line in outcome.code)))
-    rows += [("Why", escape(outcome.why)), ("Try", escape(outcome.try_))]
+    rows += [("Why", _marked(outcome.why)), ("Try", _marked(outcome.try_))]
     listed = "".join(f"<dt>{name}</dt><dd>{text}</dd>" for name, text in rows if text)
     return f"<li>✘ {escape(outcome.name)}<dl>{listed}</dl></li>"

@@ -49,6 +49,10 @@ examine(
 
 # --- 3.2.a -------------------------------------------------------------------------------------
 
+ADDS = "adds, where the grid fits the arrays exactly"
+INSIDE = "stays inside the arrays, whatever their length"
+ONCE = "writes each element exactly once, and nothing else"
+
 
 @exercise(
     "3.2.a",
@@ -58,16 +62,33 @@ examine(
     arguments=("a", "b", "out"),
     kind="kernel",
     hints=(
-        "Each thread needs its own number in the whole grid. Which of threadIdx.x, blockIdx.x and "
-        "blockDim.x tell it how many threads come before it?",
-        "The number is blockIdx.x * blockDim.x + threadIdx.x; cuda.grid(1) computes the same.",
-        "100 elements in blocks of 64 launch 128 threads. What must the last 28 do? Ask "
-        "`if i < out.size:` before you touch an array.",
+        (
+            ADDS,
+            "Each thread needs its own number in the whole grid. How many threads come before "
+            "thread 2 of block 3, if a block has 64? Which of `cuda.threadIdx.x`, "
+            "`cuda.blockIdx.x` and `cuda.blockDim.x` say so?",
+        ),
+        (
+            ADDS,
+            "The number is `cuda.blockIdx.x * cuda.blockDim.x + cuda.threadIdx.x`; "
+            "`cuda.grid(1)` computes the same.",
+        ),
+        (
+            INSIDE,
+            "100 elements in blocks of 64 launch 128 threads. Which of them have no element? "
+            "How does a thread find out that it is one of these?",
+        ),
+        (INSIDE, "Ask `if i < out.size:` before you touch an array."),
+        (
+            ONCE,
+            "Follow one thread to its end: how many times does it store, and where? Only the "
+            "thread with the number i stores to out[i], one time.",
+        ),
     ),
 )
 def vector_add(kernel: Any, require: Any) -> None:
     """out[i] = a[i] + b[i], for arrays of any length, in blocks of any size."""
-    with require("adds, where the grid fits the arrays exactly") as r:
+    with require(ADDS) as r:
         for blocks, threads, dtype in (
             (1, 32, np.float32),
             (4, 64, np.float32),
@@ -85,7 +106,7 @@ def vector_add(kernel: Any, require: Any) -> None:
                     try_="work out by hand which element the last thread of block 0 takes, and "
                     "the first of block 1; show draws who wrote what",
                 )
-    with require("stays inside the arrays, whatever their length") as r:
+    with require(INSIDE) as r:
         for n, threads in ((1, 32), (31, 32), (100, 64), (1000, 96), (1000, 1024), (0, 32)):
             blocks = max(1, math.ceil(n / threads))
             with r.input(f"n = {n}, {shape_of(blocks, threads)}"):
@@ -98,7 +119,7 @@ def vector_add(kernel: Any, require: Any) -> None:
                     why=NAN_WHY,
                     try_="which threads have an element? They work, and no others",
                 )
-    with require("writes each element exactly once, and nothing else") as r:
+    with require(ONCE) as r:
         for blocks, threads in ((1, 32), (4, 64), (10, 96)):
             with r.input(f"n = {blocks * threads}, {shape_of(blocks, threads)}"):
                 traced = TracedLaunch(kernel, blocks, threads, *_vectors(blocks * threads))
@@ -107,6 +128,10 @@ def vector_add(kernel: Any, require: Any) -> None:
 
 
 # --- 3.2.b -------------------------------------------------------------------------------------
+
+
+SUM = "returns x + y + ... + y, a host array"
+COPIES = "copies each array once, however often it launches"
 
 
 @cuda.jit
@@ -124,17 +149,31 @@ def add(a, b, out):
     arguments=("kernel", "x", "y", "times"),
     kind="function",
     hints=(
-        "A host array passed to a kernel is copied to the device before the launch and back after "
-        "it, every time. A device array stays where it is.",
-        "cuda.to_device(x) copies to the device and gives a device array; d.copy_to_host() copies "
-        "back. Both belong outside the loop.",
-        "Each thread reads element i and then writes element i, so one device array may be both "
-        "input and output: kernel[blocks, threads](total, d_y, total).",
+        (
+            SUM,
+            "The kernel adds two arrays, once. Which two should the second launch add, so that "
+            "y is in the sum twice?",
+        ),
+        (
+            SUM,
+            "Each thread reads element i and then writes element i, so one device array may be "
+            "both input and output: `kernel[blocks, threads](total, d_y, total)`.",
+        ),
+        (
+            COPIES,
+            "A host array passed to a kernel is copied to the device before the launch and back "
+            "after it, every time. A device array stays where it is.",
+        ),
+        (
+            COPIES,
+            "`cuda.to_device(x)` copies to the device and gives a device array; "
+            "`d.copy_to_host()` copies back. Both belong outside the loop.",
+        ),
     ),
 )
 def add_many(function: Any, require: Any) -> None:
     """x + y + ... + y by `times` launches of an add kernel, with one copy of each array."""
-    with require("returns x + y + ... + y, a host array") as r:
+    with require(SUM) as r:
         for n, times in ((1, 1), (100, 1), (100, 3), (1000, 10), (5000, 2), (100, 0)):
             with r.input(f"n = {n}, times = {times}"):
                 x, y = _host_vectors(n)
@@ -158,7 +197,7 @@ def add_many(function: Any, require: Any) -> None:
                     why="the kernel adds y once, so adding it several times takes several launches",
                     try_="for _ in range(times): kernel[blocks, threads](...)",
                 )
-    with require("copies each array once, however often it launches") as r:
+    with require(COPIES) as r:
         for n, times in ((1000, 10), (5000, 25)):
             with r.input(f"n = {n}, times = {times}"):
                 p = _profiled(function, n, times)
@@ -242,9 +281,9 @@ def _copied_at_most(r: Any, where: str, moved: int, enough: int, times: int) -> 
         "32 threads and 10,000 elements: each thread has to go round a loop. Which element should "
         "thread 0 take after element 0, if threads 1 to 31 have the 31 elements beside it?",
         "All threads step on together by the number of threads in the whole grid: "
-        "blockDim.x * gridDim.x, or cuda.gridsize(1).",
-        "range takes a start, a stop and a step: this thread's number, the length, the number of "
-        "threads. A loop that stops at y.size needs no other bounds check.",
+        "`cuda.blockDim.x * cuda.gridDim.x`, or `cuda.gridsize(1)`.",
+        "`range` takes a start, a stop and a step: this thread's number, the length, the number "
+        "of threads. A loop that stops at y.size needs no other bounds check.",
     ),
 )
 def saxpy_stride(kernel: Any, require: Any) -> None:
@@ -314,6 +353,9 @@ def _reached(r: Any, before: np.ndarray, after: np.ndarray, threads: int) -> Non
 
 # --- 3.2.d -------------------------------------------------------------------------------------
 
+WEIGHS = "weighs red, green and blue as BT.601 does"
+PIXELS = "finds every pixel of an image of any shape"
+ALONG = "lets a warp walk along a row"
 RED, GREEN, BLUE = 0.299, 0.587, 0.114  # ITU-R BT.601-7, section 2.5.1: luma from R, G, B
 
 
@@ -325,16 +367,31 @@ RED, GREEN, BLUE = 0.299, 0.587, 0.114  # ITU-R BT.601-7, section 2.5.1: luma fr
     arguments=("rgb", "out"),
     kind="kernel",
     hints=(
-        "x, y = cuda.grid(2) gives a thread two numbers. The image is out[row, column]: which of "
-        "the two is the row?",
-        "x runs along a row, so x is the column: out[y, x]. out.shape is (rows, columns).",
-        "Both axes can overshoot: if y < out.shape[0] and x < out.shape[1]. The channels are "
-        "rgb[y, x, 0], rgb[y, x, 1] and rgb[y, x, 2].",
+        (
+            WEIGHS,
+            "Which number of `rgb[y, x, ...]` is red, which green, which blue? Work out the grey "
+            "of the input named above by hand.",
+        ),
+        (
+            PIXELS,
+            "`x, y = cuda.grid(2)` gives a thread two numbers. The image is out[row, column]: "
+            "which of the two is the row?",
+        ),
+        (
+            PIXELS,
+            "x runs along a row, so x is the column: `out[y, x]`. out.shape is (rows, columns).",
+        ),
+        (PIXELS, "Both axes can overshoot: `if y < out.shape[0] and x < out.shape[1]:`"),
+        (
+            ALONG,
+            "Neighbours in a warp differ by one in x. Which index of out must differ by one, so "
+            "that they write side by side?",
+        ),
     ),
 )
 def grey(kernel: Any, require: Any) -> None:
     """out[row, column] = 0.299 R + 0.587 G + 0.114 B, for images of any shape."""
-    with require("weighs red, green and blue as BT.601 does") as r:
+    with require(WEIGHS) as r:
         for name, colour in (
             ("pure red", (255, 0, 0)),
             ("pure green", (0, 255, 0)),
@@ -348,7 +405,7 @@ def grey(kernel: Any, require: Any) -> None:
                 _equal_grey(
                     r, rgb, out, f"of (R, G, B) = {colour} has the weights {RED}, {GREEN}, {BLUE}"
                 )
-    with require("finds every pixel of an image of any shape") as r:
+    with require(PIXELS) as r:
         for rows, columns, block in (
             (1, 1, (8, 4)),
             (5, 40, (8, 4)),
@@ -375,7 +432,7 @@ def grey(kernel: Any, require: Any) -> None:
                 traced = TracedLaunch(kernel, grid, block, *_random_image(rows, columns))
                 not_written(r, traced, {0: "rgb"})
                 written_once(r, traced, 1, "out")
-    with require("lets a warp walk along a row") as r:
+    with require(ALONG) as r:
         grid, block = (2, 8), (32, 8)
         with r.input(f"an image of 64 x 64, {shape_of(grid, block)}"):
             rgb, out = _random_image(64, 64)
@@ -447,6 +504,9 @@ def _against(grid: Any, block: Any, rows: int, columns: int) -> str:
 
 # --- 3.2.e -------------------------------------------------------------------------------------
 
+INNER = "averages the nine pixels around an inner pixel"
+EDGES = "averages only what lies inside, at edges and corners"
+
 
 @exercise(
     "3.2.e",
@@ -456,18 +516,24 @@ def _against(grid: Any, block: Any, rows: int, columns: int) -> str:
     arguments=("image", "out"),
     kind="kernel",
     hints=(
-        "One thread, one pixel of out, as before. It reads up to nine pixels of image: two loops "
-        "over the three rows and the three columns around it.",
-        "A corner has four pixels inside the image, an edge six, the rest nine. Count those that "
-        "you add, and divide by the count.",
-        "Ask for each neighbour `0 <= row < image.shape[0] and 0 <= column < image.shape[1]` "
-        "before you read it, or let the loops run from max(y - 1, 0) to min(y + 2, "
-        "image.shape[0]).",
+        (
+            INNER,
+            "One thread, one pixel of out, as before. It reads up to nine pixels of image: two "
+            "loops over the three rows and the three columns around it.",
+        ),
+        (
+            EDGES,
+            "A corner has four pixels inside the image, an edge six, the rest nine. Count those "
+            "that you add, and divide by the count.",
+        ),
+        "Ask of each neighbour `0 <= row < image.shape[0] and 0 <= column < image.shape[1]` "
+        "before you read it, or let the loop over the rows run from `max(y - 1, 0)` to "
+        "`min(y + 2, image.shape[0])`, and that over the columns likewise.",
     ),
 )
 def blur(kernel: Any, require: Any) -> None:
     """out[row, column] = the mean of the 3 x 3 pixels around it that lie inside the image."""
-    with require("averages the nine pixels around an inner pixel") as r:
+    with require(INNER) as r:
         grid, block = (2, 2), (8, 8)
         with r.input(f"an image of 16 x 16, {shape_of(grid, block)}"):
             image, out = _photo(16, 16)
@@ -486,7 +552,7 @@ def blur(kernel: Any, require: Any) -> None:
                 else "an inner pixel is the mean of nine: itself and the eight around it",
                 try_="print which rows and columns your loops visit for one pixel",
             )
-    with require("averages only what lies inside, at edges and corners") as r:
+    with require(EDGES) as r:
         for rows, columns in ((8, 8), (16, 16)):
             grid = _grid_over(rows, columns, (8, 8))
             with r.input(f"an image of {rows} x {columns}, {shape_of(grid, (8, 8))}"):
@@ -494,7 +560,7 @@ def blur(kernel: Any, require: Any) -> None:
                 with _past_the_edge():
                     report = profile(kernel, grid, (8, 8), image, out)
                 _right_edges(r, image.copy_to_host(), out.copy_to_host(), report)
-    with require("finds every pixel of an image of any shape") as r:
+    with require(PIXELS) as r:
         for rows, columns, block in (
             (1, 1, (8, 4)),
             (1, 5, (8, 4)),
