@@ -176,9 +176,9 @@ def show(lines, log, all_of_them: int) -> None:
     for line in lines:
         log.write(line)
         log.flush()
-        named = re.match(r"(?:Collecting|Requirement already satisfied:) ([\w.-]+).*from -r", line)
+        named = re.match(r"(?:Collecting|Requirement already satisfied:) ([\w.-]+)==", line)
         if named:
-            count += 1
+            count = min(count + 1, all_of_them)
             text = f"  {count} of {all_of_them} packages: {named.group(1)}"
             if live:
                 print(f"\r{text:70.70}", end="", flush=True)
