@@ -20,7 +20,16 @@ def test_what_a_card_shows():
     made = make_card("3.2", GOOD)
     assert "Time: 45 minutes" in str(made) and "GPU: optional" in str(made)
     html = made._repr_html_()
-    assert "&quot;kernels&quot;" in html and html.count('<th scope="row"') == 5
+    assert "&quot;kernels&quot;" in html and html.count('<th scope="row"') == 6
+
+
+def test_a_card_leads_back_to_its_page(monkeypatch):
+    monkeypatch.delenv("AIINFRA_SITE", raising=False)
+    assert "Page: 3.2 The CUDA programming model (on the course's site)" in str(card("3.2"))
+    assert "href" not in card("3.2")._repr_html_()
+    monkeypatch.setenv("AIINFRA_SITE", "http://127.0.0.1:8000/")
+    page = "http://127.0.0.1:8000/book/3-gpu/02-cuda-model.html"
+    assert page in str(card("3.2")) and f'href="{page}"' in card("3.2")._repr_html_()
 
 
 @pytest.mark.parametrize(

@@ -1,13 +1,15 @@
-"""The card that opens a lab: minutes, memory, GPU, prerequisites, skills.
+"""The card that opens a lab: minutes, memory, GPU, prerequisites, skills, and the way to the page.
 
-It stands in the metadata of the solution notebook (`aiinfra.card`). A running kernel does not
-know its notebook, so `card("3.2")` reads it there while in the repository, and elsewhere from
-`cards.toml`, which `make labs` writes.
+All but the last stand in the metadata of the solution notebook (`aiinfra.card`). A running kernel
+does not know its notebook, so `card("3.2")` reads them there while in the repository, and elsewhere
+from `cards.toml`, which `make labs` writes. `AIINFRA_SITE` is the site's address: `make course`
+sets it.
 """
 
 from __future__ import annotations
 
 import json
+import os
 import tomllib
 from dataclasses import dataclass
 from html import escape
@@ -19,6 +21,9 @@ from .units import UNITS, repository
 
 KEYS = {"minutes": int, "memory_mb": int, "gpu": str, "prerequisites": list, "skills": list}
 GPU = ("not needed", "optional")
+
+
+_ON_THE_SITE = "(on the course's site)"
 
 
 class CardError(CourseError):
@@ -45,8 +50,19 @@ class Card:
             ("Skills", ", ".join(self.skills)),
         ]
 
+    @property
+    def page(self) -> str:
+        """The address of the unit's page; empty where nobody said which site is meant."""
+        site = os.environ.get("AIINFRA_SITE", "").rstrip("/")
+        return f"{site}/book/{UNITS[self.unit].notebook.removesuffix('ipynb')}html" if site else ""
+
+    @property
+    def _page_name(self) -> str:
+        return f"{self.unit} {UNITS[self.unit].title}"
+
     def __str__(self) -> str:
-        return "\n".join(f"{name}: {text}" for name, text in self.rows())
+        lines = [f"{name}: {text}" for name, text in self.rows()]
+        return "\n".join([*lines, f"Page: {self._page_name} {self.page or _ON_THE_SITE}"])
 
     __repr__ = __str__
 
@@ -55,6 +71,13 @@ class Card:
             f'<tr><th scope="row" style="text-align:left">{name}</th>'
             f'<td style="text-align:left">{escape(text)}</td></tr>'
             for name, text in self.rows()
+        )
+        page = f"{escape(self._page_name)} {_ON_THE_SITE}"
+        if self.page:
+            page = f'<a href="{escape(self.page)}" target="_blank">{escape(self._page_name)}</a>'
+        rows += (
+            '<tr><th scope="row" style="text-align:left">Page</th>'
+            f'<td style="text-align:left">{page}</td></tr>'
         )
         return f'<table style="color:inherit"><tbody>{rows}</tbody></table>'
 

@@ -40,6 +40,27 @@ def choose() -> ModuleType:
     return emulator
 
 
+def where() -> str:
+    """Two lines: where kernels run here, and what that means for the figures."""
+    if choose() is emulator:
+        forced = os.environ.get("AIINFRA_CUDA") == "emulator"
+        reason = "AIINFRA_CUDA=emulator" if forced else "no GPU that can be used was found"
+        return (
+            f"Kernels run on the course's emulator ({reason}), as an {_model()} would run them.\n"
+            "Results and counts are those of a GPU; times are not."
+        )
+    name = choose().get_current_device().name
+    spoken = name.decode() if isinstance(name, bytes) else name
+    return (
+        f"Kernels run on a GPU: {spoken}.\n"
+        f"check, show and cuda.profile count what they do on the emulator beside it, an {_model()}."
+    )
+
+
+def _model() -> str:
+    return emulator.get_current_device().name
+
+
 def _driver_is_there() -> bool:
     """Whether the CUDA driver's library is installed: cheap, and spares importing Numba."""
     return ctypes.util.find_library("cuda") is not None or os.path.exists("/usr/lib/wsl/lib")
