@@ -13,6 +13,7 @@ from .errors import (
     LaunchError,
     OutOfBounds,
     StepBudgetExceeded,
+    UninitialisedRead,
     UnsupportedFeature,
 )
 from .host import (
@@ -32,12 +33,19 @@ from .host import (
     stream,
     synchronize,
 )
-from .intrinsics import blockDim, blockIdx, grid, gridDim, gridsize, laneid, threadIdx
+from .intrinsics import NOT_YET, blockDim, blockIdx, grid, gridDim, gridsize, laneid, threadIdx
 from .mask import WARP_SIZE as warpsize
 from .memory import DeviceArray, device_array, to_device
 from .profiling import check, profile
 from .report import Report
 from .tracing import Access, trace
+
+
+def __getattr__(name: str) -> object:
+    if name in NOT_YET:
+        raise AttributeError(f"this version of the emulator does not have cuda.{name}")
+    raise AttributeError(f"module {__name__!r} has no attribute {name!r}")
+
 
 __all__ = [
     "Access",
@@ -51,6 +59,7 @@ __all__ = [
     "Report",
     "StepBudgetExceeded",
     "Stream",
+    "UninitialisedRead",
     "UnsupportedFeature",
     "blockDim",
     "blockIdx",

@@ -15,11 +15,12 @@ The table of types is compared with Numba's own in `tests/gpu/test_typing.py`.
 from __future__ import annotations
 
 import math
-import operator
 from collections.abc import Callable
 from typing import Any
 
 import numpy as np
+
+from .errors import LaneError, described
 
 Value = Any  # np.ndarray [L] or np.generic
 
@@ -29,25 +30,29 @@ _INTEGERS = "biu"
 
 def unify(a: np.dtype, b: np.dtype) -> np.dtype:
     """The type of a local that is assigned both an `a` and a `b` (Numba's unification)."""
-    if a == b:
-        return a
-    if UINT16 in (a, b) and (a.kind in "fc" or b.kind in "fc"):
-        # Numba has no way from uint16 to float32, though every value would fit
-        return np.promote_types(np.promote_types(a, b), FLOAT64)
-    return np.promote_types(a, b)
+    return a if a == b else np.promote_types(a, b)
+
+
+def overload_dtype(a: np.dtype, b: np.dtype) -> np.dtype:
+    """The type in which Numba computes on an `a` and a `b` of which one is no integer."""
+    common = unify(a, b)
+    if UINT16 in (a, b) and common.kind in "fc":
+        # Numba's overloads lead from uint16 to float64, though every value would fit a float32
+        return np.promote_types(common, FLOAT64)
+    return common
 
 
 def arithmetic_dtype(a: np.dtype, b: np.dtype) -> np.dtype:
     """The result of `+ - * // %` on `a` and `b`."""
     if a.kind in _INTEGERS and b.kind in _INTEGERS:
         return UINT64 if a.kind == b.kind == "u" else INT64
-    return unify(a, b)
+    return overload_dtype(a, b)
 
 
 def division_dtype(a: np.dtype, b: np.dtype) -> np.dtype:
     if a.kind in _INTEGERS and b.kind in _INTEGERS:
         return FLOAT64
-    return unify(a, b)
+    return overload_dtype(a, b)
 
 
 def power_dtype(a: np.dtype, b: np.dtype) -> np.dtype:
@@ -68,36 +73,50 @@ def bitwise_dtype(a: np.dtype, b: np.dtype) -> np.dtype:
 
 def _need_integers(what: str, *dtypes: np.dtype) -> None:
     if any(d.kind not in _INTEGERS for d in dtypes):
-        raise TypeError(f"{what} needs integers, not {' and '.join(map(str, dtypes))}")
+        raise LaneError(f"{what} needs integers, not {' and '.join(map(str, dtypes))}")
 
 
 def _no_complex(a: np.dtype, b: np.dtype) -> np.dtype:
     if "c" in (a.kind, b.kind):
-        raise TypeError("complex numbers have no // and no %")
+        raise LaneError("complex numbers have no // and no %")
     return arithmetic_dtype(a, b)
+
+
+def _math_power_dtype(a: np.dtype, b: np.dtype) -> np.dtype:
+    """`math.pow` of a float32 and an integer is float64: Numba has it for float64 alone."""
+    common = overload_dtype(a, b)
+    return FLOAT64 if b.kind in "iu" and common.kind != "c" else common
 
 
 def _ordered(a: np.dtype, b: np.dtype) -> np.dtype:
     if "c" in (a.kind, b.kind):
-        raise TypeError("complex numbers have no order")
+        raise LaneError("complex numbers have no order")
     return unify(a, b)
 
 
-def _binary(ufunc: Callable, rule: Callable) -> Callable[[Value, Value], Value]:
+def _wrong(operation: str, *values: Any) -> LaneError:
+    return LaneError(f"{operation} does not work on {' and '.join(map(described, values))}")
+
+
+def _binary(symbol: str, ufunc: Callable, rule: Callable) -> Callable[[Value, Value], Value]:
     """`ufunc` on operands cast to the type that `rule` gives; the plan is kept by dtype pair."""
     plan: dict[tuple[np.dtype, np.dtype], np.dtype | None] = {}
 
     def apply(a: Value, b: Value) -> Value:
-        key = (a.dtype, b.dtype)
         try:
+            key = (a.dtype, b.dtype)
+            if key not in plan:
+                wanted = rule(*key)
+                # None where both operands have the type already: no cast is needed
+                plan[key] = None if key == (wanted, wanted) else wanted
             dtype = plan[key]
-        except KeyError:
-            wanted = rule(*key)
-            # None where both operands have the type already: no cast is needed
-            dtype = plan[key] = None if key == (wanted, wanted) else wanted
-        if dtype is None:
-            return ufunc(a, b)
-        return ufunc(a.astype(dtype, copy=False), b.astype(dtype, copy=False))
+            if dtype is None:
+                return ufunc(a, b)
+            return ufunc(a.astype(dtype, copy=False), b.astype(dtype, copy=False))
+        except LaneError:
+            raise
+        except (AttributeError, TypeError):
+            raise _wrong(symbol, a, b) from None
 
     return apply
 
@@ -109,37 +128,48 @@ def _integer_power(a: Value, b: Value) -> Value:
 
 
 def power(a: Value, b: Value) -> Value:
+    need_numbers("**", a, b)
     dtype = power_dtype(a.dtype, b.dtype)
     if dtype.kind in _INTEGERS:
         a, b = a.astype(dtype), b.astype(dtype)
         return np.power(a, b) if dtype.kind == "u" else _integer_power(a, b)
     a = a.astype(dtype)
-    if b.dtype.kind in _INTEGERS and b.ndim == 0 and abs(int(b)) <= 64:
-        return _by_squaring(a, int(b))
-    return np.power(a, b.astype(dtype)).astype(dtype, copy=False)
+    if b.dtype.kind not in _INTEGERS:
+        return np.power(a, b.astype(dtype)).astype(dtype, copy=False)
+    small = np.abs(b.astype(FLOAT64)) <= 64
+    squared = _by_squaring(a, np.where(small, b, 0).astype(INT64))
+    if small.all():
+        return squared
+    return np.where(small, squared, np.power(a, b.astype(dtype))).astype(dtype)[()]
 
 
-def _by_squaring(a: Value, n: int) -> Value:
+def _by_squaring(a: Value, n: Value) -> Value:
     """a ** n by repeated multiplication in a's own precision, as compiled code does it."""
     result, base = np.ones_like(a)[()], a
-    for bit in reversed(bin(abs(n))[2:]):
-        if bit == "1":
-            result = result * base
+    left = np.abs(n)
+    while left.any():
+        result = np.where(left & 1, result * base, result)[()]
         base = base * base
-    return (np.ones_like(a)[()] / result) if n < 0 else result
+        left = left >> 1
+    if not (n < 0).any():
+        return result if result.ndim >= n.ndim else np.broadcast_to(result, n.shape)
+    return np.where(n < 0, np.ones_like(a)[()] / result, result)[()]
 
 
 def negative(a: Value) -> Value:
+    need_numbers("-", a)
     if a.dtype.kind in _INTEGERS:
         a = a.astype(UINT64 if a.dtype.kind == "u" else INT64, copy=False)
     return np.negative(a)
 
 
 def positive(a: Value) -> Value:
+    need_numbers("+", a)
     return a.astype(INT64, copy=False) if a.dtype.kind == "b" else a
 
 
 def invert(a: Value) -> Value:
+    need_numbers("~", a)
     _need_integers("~", a.dtype)
     if a.dtype.kind in "iu":
         a = a.astype(UINT64 if a.dtype.kind == "u" else INT64, copy=False)
@@ -150,6 +180,7 @@ def truth(a: Value) -> Value:
     """The value as a condition."""
     if isinstance(a, tuple):
         return np.bool_(len(a) > 0)
+    need_numbers("a condition", a)
     return a if a.dtype == BOOL else a != 0
 
 
@@ -157,35 +188,56 @@ def not_(a: Value) -> Value:
     return np.logical_not(truth(a))
 
 
-def _compare(ufunc: Callable) -> Callable[[Value, Value], Value]:
+def _compare(symbol: str, ufunc: Callable) -> Callable[[Value, Value], Value]:
     def apply(a: Value, b: Value) -> Value:
-        if isinstance(a, tuple) or isinstance(b, tuple):
-            return np.bool_(_TUPLE_COMPARE[ufunc](a, b))
-        if "c" in (a.dtype.kind, b.dtype.kind) and ufunc not in (np.equal, np.not_equal):
-            raise TypeError("complex numbers have no order")
-        return ufunc(a, b)
+        if isinstance(a, tuple) and isinstance(b, tuple) and symbol in ("==", "!="):
+            same = _tuples_equal(a, b)
+            return same if symbol == "==" else np.logical_not(same)
+        try:
+            if "c" in (a.dtype.kind, b.dtype.kind) and symbol not in ("==", "!="):
+                raise LaneError("complex numbers have no order")
+            return ufunc(a, b)
+        except LaneError:
+            raise
+        except (AttributeError, TypeError):
+            raise _wrong(symbol, a, b) from None
 
     return apply
 
 
-_TUPLE_COMPARE = {np.equal: operator.eq, np.not_equal: operator.ne}
+def _tuples_equal(a: tuple, b: tuple) -> Value:
+    same: Value = np.bool_(len(a) == len(b))
+    for x, y in zip(a, b, strict=False):
+        same = np.logical_and(same, equal(x, y))
+    return same
 
-add = _binary(np.add, arithmetic_dtype)
-subtract = _binary(np.subtract, arithmetic_dtype)
-multiply = _binary(np.multiply, arithmetic_dtype)
-divide = _binary(np.true_divide, division_dtype)
-floor_divide = _binary(np.floor_divide, _no_complex)
-remainder = _binary(np.remainder, _no_complex)
-left_shift = _binary(np.left_shift, shift_dtype)
-right_shift = _binary(np.right_shift, shift_dtype)
-bitwise_and = _binary(np.bitwise_and, bitwise_dtype)
-bitwise_or = _binary(np.bitwise_or, bitwise_dtype)
-bitwise_xor = _binary(np.bitwise_xor, bitwise_dtype)
-minimum2 = _binary(np.minimum, _ordered)
-maximum2 = _binary(np.maximum, _ordered)
-equal, not_equal = _compare(np.equal), _compare(np.not_equal)
-less, less_equal = _compare(np.less), _compare(np.less_equal)
-greater, greater_equal = _compare(np.greater), _compare(np.greater_equal)
+
+_add_numbers = _binary("+", np.add, arithmetic_dtype)
+
+
+def add(a: Value, b: Value) -> Value:
+    """A sum, or two tuples joined."""
+    if isinstance(a, tuple) and isinstance(b, tuple):
+        return a + b
+    return _add_numbers(a, b)
+
+
+subtract = _binary("-", np.subtract, arithmetic_dtype)
+multiply = _binary("*", np.multiply, arithmetic_dtype)
+divide = _binary("/", np.true_divide, division_dtype)
+floor_divide = _binary("//", np.floor_divide, _no_complex)
+remainder = _binary("%", np.remainder, _no_complex)
+left_shift = _binary("<<", np.left_shift, shift_dtype)
+right_shift = _binary(">>", np.right_shift, shift_dtype)
+bitwise_and = _binary("&", np.bitwise_and, bitwise_dtype)
+bitwise_or = _binary("|", np.bitwise_or, bitwise_dtype)
+bitwise_xor = _binary("^", np.bitwise_xor, bitwise_dtype)
+# CUDA's fmin and fmax, as of IEEE 754-2008's minNum: a NaN gives way to a number
+minimum2 = _binary("min", np.fmin, _ordered)
+maximum2 = _binary("max", np.fmax, _ordered)
+equal, not_equal = _compare("==", np.equal), _compare("!=", np.not_equal)
+less, less_equal = _compare("<", np.less), _compare("<=", np.less_equal)
+greater, greater_equal = _compare(">", np.greater), _compare(">=", np.greater_equal)
 
 
 def minimum(*values: Value) -> Value:
@@ -199,22 +251,62 @@ def maximum(*values: Value) -> Value:
 def _fold(operation: Callable, values: tuple[Value, ...]) -> Value:
     if len(values) == 1 and isinstance(values[0], tuple):
         values = values[0]
+    if not values:
+        raise LaneError("min and max need at least one number")
+    need_numbers("min or max", *values)
     result = values[0]
     for value in values[1:]:
         result = operation(result, value)
     return result
 
 
+def convert(value: Value, dtype: np.dtype) -> Value:
+    """`value` as `dtype`, by CUDA's rules where C leaves the result open.
+
+    A float that does not fit an integer takes the nearest end of its range, and NaN gives 0 (the
+    sign bit alone where 64 bits are involved): PTX ISA, cvt. Types of 8 bits go through 16.
+    """
+    if value.dtype.kind != "f" or dtype.kind not in "iu":
+        return value.astype(dtype, copy=False)
+    wide = dtype if dtype.itemsize > 1 else np.dtype(f"{dtype.kind}2")
+    limits = np.iinfo(wide)
+    real = value.astype(FLOAT64, copy=False)
+    whole = real.astype(wide)
+    above, below = real >= float(limits.max) + 1.0, real <= float(limits.min) - 1.0
+    if wide.itemsize == 8:
+        above, below = real >= float(limits.max), real < float(limits.min)
+    odd = above | below | np.isnan(real)
+    if odd.any():
+        doubled = value.dtype == FLOAT64 or wide.itemsize == 8
+        nan = (limits.min or limits.max // 2 + 1) if doubled and wide.itemsize >= 4 else 0
+        fixed = np.where(above, limits.max, np.where(below, limits.min, nan).astype(wide))
+        whole = np.where(odd, fixed, whole).astype(wide)[()]
+    return whole.astype(dtype, copy=False)
+
+
 def cast(value: Value, dtype: np.dtype | type) -> Value:
     """`np.float32(value)`, `int(value)`, ...: a conversion written in the kernel."""
     dtype = np.dtype(dtype)
+    need_numbers(f"a conversion to {dtype}", value)
     if value.dtype.kind == "c" and dtype.kind != "c":
-        raise TypeError(f"a complex number cannot become {dtype}: take .real or .imag")
-    return value.astype(dtype, copy=False)
+        raise LaneError(f"a complex number cannot become {dtype}: take .real or .imag")
+    return convert(value, dtype)
+
+
+def complex_of(real: Value, imaginary: Value) -> Value:
+    """`complex(re, im)`: complex128, as Numba has it."""
+    need_numbers("complex", real, imaginary)
+    return real.astype(np.complex128) + imaginary.astype(np.complex128) * np.complex128(1j)
 
 
 def absolute(a: Value) -> Value:
     return np.abs(a)
+
+
+def need_numbers(operation: str, *values: Any) -> None:
+    """Raise unless every value is a number."""
+    if not all(isinstance(v, np.ndarray | np.generic) for v in values):
+        raise _wrong(operation, *values)
 
 
 def round_(a: Value, digits: Value | None = None) -> Value:
@@ -228,17 +320,17 @@ def round_(a: Value, digits: Value | None = None) -> Value:
 # --- the math module -------------------------------------------------------------------------
 
 
-def _real_function(ufunc: Callable) -> Callable:
+def _real_function(ufunc: Callable, rule: Callable = overload_dtype) -> Callable:
     """A function of reals: integers become float64, floats keep their precision."""
 
     def apply(*args: Value) -> Value:
         dtype = args[0].dtype
         for arg in args[1:]:
-            dtype = unify(dtype, arg.dtype)
+            dtype = rule(dtype, arg.dtype)
         if dtype.kind in _INTEGERS:
             dtype = FLOAT64
         if dtype.kind == "c":
-            raise TypeError("the functions of math take real numbers, not complex ones")
+            raise LaneError("the functions of math take real numbers, not complex ones")
         return ufunc(*(a.astype(dtype, copy=False) for a in args)).astype(dtype, copy=False)
 
     return apply
@@ -293,80 +385,101 @@ def _frexp(a: Value) -> tuple[Value, Value]:
     return mantissa, exponent.astype(np.int32)
 
 
-MATH: dict[Any, Callable] = {
-    getattr(math, name): _real_function(ufunc)
-    for name, ufunc in {
-        "acos": np.arccos,
-        "acosh": np.arccosh,
-        "asin": np.arcsin,
-        "asinh": np.arcsinh,
-        "atan": np.arctan,
-        "atan2": np.arctan2,
-        "atanh": np.arctanh,
-        "copysign": np.copysign,
-        "cos": np.cos,
-        "cosh": np.cosh,
-        "exp": np.exp,
-        "expm1": np.expm1,
-        "fabs": np.abs,
-        "fmod": np.fmod,
-        "hypot": np.hypot,
-        "log": np.log,
-        "log10": np.log10,
-        "log1p": np.log1p,
-        "log2": np.log2,
-        "pow": np.power,
-        "sin": np.sin,
-        "sinh": np.sinh,
-        "sqrt": np.sqrt,
-        "tan": np.tan,
-        "tanh": np.tanh,
-        "degrees": np.degrees,
-        "radians": np.radians,
-    }.items()
+def _real_test(ufunc: Callable) -> Callable:
+    def apply(a: Value) -> Value:
+        if a.dtype.kind == "c":
+            raise LaneError("the functions of math take real numbers, not complex ones")
+        return ufunc(a)
+
+    return apply
+
+
+def _function(name: str, function: Callable, most: int = 1, least: int = 0) -> Callable:
+    """`function`, for `least` (by default `most`) to `most` numbers and for nothing else."""
+    least = least or most
+
+    def apply(*args: Value) -> Value:
+        if not least <= len(args) <= most:
+            count = str(most) if least == most else f"{least} or {most}"
+            raise LaneError(f"{name} takes {count} number(s), not {len(args)}")
+        need_numbers(name, *args)
+        return function(*args)
+
+    return apply
+
+
+_REAL = {
+    "acos": np.arccos,
+    "acosh": np.arccosh,
+    "asin": np.arcsin,
+    "asinh": np.arcsinh,
+    "atan": np.arctan,
+    "atanh": np.arctanh,
+    "cos": np.cos,
+    "cosh": np.cosh,
+    "degrees": np.degrees,
+    "exp": np.exp,
+    "expm1": np.expm1,
+    "fabs": np.abs,
+    "log": np.log,
+    "log10": np.log10,
+    "log1p": np.log1p,
+    "log2": np.log2,
+    "radians": np.radians,
+    "sin": np.sin,
+    "sinh": np.sinh,
+    "sqrt": np.sqrt,
+    "tan": np.tan,
+    "tanh": np.tanh,
 }
-MATH |= {
-    math.floor: _to_integer(np.floor),
-    math.ceil: _to_integer(np.ceil),
-    math.trunc: _to_integer(np.trunc),
-    math.erf: _by_python(math.erf),
-    math.erfc: _by_python(math.erfc),
-    math.gamma: _by_python(math.gamma),
-    math.lgamma: _by_python(math.lgamma),
-    math.isnan: np.isnan,
-    math.isinf: np.isinf,
-    math.isfinite: np.isfinite,
-    math.modf: _pair(_modf),
-    math.frexp: _pair(_frexp),
-    math.ldexp: lambda a, n: np.ldexp(a, n.astype(np.int32)),
+_UNARY = {name: _real_function(ufunc) for name, ufunc in _REAL.items()} | {
+    "ceil": _to_integer(np.ceil),
+    "erf": _by_python(math.erf),
+    "erfc": _by_python(math.erfc),
+    "floor": _to_integer(np.floor),
+    "frexp": _pair(_frexp),
+    "gamma": _by_python(math.gamma),
+    "isfinite": _real_test(np.isfinite),
+    "isinf": _real_test(np.isinf),
+    "isnan": _real_test(np.isnan),
+    "lgamma": _by_python(math.lgamma),
+    "modf": _pair(_modf),
+    "trunc": _to_integer(np.trunc),
+}
+_OF_TWO = {
+    "atan2": _real_function(np.arctan2),
+    "copysign": _real_function(np.copysign),
+    "fmod": _real_function(np.fmod),
+    "hypot": _real_function(np.hypot),
+    "ldexp": lambda a, n: np.ldexp(a, n.astype(np.int32)),
+    "pow": _real_function(np.power, _math_power_dtype),
+}
+MATH: dict[Any, Callable] = {
+    getattr(math, name): _function(f"math.{name}", function, count)
+    for count, table in ((1, _UNARY), (2, _OF_TWO))
+    for name, function in table.items()
 }
 
 # NumPy's scalar functions that Numba accepts in a kernel
 NUMPY: dict[Any, Callable] = {
-    np.sqrt: MATH[math.sqrt],
-    np.exp: MATH[math.exp],
-    np.log: MATH[math.log],
-    np.log2: MATH[math.log2],
-    np.log10: MATH[math.log10],
-    np.sin: MATH[math.sin],
-    np.cos: MATH[math.cos],
-    np.tan: MATH[math.tan],
-    np.tanh: MATH[math.tanh],
+    getattr(np, name): MATH[getattr(math, name)]
+    for name in ("sqrt", "exp", "log", "log2", "log10", "sin", "cos", "tan", "tanh", "fabs")
+}
+NUMPY |= {
+    np.abs: _function("np.abs", absolute),
     np.arctan2: MATH[math.atan2],
-    np.abs: absolute,
-    np.fabs: MATH[math.fabs],
-    np.isnan: np.isnan,
-    np.isinf: np.isinf,
-    np.minimum: minimum2,
-    np.maximum: maximum2,
-    np.floor: _real_function(np.floor),
-    np.ceil: _real_function(np.ceil),
+    np.ceil: _function("np.ceil", _real_function(np.ceil)),
+    np.floor: _function("np.floor", _real_function(np.floor)),
+    np.isinf: _function("np.isinf", np.isinf),
+    np.isnan: _function("np.isnan", np.isnan),
+    np.maximum: _binary("np.maximum", np.maximum, _ordered),
+    np.minimum: _binary("np.minimum", np.minimum, _ordered),
 }
 
 BUILTINS: dict[Any, Callable] = {
     min: minimum,
     max: maximum,
-    abs: absolute,
-    round: round_,
-    pow: power,
+    abs: _function("abs", absolute),
+    round: _function("round", round_, 2, 1),
+    pow: _function("pow", power, 2),
 }

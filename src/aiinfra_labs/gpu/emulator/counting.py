@@ -38,7 +38,7 @@ class CountingMachine(Machine):
         counters.thread_instructions += operations * mask.threads
 
     def flop(self, mask: Mask, value: Any, line: Line) -> Any:
-        kind = value.dtype.kind
+        kind = "" if isinstance(value, tuple) else value.dtype.kind
         if kind in "fc":
             # a complex addition is two real ones; its product is counted as four and two
             self._counters(line).flops += mask.threads * (2 if kind == "c" else 1)

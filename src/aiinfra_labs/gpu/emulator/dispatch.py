@@ -3,18 +3,29 @@
 from __future__ import annotations
 
 import functools
+import inspect
 import linecache
 import math
 import os
 import re
 from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager
+from dataclasses import dataclass
 from typing import Any
 
 import numpy as np
 
+from .arithmetic import convert
 from .devices import get_current_device
-from .errors import DeviceMemoryError, EmulatorError, LaunchError, Place, UnsupportedFeature
+from .errors import (
+    DeviceMemoryError,
+    EmulatorError,
+    LaneError,
+    LaunchError,
+    Place,
+    UnsupportedFeature,
+    described,
+)
 from .expressions import scalar_dtype
 from .inference import TypingMachine
 from .machine import Launch, Machine
@@ -41,32 +52,51 @@ def step_budget(rounds: int) -> Iterator[None]:
 class Function:
     """A Python function in the kernel dialect, translated at its first use."""
 
-    def __init__(self, py_func: Callable[..., Any]):
-        self.py_func = py_func
+    def __init__(self, py_func: Callable[..., Any], signature: Any = None):
+        self.py_func, self.signature = py_func, signature
         self.tables: dict[Any, dict] = {}  # types of the joins, by types of the arguments
+        self._inferring: set[Any] = set()
 
     @functools.cached_property
     def translation(self) -> Translation:
         return translate(self.py_func)
 
+    @functools.cached_property
+    def declared(self) -> Declared:
+        """What an explicit signature says of the arguments and the result."""
+        return Declared.of(self.py_func.__name__, self.signature, self.translation.parameters)
+
     def run(self, machine: Machine, mask: Mask, args: Sequence[Any]) -> Any:
         """Call it with the lanes of `mask`; the types are inferred once for each signature."""
-        expected = len(self.translation.parameters)
-        if len(args) != expected:
-            raise TypeError(
-                f"{self.py_func.__name__} takes {expected} arguments "
-                f"({', '.join(self.translation.parameters)}), not {len(args)}"
-            )
+        if self.signature is not None:
+            args = [self.declared.argument(k, a) for k, a in enumerate(args)]
         key = tuple(map(_signature, args))
-        table = self.tables.get(key)
         if machine.typing:
-            table = self.tables.setdefault(key, {}) if table is None else table
-        elif table is None:
-            table = {}
-            typing = TypingMachine(machine.launch)
-            self.translation.run(typing, table, typing.all, *args)
-            self.tables[key] = table
-        return self.translation.run(machine, table, mask, *args)
+            result = self._infer(machine, mask, key, args)
+        else:
+            if key not in self.tables:
+                typing = TypingMachine(machine.launch)
+                self._infer(typing, typing.all, key, args)
+            result = self.translation.run(machine, self.tables[key], mask, *args)
+        return result if self.signature is None else self.declared.result(result)
+
+    def _infer(self, machine: Machine, mask: Mask, key: Any, args: Sequence[Any]) -> Any:
+        if key in self._inferring:
+            name = self.py_func.__name__
+            raise UnsupportedFeature(
+                f"{name} calls itself",
+                "the type of its result would follow from itself, and a GPU thread has a small "
+                "stack",
+                "write the recursion as a loop",
+            )
+        self._inferring.add(key)
+        table = dict(self.tables.get(key, {}))  # kept only when the inference comes to its end
+        try:
+            result = self.translation.run(machine, table, mask, *args)
+        finally:
+            self._inferring.discard(key)
+        self.tables[key] = table
+        return result
 
 
 def _signature(value: Any) -> Any:
@@ -96,9 +126,7 @@ class Kernel:
     def __init__(self, py_func: Callable[..., Any], device: bool = False, signature: Any = None):
         functools.update_wrapper(self, py_func)
         self.py_func, self.device = py_func, device
-        self.function = Function(py_func)
-        self.signature = signature
-        self.observers: list[Any] = []
+        self.function = Function(py_func, signature)
 
     def __getitem__(self, configuration: Any) -> ConfiguredKernel:
         if self.device:
@@ -173,14 +201,20 @@ def launch_shape(name: str, configuration: Any) -> tuple[tuple, tuple, int]:
             f"{device.name} takes at most {device.max_threads_per_block} threads a block",
             "use fewer threads and more blocks: 128 or 256 threads is a good start",
         )
-    shared = int(configuration[3]) if len(configuration) == 4 else 0
+    shared = configuration[3] if len(configuration) == 4 else 0
+    if isinstance(shared, bool) or not isinstance(shared, int | np.integer) or shared < 0:
+        raise LaunchError(
+            f"{name} asks for {shared!r} of shared memory",
+            "the fourth part of a launch configuration is a number of bytes",
+            f"{name}[blocks, threads, 0, bytes](...)",
+        )
     if shared > device.shared_memory_per_block:
         raise LaunchError(
             f"{name} asks for {shared} bytes of shared memory a block",
             f"{device.name} has {device.shared_memory_per_block} bytes for a block",
             "keep a smaller tile in shared memory",
         )
-    return grid, block, shared
+    return grid, block, int(shared)
 
 
 _UNITS = {"grid": "blocks", "block": "threads a block"}
@@ -211,7 +245,14 @@ class ConfiguredKernel:
     def __init__(self, kernel: Kernel, grid: tuple, block: tuple, shared: int):
         self.kernel, self.grid, self.block, self.shared = kernel, grid, block, shared
 
-    def __call__(self, *args: Any) -> None:
+    def __call__(self, *args: Any, **named: Any) -> None:
+        if named:
+            name = self.kernel.__name__
+            raise LaunchError(
+                f"{name} is launched with {next(iter(named))}=...",
+                "a launch takes its arguments by position",
+                f"{name}[blocks, threads]({', '.join(inspect.signature(self.kernel).parameters)})",
+            )
         launch(self.kernel, self.grid, self.block, args)
 
 
@@ -238,19 +279,15 @@ def launch(kernel: Kernel, grid: tuple, block: tuple, args: Sequence[Any]) -> No
                 "store the value in an array that is passed in: out[i] = ...",
                 kernel.function.translation.returned,
             )
-        kinds = _declared(kernel.signature, len(parameters))
         copies: list[tuple[np.ndarray, DeviceArray]] = []
-        values = [
-            _argument(n, a, kind, copies)
-            for n, a, kind in zip(parameters, args, kinds, strict=True)
-        ]
+        values = [_argument(n, a, copies) for n, a in zip(parameters, args, strict=True)]
         _run(kernel.function, state, values)
         for host, device in copies:
             device.copy_to_host(host)
     except EmulatorError as error:
-        error.place = error.place or _place(error)
+        error.place = error.place or _place(kernel, error)
         raise
-    except (TypeError, AttributeError, ValueError, IndexError, ZeroDivisionError) as error:
+    except Exception as error:
         raise _explained(kernel, error) from None
 
 
@@ -273,9 +310,7 @@ def _run(function: Function, state: Launch, values: list[Any]) -> None:
             listener.end(state)
 
 
-def _argument(
-    name: str, value: Any, kind: Any, copies: list[tuple[np.ndarray, DeviceArray]]
-) -> Any:
+def _argument(name: str, value: Any, copies: list[tuple[np.ndarray, DeviceArray]]) -> Any:
     """A launch argument as the lanes see it."""
     if isinstance(value, np.ndarray):
         device = to_device(value)
@@ -283,42 +318,127 @@ def _argument(
             copies.append((value, device))
         value = device
     if isinstance(value, DeviceArray):
-        if isinstance(kind, np.dtype):
-            raise TypeError(f"{name} is declared as {kind} and got an array")
         return view_of(value._array, name)
     if isinstance(value, tuple):
-        return tuple(_argument(f"{name}[{i}]", v, None, copies) for i, v in enumerate(value))
-    if value is None or isinstance(value, str):
-        return value
-    scalar = {bool: np.bool_, int: np.int64, float: np.float64, complex: np.complex128}
-    if type(value) in scalar:
-        value = scalar[type(value)](value)
-    if isinstance(value, np.generic):
+        return tuple(_argument(f"{name}[{i}]", v, copies) for i, v in enumerate(value))
+    if isinstance(value, bool | int | float | complex) and not isinstance(value, np.generic):
+        return _number(name, value)
+    if isinstance(value, np.generic) and not isinstance(value, np.void):
         check_dtype(value.dtype)
-        return value.astype(kind) if isinstance(kind, np.dtype) else value
+        return value
     if hasattr(value, "__cuda_array_interface__") or hasattr(value, "copy_to_host"):
         return view_of(to_device(value.copy_to_host())._array, name)
     raise DeviceMemoryError(
-        f"the argument {name} is a {type(value).__name__}",
+        f"the argument {name} is {_article(type(value).__name__)}",
         "a kernel takes numbers, NumPy or device arrays, and tuples of these",
-        f"convert it first, for example np.asarray({name})",
+        f"convert it first, for example np.asarray({name})"
+        if isinstance(value, list)
+        else "pass what it holds as numbers and arrays, each an argument of its own",
     )
 
 
-def _declared(signature: Any, count: int) -> list[Any]:
-    """The dtype of each scalar parameter of an explicit signature; None for arrays."""
-    if signature is None:
-        return [None] * count
-    if isinstance(signature, str):
-        inside = signature[signature.find("(") + 1 : signature.rfind(")")]
-        parts: list[Any] = re.findall(r"[^,\[\]]+(?:\[[^\]]*\])?", inside)
+def _article(name: str) -> str:
+    if name == "NoneType":
+        return "None"
+    return f"{'an' if name[0] in 'aeiou' else 'a'} {name}"
+
+
+def _number(name: str, value: bool | int | float | complex) -> np.generic:
+    """A Python number with Numba's type for it."""
+    if isinstance(value, bool):
+        return np.bool_(value)
+    if isinstance(value, int):
+        if -(2**63) <= value < 2**63:
+            return np.int64(value)
+        if 0 <= value < 2**64:
+            return np.uint64(value)
+        raise LaunchError(
+            f"the argument {name} is {value}, which needs more than 64 bits",
+            "a kernel computes with integers of up to 64 bits",
+            "pass it in two parts, or as a float",
+        )
+    return np.float64(value) if isinstance(value, float) else np.complex128(value)
+
+
+@dataclass(frozen=True)
+class Declared:
+    """An explicit signature: for each argument its dtype and number of axes, None where unknown."""
+
+    name: str
+    parameters: tuple[str, ...]
+    kinds: tuple[tuple[np.dtype, int] | None, ...]
+    returned: np.dtype | None
+
+    @staticmethod
+    def of(name: str, signature: Any, parameters: tuple[str, ...]) -> Declared:
+        if isinstance(signature, list):  # several: Numba chooses by the arguments
+            if len(signature) != 1:
+                return Declared(name, parameters, (None,) * len(parameters), None)
+            signature = signature[0]
+        returned = None
+        if isinstance(signature, str):
+            opening = signature.find("(")
+            returned = _scalar_kind(signature[:opening])
+            inside = signature[opening + 1 : signature.rfind(")")]
+            parts: list[Any] = re.findall(r"[^,\[\]]*[^\s,\[\]][^,\[\]]*(?:\[[^\]]*\])?", inside)
+        else:
+            parts = list(getattr(signature, "args", signature))
+            returned = _scalar_kind(getattr(signature, "return_type", None))
+        if len(parts) != len(parameters):
+            raise LaunchError(
+                f"the signature of {name} has {len(parts)} types, its def {len(parameters)} "
+                "parameters",
+                "a signature gives each parameter its type",
+                "leave it out: the types are found at the launch",
+            )
+        return Declared(name, parameters, tuple(map(_kind, parts)), returned)
+
+    def argument(self, k: int, value: Any) -> Any:
+        """The k-th argument as the type that the signature gives it."""
+        kind, name = self.kinds[k], self.parameters[k]
+        if kind is None:
+            return value
+        dtype, ndim = kind
+        if isinstance(value, ArrayView):
+            if (value.dtype, value.ndim) != kind:
+                raise LaunchError(
+                    f"{self.name} declares {name} as {_typed(dtype, ndim)} and got an array of "
+                    f"{_typed(value.dtype, value.ndim)}",
+                    "a kernel with a signature takes these types and no others",
+                    f"convert it with .astype(np.{dtype}), or leave the signature out",
+                )
+            return value
+        if ndim or not isinstance(value, np.ndarray | np.generic):
+            raise LaunchError(
+                f"{self.name} declares {name} as {_typed(dtype, ndim)} and got {described(value)}",
+                "a kernel with a signature takes these types and no others",
+                "pass what the signature says, or leave the signature out",
+            )
+        return convert(value, dtype)
+
+    def result(self, value: Any) -> Any:
+        if self.returned is None or not isinstance(value, np.ndarray | np.generic):
+            return value
+        return convert(value, self.returned)
+
+
+def _typed(dtype: np.dtype, ndim: int) -> str:
+    return f"{dtype}[{', '.join(':' * ndim)}]" if ndim else str(dtype)
+
+
+def _kind(part: Any) -> tuple[np.dtype, int] | None:
+    """dtype and number of axes of `float32[:, ::1]` or of a Numba type."""
+    if isinstance(part, str):
+        scalar, _, axes = part.partition("[")
+        ndim = axes.count(",") + 1 if axes else 0
+        dtype = _scalar_kind(scalar)
     else:
-        parts = list(getattr(signature, "args", signature))
-    kinds = [_scalar_kind(p) for p in parts]
-    return kinds if len(kinds) == count else [None] * count
+        ndim = getattr(part, "ndim", 0)
+        dtype = _scalar_kind(getattr(part, "dtype", part))
+    return None if dtype is None else (dtype, ndim)
 
 
-_SHORT = {"boolean": "bool", "b1": "bool", "void": None} | {
+_SHORT = {"boolean": "bool", "b1": "bool"} | {
     f"{letter}{size}": f"{name}{8 * size}"
     for letter, name, sizes in (
         ("i", "int", (1, 2, 4, 8)),
@@ -334,42 +454,55 @@ def _scalar_kind(part: Any) -> np.dtype | None:
     if not isinstance(part, str):
         return scalar_dtype(part)
     part = part.strip()
-    if "[" in part:
-        return None
     try:
-        return np.dtype(_SHORT.get(part, part))
+        return np.dtype(_SHORT.get(part, part)) if part and part != "void" else None
     except TypeError:
         return None
 
 
 def _explained(kernel: Kernel, error: Exception) -> EmulatorError:
     """A Python error inside lane code, placed on the kernel's line that caused it."""
-    place = _place(error)
-    if place is None:
-        return LaunchError(f"{kernel.__name__}: {error}", place=Place(kernel.__name__))
-    if isinstance(error, TypeError) and "'ArrayView'" in str(error):
+    name, place = kernel.__name__, _place(kernel, error)
+    if isinstance(error, LaneError):
+        if "the array" in str(error) and "does not work" in str(error):
+            return UnsupportedFeature(
+                f"{name} computes with a whole array: {error}",
+                "in a kernel an array has no arithmetic of its own: each thread computes with "
+                "elements",
+                "index it with the thread's own number, as in a[i]",
+                place,
+            )
         return UnsupportedFeature(
-            f"{kernel.__name__} computes with a whole array",
-            "in a kernel an array has no arithmetic of its own: each thread computes with elements",
-            "index it with the thread's own number, as in a[i]",
+            f"{name}: {error}",
+            "the operation does not work on values of these types in a kernel",
+            "look at the types on the line named above",
             place,
         )
-    return UnsupportedFeature(
-        f"{kernel.__name__}: {error}",
-        "the operation does not work on values of these types in a kernel",
-        "look at the types on the line named above",
-        place,
+    if isinstance(error, MemoryError):
+        return DeviceMemoryError(
+            f"{name} needs more memory than this computer has",
+            "the emulator keeps the arrays of a launch in the computer's own memory",
+            "launch on smaller arrays",
+            place,
+        )
+    return UnsupportedFeature(  # no rule of ours foresaw it: say where, and what Python said
+        f"{name} cannot be run by the emulator: {type(error).__name__}: {error}",
+        "it does something that the emulator does not foresee",
+        "write the line named above in another way",
+        place or Place(name),
     )
 
 
-def _place(error: Exception) -> Place | None:
+def _place(kernel: Kernel, error: Exception) -> Place | None:
     """The innermost line of a kernel that the error passed through."""
     place, trace = None, error.__traceback__
     while trace is not None:
         code = trace.tb_frame.f_code
         if trace.tb_frame.f_globals.get("LANE_CODE"):
             text = linecache.getline(code.co_filename, trace.tb_lineno)
-            place = Place(code.co_name, trace.tb_lineno, text)
+            function = code.co_name.removeprefix("f_")
+            inner = "" if function == kernel.__name__ or function == "<lambda>" else function
+            place = Place(kernel.__name__, trace.tb_lineno, text, function=inner)
         trace = trace.tb_next
     return place
 

@@ -7,6 +7,7 @@ or a report can lay them out; `str` joins them.
 from __future__ import annotations
 
 from dataclasses import dataclass
+from typing import Any
 
 
 @dataclass(frozen=True)
@@ -18,9 +19,12 @@ class Place:
     source: str = ""
     block: tuple[int, ...] | None = None
     thread: tuple[int, ...] | None = None
+    function: str = ""  # the device function that the line is in, where it is in one
 
     def __str__(self) -> str:
         text = f"kernel {self.kernel}"
+        if self.function:
+            text += f", function {self.function}"
         if self.line is not None:
             text += f", line {self.line}"
         if self.source:
@@ -28,6 +32,30 @@ class Place:
         if self.block is not None:
             text += f"\n  in block {_coordinate(self.block)}, thread {_coordinate(self.thread)}"
         return text
+
+
+class LaneError(TypeError):
+    """A value that an operation of a kernel cannot take, in plain words.
+
+    It is raised where the operation is; the launch adds the kernel and the line.
+    """
+
+
+def described(value: Any) -> str:
+    """A value of a kernel in words: an array by its name, a number by its type."""
+    if value is None or isinstance(value, bool):
+        return str(value)
+    if isinstance(value, str):
+        return f"the text {value!r}"
+    if isinstance(value, tuple):
+        return f"a tuple of {len(value)}"
+    if hasattr(value, "window"):
+        if value.shape:
+            return f"the array {value.name}"
+        return f"a record of {value.name}"
+    if hasattr(value, "dtype") and hasattr(value, "astype"):
+        return f"a number ({value.dtype})"
+    return {"Range": "a range"}.get(type(value).__name__, f"a {type(value).__name__}")
 
 
 def _coordinate(index: tuple[int, ...] | None) -> str:
@@ -54,6 +82,10 @@ class EmulatorError(Exception):
             parts.append(f"Try: {self.try_}")
         return "\n".join(parts)
 
+    def _render_traceback_(self) -> list[str]:
+        """What a notebook shows: the message. The way through the emulator teaches nothing."""
+        return f"{type(self).__name__}: {self}".splitlines()
+
 
 class LaunchError(EmulatorError):
     """The launch asks for what the device, or CUDA itself, does not allow."""
@@ -78,6 +110,10 @@ class OutOfBounds(EmulatorError, IndexError):
 
 class UnsupportedFeature(EmulatorError):
     """The kernel uses something that CUDA kernels, or the emulator, do not have."""
+
+
+class UninitialisedRead(EmulatorError):
+    """A thread read a variable that it had never given a value."""
 
 
 class StepBudgetExceeded(EmulatorError):

@@ -5,6 +5,7 @@ from __future__ import annotations
 import ast
 import builtins
 import difflib
+import inspect
 import types
 from collections.abc import Callable
 from typing import Any
@@ -12,7 +13,8 @@ from typing import Any
 import numpy as np
 
 from . import arithmetic, intrinsics
-from .intrinsics import Dim3, Intrinsic, canonical
+from .errors import LaneError
+from .intrinsics import NOT_YET, Dim3, Intrinsic, canonical
 from .memory import DeviceArray, allocate, check_dtype, view_of
 
 BINARY: dict[type, Callable] = {
@@ -54,6 +56,7 @@ class Expressions:
     namespace: dict[str, Any]
     locals: set[str]
     nonlocals: dict[str, Any]
+    unsure: set[int]
     function: Callable
 
     def expr(self, node: ast.expr) -> str:
@@ -85,6 +88,8 @@ class Expressions:
                 try:
                     return canonical(getattr(owner, node.attr))
                 except AttributeError:
+                    if node.attr in NOT_YET and getattr(owner, "jit", None):
+                        self.not_yet(node, ast.unparse(node))
                     near = difflib.get_close_matches(node.attr, dir(owner), 1)
                     self.unknown(
                         node,
@@ -154,6 +159,12 @@ class Expressions:
         return self.constant(self.as_constant(node, node.value))
 
     def _expr_Name(self, node: ast.Name) -> str:
+        return self.read(node)
+
+    def read(self, node: ast.Name) -> str:
+        """A local; one that may have no value here is looked at as it is read."""
+        if id(node) in self.unsure:
+            return f"R.defined(m, v_{node.id}, {node.id!r}, {self._line(node)})"
         return f"v_{node.id}"
 
     def _expr_Tuple(self, node: ast.Tuple) -> str:
@@ -175,19 +186,20 @@ class Expressions:
 
     def _expr_Compare(self, node: ast.Compare) -> str:
         """`a < b < c` is `a < b and b < c`, with b evaluated once."""
-        links, left = [], self.expr(node.left)
-        for k, (operator, right_node) in enumerate(zip(node.ops, node.comparators, strict=True)):
-            right = self.expr(right_node)
-            if k + 1 < len(node.ops):
-                name = f"t_{self._number()}"
-                links.append(self._link(node, operator, left, f"({name} := {right})"))
-                left = name
-            else:
-                links.append(self._link(node, operator, left, right))
-        text = links[0]
-        for link in links[1:]:
-            text = f"{self.constant(np.logical_and)}({text}, {link})"
-        return text
+        return self._chain(node, self.expr(node.left), 0)
+
+    def _chain(self, node: ast.Compare, left: str, k: int) -> str:
+        """The comparisons from the k-th on."""
+        operator, right = node.ops[k], self.expr(node.comparators[k])
+        if k + 1 == len(node.ops):
+            return self._link(node, operator, left, right)
+        name = f"t_{self._number()}"
+        first = self._link(node, operator, left, f"({name} := {right})")
+        rest = self._chain(node, name, k + 1)
+        if any(isinstance(n, ast.Subscript | ast.Call) for n in ast.walk(node.comparators[k + 1])):
+            # what may fail is evaluated only where the comparison before it holds
+            return f"R.and_(T, {self._number()}, m, {first}, lambda m: {rest}, {self._line(node)})"
+        return f"{self.constant(np.logical_and)}({first}, {rest})"
 
     def _link(self, node: ast.Compare, operator: ast.cmpop, left: str, right: str) -> str:
         match operator:
@@ -249,34 +261,64 @@ class Expressions:
             )
         if any(isinstance(a, ast.Starred) for a in node.args):
             self.unsupported(node, "a starred argument")
+        line, name = self._line(node), ast.unparse(node.func)
+        if hasattr(callee, "py_func"):
+            return self._device_call(node, callee)
+        if node.keywords:
+            keyword = node.keywords[0].arg
+            self.unsupported(
+                node,
+                f"{keyword}= in {name}(...)",
+                "a kernel's print writes its arguments with spaces between them, and ends the line"
+                if callee is intrinsics.print_
+                else "pass the argument by position",
+            )
         args = [self.expr(a) for a in node.args]
-        named = [f"{k.arg}={self.expr(k.value)}" for k in node.keywords]
-        line = self._line(node)
         if isinstance(callee, Intrinsic):
-            inputs = ", ".join(["R", "m", line, *args, *named])
+            inputs = ", ".join(["R", "m", line, *args])
             return f"{self.constant(callee.run)}({inputs})"
-        if named:
-            self.unsupported(node, "a keyword argument", "pass it by position")
         operation = self._operation(callee)
+        if callee is complex and len(args) == 2:
+            operation = arithmetic.complex_of
         if operation is not None:
             return f"{self.constant(operation)}({', '.join(args)})"
         dtype = scalar_dtype(callee)
         if dtype is not None and len(args) == 1:
             return f"{self.constant(arithmetic.cast)}({args[0]}, {self.constant(dtype)})"
-        if hasattr(callee, "py_func"):
-            from .dispatch import function_of
-
-            inputs = "".join(f"{a}, " for a in args)
-            return f"R.call({self.constant(function_of(callee))}, m, ({inputs}))"
-        self.unsupported(
-            node,
-            f"the call {ast.unparse(node.func)}(...)",
-            "a function called from a kernel needs @cuda.jit(device=True)"
-            if isinstance(callee, types.FunctionType)
-            else "kernels can call the math module, min, max, abs, round, int, float, np.float32 "
-            "and its like",
-        )
+        if isinstance(callee, types.FunctionType):
+            advice = "a function called from a kernel needs @cuda.jit(device=True) above its def"
+        elif str(getattr(callee, "__module__", "")).startswith("numba"):
+            self.not_yet(node, name)
+        else:
+            advice = (
+                "kernels can call the math module, min, max, abs, round, int, float, np.float32 "
+                "and its like"
+            )
+        self.unsupported(node, f"the call {name}(...)", advice)
         return ""
+
+    def _device_call(self, node: ast.Call, callee: Any) -> str:
+        """A call of a device function: its arguments bound as Python binds them."""
+        from .dispatch import function_of
+
+        try:
+            bound = inspect.signature(callee.py_func).bind(
+                *node.args, **{k.arg or "**": k.value for k in node.keywords}
+            )
+        except TypeError as error:
+            self.refuse(
+                node,
+                f"{callee.py_func.__name__} is called with other arguments than it takes: {error}",
+                "its parameters are " + ", ".join(inspect.signature(callee.py_func).parameters),
+                "pass one argument for each",
+            )
+        bound.apply_defaults()
+        args = [
+            self.expr(a) if isinstance(a, ast.expr) else self.constant(self.as_constant(node, a))
+            for a in bound.arguments.values()
+        ]
+        inputs = "".join(f"{a}, " for a in args)
+        return f"R.call({self.constant(function_of(callee))}, m, ({inputs}))"
 
     @staticmethod
     def _operation(callee: Any) -> Callable | None:
@@ -313,7 +355,7 @@ def _as_index(item: Any) -> tuple:
 
 def _contains(item: Any, values: Any) -> Any:
     if not isinstance(values, tuple):
-        raise TypeError("`in` looks through a tuple in a kernel, not through an array")
+        raise LaneError("`in` looks through a tuple in a kernel, not through an array")
     found = np.bool_(False)
     for value in values:
         found = np.logical_or(found, arithmetic.equal(item, value))

@@ -57,14 +57,18 @@ class TypingMachine(Machine):
     def for_loop(self, table: dict, site: int, mask: Mask, items: Any, line: Line) -> ForLoop:
         return TypingForLoop(self, table, site, mask, items, line)
 
+    def defined(self, mask: Mask, value: Any, name: str, line: Line) -> Any:
+        """A local may be read in the text before it is assigned: bool unifies with all numbers."""
+        return np.zeros(0, dtype=bool) if value is UNDEFINED else value
+
     def print(self, mask: Mask, line: Line, *values: Any) -> None:
         pass
 
-    def _tuple_item(self, values: tuple, index: tuple) -> Any:
-        (item,) = index
-        if not isinstance(item, slice) and (item.ndim or int(item) >= len(values)):
-            return values[0]
-        return super()._tuple_item(values, index)
+    def _tuple_item(self, mask: Mask, values: tuple, index: tuple, line: Line) -> Any:
+        item = index[0] if index else None
+        if isinstance(item, np.ndarray) and item.dtype.kind in "iu" and values:
+            return _lanes(values[0])
+        return super()._tuple_item(mask, values, index, line)
 
 
 def _lanes(value: Any) -> Any:
@@ -80,6 +84,7 @@ class _TypingRounds:
     """Goes round until the types of the loop's variables stay as they are."""
 
     stable = False
+    least = 0  # rounds that must be gone through
     seen: Any = None  # the header's types a round ago
 
     def enter(self, values: Values) -> Values:
@@ -88,7 +93,7 @@ class _TypingRounds:
 
     def test(self, mask: Mask, condition: Any, values: Values) -> Mask:
         arithmetic.truth(condition)
-        if self.stable or self.rounds > MAX_ROUNDS:
+        if self.rounds >= self.least and (self.stable or self.rounds > MAX_ROUNDS):
             self.leave(Mask(mask.lanes), values)
             return EMPTY
         return mask
@@ -126,6 +131,17 @@ class TypingLoop(_TypingRounds, Loop):
 
 
 class TypingForLoop(_TypingRounds, ForLoop):
+    @property
+    def least(self) -> int:
+        """Each item of a tuple may have a type of its own."""
+        return len(self.items) if isinstance(self.items, tuple) else 0
+
     def next(self, mask: Mask, values: Values) -> tuple[Mask, Any]:
-        mask, value = super().next(mask, values)
-        return mask, _lanes(value)
+        mask = self.test(mask, np.bool_(True), values)
+        if mask is EMPTY or self.items is None:
+            return mask, _lanes(self.value)
+        turn = np.int64(self.rounds)
+        if isinstance(self.items, tuple):
+            item = self.items[self.rounds % len(self.items)] if self.items else turn
+            return mask, _lanes(item)
+        return mask, _lanes(self.machine.load(mask, self.items, (turn,), self.line))

@@ -11,7 +11,7 @@ import types
 from collections.abc import Callable
 from typing import TYPE_CHECKING, Any
 
-from .errors import EmulatorError
+from .errors import EmulatorError, LaneError, described
 
 if TYPE_CHECKING:
     from .machine import Line, Machine
@@ -69,12 +69,36 @@ def _gridsize(machine: Machine, mask: Mask, line: Line, ndim: Any = None) -> Any
 
 
 def _dimensions(name: str, ndim: Any) -> int:
-    if ndim is None or getattr(ndim, "ndim", 1) or int(ndim) not in (1, 2, 3):
-        raise TypeError(f"cuda.{name} takes 1, 2 or 3, the number of axes, as a constant")
+    if getattr(ndim, "ndim", 1) or ndim.dtype.kind != "i" or int(ndim) not in (1, 2, 3):
+        raise LaneError(f"cuda.{name} takes 1, 2 or 3, the number of axes, as a constant")
     return int(ndim)
 
 
+# What numba.cuda has and this version of the emulator has not. A kernel that names it is told so.
+NOT_YET = frozenset(
+    {
+        *("shared", "local", "const", "atomic", "cg", "random", "fp16", "libdevice"),
+        *("syncthreads", "syncthreads_count", "syncthreads_and", "syncthreads_or", "syncwarp"),
+        *("threadfence", "threadfence_block", "threadfence_system", "nanosleep"),
+        *("shfl_sync", "shfl_up_sync", "shfl_down_sync", "shfl_xor_sync"),
+        *("all_sync", "any_sync", "eq_sync", "ballot_sync", "match_any_sync", "match_all_sync"),
+        *("activemask", "lanemask_lt", "popc", "clz", "brev", "ffs", "fma", "cbrt", "selp"),
+        *("reduce", "Reduce", "vectorize", "guvectorize", "declare_device"),
+        *("as_cuda_array", "is_cuda_array", "managed_array", "open_ipc_array"),
+    }
+)
+
+
+def _length(machine: Machine, mask: Mask, line: Line, *values: Any) -> Any:
+    if len(values) != 1:
+        raise LaneError(f"len takes 1 array or tuple, not {len(values)}")
+    return machine.length(values[0])
+
+
 def _print(machine: Machine, mask: Mask, line: Line, *values: Any) -> None:
+    for value in values:
+        if hasattr(value, "window"):
+            raise LaneError(f"print takes numbers and text, not {described(value)}")
     machine.print(mask, line, *values)
 
 
@@ -83,8 +107,8 @@ blockDim, gridDim = Dim3("blockDim"), Dim3("gridDim")
 grid, gridsize = Intrinsic("grid", _grid), Intrinsic("gridsize", _gridsize)
 laneid = Intrinsic("laneid", lambda machine, mask, line: machine.lane_index(), value=True)
 print_ = Intrinsic("print", _print)
-length = Intrinsic("len", lambda machine, mask, line, value: machine.length(value))
-range_ = Intrinsic("range", lambda machine, mask, line, *bounds: machine.range(*bounds))
+length = Intrinsic("len", _length)
+range_ = Intrinsic("range", lambda machine, mask, line, *bounds: machine.range(mask, line, *bounds))
 
 # Objects that stand for another: Python's own, and numba.cuda's where that is the door (`alias`).
 _ALIASES: dict[int, tuple[Any, Any]] = {

@@ -12,7 +12,7 @@ from typing import TYPE_CHECKING, Any
 import numpy as np
 
 from .arithmetic import INT64
-from .errors import StepBudgetExceeded
+from .errors import LaneError, StepBudgetExceeded, described
 from .mask import EMPTY, Mask
 from .memory import ArrayView
 from .values import conform, merge
@@ -28,40 +28,54 @@ class Range:
     """`range(start, stop, step)`; each bound may differ from thread to thread."""
 
     start: Any
-    stop: Any
     step: Any
-    dtype: np.dtype
+    rounds: Any  # how often it goes round: int, or int64 [L]
 
     @staticmethod
     def of(bounds: Values) -> Range:
         if not 1 <= len(bounds) <= 3:
-            raise TypeError("range takes 1 to 3 integers")
+            raise LaneError("range takes 1 to 3 integers")
         for bound in bounds:
-            if bound.dtype.kind not in "iub":
-                raise TypeError(f"range takes integers, not {bound.dtype}: use // or int(...)")
+            if not isinstance(bound, np.ndarray | np.generic) or bound.dtype.kind not in "iub":
+                raise LaneError(f"range takes integers, not {described(bound)}: use // or int(...)")
         # Numba: a range of int32 stays int32, all else is int64 (or uint64 throughout)
         kinds = {b.dtype for b in bounds}
         dtype = kinds.pop() if len(kinds) == 1 else INT64
         if dtype not in (np.dtype(np.int32), np.dtype(np.uint64)):
             dtype = INT64
-        cast = [b.astype(dtype, copy=False) for b in bounds]
-        one = dtype.type(1)
-        match cast:
+        start, stop, step = dtype.type(0), None, dtype.type(1)
+        match [b.astype(dtype, copy=False) for b in bounds]:
             case [stop]:
-                return Range(dtype.type(0), stop, one, dtype)
+                pass
             case [start, stop]:
-                return Range(start, stop, one, dtype)
-        return Range(*cast, dtype)
+                pass
+            case [start, stop, step]:
+                pass
+        return Range(start, step, _rounds(start, stop, step))
 
-    @property
-    def uniform(self) -> bool:
-        return self.start.ndim == self.stop.ndim == self.step.ndim == 0
 
-    def at(self, turn: int) -> tuple[Any, Any]:
-        """The value in round `turn`, and which lanes still take it."""
-        value = self.start + self.step * self.dtype.type(turn)
-        more = np.where(self.step > 0, value < self.stop, value > self.stop)
-        return value, more[()] & (self.step != 0)
+def _rounds(start: Any, stop: Any, step: Any) -> Any:
+    """ceil((stop - start) / step), or 0 where negative. A step of 0 is refused by the caller."""
+    if start.ndim == stop.ndim == step.ndim == 0:
+        distance = int(stop) - int(start)
+        return min(max(0, -(-distance // int(step))), INT64_MAX) if step else 0
+    # the distance may need 64 bits without a sign: between int64's ends
+    up = step > 0
+    begin, end = start.astype(np.uint64), stop.astype(np.uint64)
+    distance = np.where(up, end - begin, begin - end)
+    stride = np.where(up, step.astype(np.uint64), -step.astype(np.uint64))
+    some = np.where(up, start < stop, start > stop) & (step != 0)
+    if step.ndim == 0 and abs(int(step)) == 1:
+        rounds = distance
+    else:
+        rounds = (distance - np.uint64(1)) // np.maximum(stride, np.uint64(1)) + np.uint64(1)
+    return np.where(some, np.minimum(rounds, np.uint64(INT64_MAX)), 0).astype(INT64)
+
+
+INT64_MAX = 2**63 - 1
+
+
+LANES_PER_STEP = 4096  # a round of more lanes costs more of the step budget
 
 
 class Loop:
@@ -74,6 +88,7 @@ class Loop:
         self.waiting, self.waiting_values = EMPTY, ()
         self.values: Values = ()
         self.rounds = 0
+        self.spent_before = machine.spent
 
     def enter(self, values: Values) -> Values:
         self.values = self._conform(values, "header")
@@ -109,7 +124,8 @@ class Loop:
             mask = self.waiting.union(mask)
             self.waiting, self.waiting_values = EMPTY, ()
         self.rounds += 1
-        if self.rounds > self.machine.launch.step_budget:
+        self.machine.spent += 1 + mask.threads // LANES_PER_STEP
+        if self.machine.spent - self.spent_before > self.machine.launch.step_budget:
             self._stop_endless(mask)
         self.values = self._conform(values, "header")
         return mask, self.values
@@ -130,7 +146,7 @@ class Loop:
         machine = self.machine
         lane = int(np.argmax(mask.lanes))
         raise StepBudgetExceeded(
-            f"the loop went round {machine.launch.step_budget:,} times and did not end",
+            f"the loop went round {self.rounds:,} times and did not end",
             f"{'1 thread still goes' if mask.threads == 1 else f'{mask.threads} threads still go'} "
             "round: the loop's condition stays true",
             "check that each round brings the condition nearer to false; a longer loop is allowed "
@@ -153,12 +169,18 @@ class ForLoop(Loop):
         elif isinstance(items, Range):
             self.items, self.range = None, items
         else:
-            raise TypeError("a kernel loops over range(...), a tuple or an array")
+            raise LaneError(
+                f"a kernel loops over range(...), a tuple or an array, not over {described(items)}"
+            )
+        self.value = self.range.start
 
     def next(self, mask: Mask, values: Values) -> tuple[Mask, Any]:
-        value, more = self.range.at(self.rounds)
-        mask = self.test(mask, more, values)
-        if mask is EMPTY or self.items is None:
+        mask = self.test(mask, np.greater(self.range.rounds, self.rounds), values)
+        value = self.value
+        if mask is EMPTY:
+            return mask, value
+        self.value = value + self.range.step
+        if self.items is None:
             return mask, value
         return mask, self.machine.load(mask, self.items, (value,), self.line)
 

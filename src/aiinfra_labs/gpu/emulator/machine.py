@@ -14,11 +14,11 @@ from typing import TYPE_CHECKING, Any
 import numpy as np
 
 from . import arithmetic
-from .errors import EmulatorError, Place
+from .errors import LaneError, OutOfBounds, Place, UninitialisedRead, described
 from .loops import ForLoop, Loop, Range
 from .mask import EMPTY, WARP_SIZE, Mask
 from .memory import ArrayView
-from .values import conform, merge
+from .values import UNDEFINED, Partial, conform, merge
 
 if TYPE_CHECKING:
     from .dispatch import Function
@@ -63,6 +63,7 @@ class Machine:
     def __init__(self, launch: Launch, first: int, blocks: int):
         self.launch, self.first, self.blocks = launch, first, blocks
         self.size = blocks * launch.lanes_per_block  # L
+        self.spent = 0  # rounds of loops so far, for the step budget
         self._indices: dict[tuple[str, int], Any] = {}
         in_block = np.arange(launch.lanes_per_block) < launch.threads_per_block
         self.all = Mask(np.tile(in_block, blocks))
@@ -116,6 +117,7 @@ class Machine:
             line.text,
             _coordinates(self.first + block, self.launch.grid),
             _coordinates(thread, self.launch.block),
+            line.function if line.function != self.launch.kernel else "",
         )
 
     # --- control flow --------------------------------------------------------------------
@@ -142,8 +144,31 @@ class Machine:
     def for_loop(self, table: dict, site: int, mask: Mask, items: Any, line: Line) -> ForLoop:
         return ForLoop(self, table, site, mask, items, line)
 
-    def range(self, *bounds: Any) -> Range:
-        return Range.of(bounds)
+    def range(self, mask: Mask, line: Line, *bounds: Any) -> Range:
+        found = Range.of(bounds)
+        still = mask.lanes & (found.step == 0)
+        if still.any():
+            raise LaneError("range() has a step of 0 and would never end")
+        return found
+
+    def defined(self, mask: Mask, value: Any, name: str, line: Line) -> Any:
+        """A local that some way through the kernel does not assign, where it is read."""
+        if value is UNDEFINED:
+            missing = mask.lanes
+        elif isinstance(value, Partial):
+            missing = mask.lanes & ~value.lanes
+            value = value.value
+        else:
+            return value
+        if missing.any():
+            raise UninitialisedRead(
+                f"{name} is read before it has a value",
+                f"{np.count_nonzero(missing)} thread(s) come here without an assignment to it: "
+                "past an `if` that they did not enter, or a loop that went round 0 times",
+                f"give {name} a value at the top of the kernel",
+                self.place(line, int(np.argmax(missing))),
+            )
+        return value
 
     def choose(
         self,
@@ -179,9 +204,9 @@ class Machine:
 
     def load(self, mask: Mask, array: Any, index: tuple, line: Line) -> Any:
         if isinstance(array, tuple):
-            return self._tuple_item(array, index)
+            return self._tuple_item(mask, array, index, line)
         if not isinstance(array, ArrayView):
-            raise TypeError(f"{_described(array)} cannot be indexed")
+            raise LaneError(f"{described(array)} cannot be indexed")
         target = array.locate(self, mask, index, line)
         if target.ndim or target.dtype.fields:  # a row, a slice or a record: nothing is read yet
             return target
@@ -192,10 +217,19 @@ class Machine:
 
     def store(self, mask: Mask, array: Any, index: tuple, value: Any, line: Line) -> None:
         if not isinstance(array, ArrayView):
-            raise TypeError(f"{_described(array)} cannot be assigned to by index")
+            raise LaneError(f"{described(array)} cannot be assigned to by index")
+        if array.space == "const":
+            raise LaneError(
+                f"{array.name} is a global array: a kernel can read it, and writes only to arrays "
+                "that are passed in"
+            )
         target = array.locate(self, mask, index, line)
+        if target.dtype.fields and isinstance(value, ArrayView) and not value.ndim:
+            if value.dtype != target.dtype:
+                raise LaneError(f"{array.name} holds other records than {value.name}")
+            value = self._read(mask, value, line)
         if target.ndim:
-            raise TypeError(
+            raise LaneError(
                 f"{array.name} has {array.ndim} dimensions and {len(index)} index(es): a kernel "
                 "stores one element a thread"
             )
@@ -204,14 +238,17 @@ class Machine:
     def _write(self, mask: Mask, target: ArrayView, value: Any, line: Line) -> None:
         target.write(mask, value)
 
+    def load_field(self, mask: Mask, record: Any, name: str, line: Line) -> Any:
+        return self.load(mask, record, (name,), line)
+
     def store_field(self, mask: Mask, record: Any, name: str, value: Any, line: Line) -> None:
-        self._write(mask, record.field(name), value, line)
+        self.store(mask, record, (name,), value, line)
 
     def attribute(self, mask: Mask, value: Any, name: str, line: Line) -> Any:
         """`a.shape`, `a.size`, `z.real`, a field of a record."""
         if isinstance(value, ArrayView):
-            if value.dtype.fields and name in value.dtype.fields and not value.ndim:
-                return self._read(mask, value.field(name), line)
+            if value.dtype.fields and name in value.dtype.fields:
+                return self.load(mask, value, (name,), line)
             match name:
                 case "shape":
                     return tuple(_int64(n) for n in value.shape)
@@ -222,32 +259,60 @@ class Machine:
                     for n in value.shape:
                         size = size * _int64(n)
                     return size
+                case "itemsize":
+                    return np.int64(value.dtype.itemsize)
+                case "T":
+                    return value.transposed()
         elif name in ("real", "imag") and isinstance(value, np.ndarray | np.generic):
             return getattr(value, name)
-        raise TypeError(f"{_described(value)} has no attribute {name!r} in a kernel")
+        raise LaneError(f"{described(value)} has no attribute {name!r} in a kernel")
 
     def length(self, value: Any) -> Any:
         if isinstance(value, tuple):
             return np.int64(len(value))
         if isinstance(value, ArrayView) and value.ndim:
             return _int64(value.shape[0])
-        raise TypeError(f"{_described(value)} has no len()")
+        raise LaneError(f"{described(value)} has no len()")
 
     def unpack(self, value: Any, count: int) -> tuple:
         if not isinstance(value, tuple) or len(value) != count:
-            raise TypeError(f"{_described(value)} cannot be unpacked into {count} names")
+            raise LaneError(f"{described(value)} cannot be unpacked into {count} names")
         return value
 
-    def _tuple_item(self, values: tuple, index: tuple) -> Any:
-        (item,) = index
+    def _tuple_item(self, mask: Mask, values: tuple, index: tuple, line: Line) -> Any:
+        if len(index) != 1:
+            raise LaneError(f"a tuple has one index, not {len(index)}")
+        item = index[0]
         if isinstance(item, slice):
             bounds = (item.start, item.stop, item.step)
+            if any(getattr(b, "ndim", 0) for b in bounds):
+                raise LaneError("a tuple is sliced with constants")
             return values[slice(*(None if b is None else int(b) for b in bounds))]
+        if not isinstance(item, np.ndarray | np.generic) or item.dtype.kind not in "iu":
+            raise LaneError(f"a tuple is indexed with an integer, not with {described(item)}")
+        outside = mask.lanes & ((item < -len(values)) | (item >= len(values)))
+        if outside.any():
+            lane = int(np.argmax(outside))
+            at = int(item[lane] if item.ndim else item)
+            raise OutOfBounds(
+                f"the index {at} is outside a tuple of {len(values)}",
+                "the items of a tuple are counted from 0",
+                "check the index, or use an array",
+                self.place(line, lane),
+                "tuple",
+                (at,),
+                (len(values),),
+            )
         if item.ndim == 0:
             return values[int(item)]
         if not all(isinstance(v, np.ndarray | np.generic) for v in values):
-            raise TypeError("a tuple of arrays is indexed with a constant")
-        return np.choose(item % len(values), values)  # a homogeneous tuple, indexed by thread
+            raise LaneError("a tuple of arrays is indexed with a constant")
+        if len({v.dtype for v in values}) > 1:
+            raise LaneError("a tuple of several types is indexed with a constant")
+        result = np.broadcast_to(values[0], item.shape)
+        for k, value in enumerate(values[1:], 1):
+            result = np.where((item == k) | (item == k - len(values)), value, result)
+        return result
 
     # --- the rest ------------------------------------------------------------------------
 
@@ -259,7 +324,7 @@ class Machine:
                 print(f"... the kernel prints more than {PRINT_LIMIT} lines: the rest is left out")
             if self.launch.printed > PRINT_LIMIT:
                 return
-            print(*(v[lane] if getattr(v, "ndim", 0) else v for v in values))
+            print(*(_printed(v, lane) for v in values))
 
     def note_negative_index(self, array: str, line: Line) -> None:
         """Numba wraps a negative index once; in CUDA C it is out of bounds. The report tells."""
@@ -273,25 +338,20 @@ class Machine:
         """An arithmetic result passes through (counted by `CountingMachine`)."""
         return value
 
-    def error(self, line: Line, what: str, why: str = "", try_: str = "") -> EmulatorError:
-        return EmulatorError(what, why, try_, Place(self.launch.kernel, line.number, line.text))
-
 
 PRINT_LIMIT = 4096  # lines; CUDA's own print buffer holds about as many
 
 
+def _printed(value: Any, lane: int) -> Any:
+    """What one thread prints of a value."""
+    if isinstance(value, tuple):
+        return tuple(_printed(v, lane) for v in value)
+    item = value[lane] if getattr(value, "ndim", 0) else value
+    return item.item() if isinstance(item, np.generic) and item.dtype.kind in "biu" else item
+
+
 def _int64(value: Any) -> Any:
     return value if isinstance(value, np.ndarray) else np.int64(value)
-
-
-def _described(value: Any) -> str:
-    if isinstance(value, ArrayView):
-        return f"the array {value.name}"
-    if isinstance(value, tuple):
-        return f"a tuple of {len(value)}"
-    if isinstance(value, np.ndarray | np.generic):
-        return f"a number ({value.dtype})"
-    return "None" if value is None else f"a {type(value).__name__}"
 
 
 def _coordinate(linear: np.ndarray, extent: tuple[int, int, int], axis: int) -> np.ndarray:

@@ -14,7 +14,9 @@ from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
-from .errors import DeviceMemoryError, OutOfBounds
+from .arithmetic import convert
+from .devices import get_current_device
+from .errors import DeviceMemoryError, LaneError, OutOfBounds, described
 from .mask import Mask
 
 if TYPE_CHECKING:
@@ -37,6 +39,12 @@ def check_dtype(dtype: np.dtype) -> None:
             check_dtype(dtype.fields[name][0])
         return
     element = dtype.base  # of a sub-array, its elements
+    if not element.isnative:
+        raise DeviceMemoryError(
+            f"an array of dtype {dtype.str} has its bytes in the other order than the device",
+            "CUDA devices are little-endian",
+            "convert it first: array.astype(array.dtype.newbyteorder('='))",
+        )
     if element.kind in "biufc" and element.itemsize <= (16 if element.kind == "c" else 8):
         return
     raise DeviceMemoryError(
@@ -76,6 +84,12 @@ class DeviceArray:
         _record_copy("to_host", self.nbytes)
         if ary is None:
             return self._array.copy(order="K")
+        if not isinstance(ary, np.ndarray):
+            raise DeviceMemoryError(
+                f"copy_to_host into a {type(ary).__name__}",
+                "the copy needs a NumPy array to write into",
+                "leave it out: host = device.copy_to_host()",
+            )
         if ary.shape != self.shape or ary.dtype != self.dtype:
             raise DeviceMemoryError(
                 f"copy_to_host into an array of {ary.dtype}{list(ary.shape)}, "
@@ -89,11 +103,12 @@ class DeviceArray:
     def copy_to_device(self, ary: np.ndarray | DeviceArray, stream: Any = 0) -> None:
         """Overwrite the contents with `ary` (cudaMemcpy, host to device)."""
         source = ary._array if isinstance(ary, DeviceArray) else np.asarray(ary)
-        if source.shape != self.shape:
+        if source.shape != self.shape or source.dtype != self.dtype:
             raise DeviceMemoryError(
-                f"copy_to_device of shape {source.shape} into device memory of {self.shape}",
-                "both sides of a copy have one shape",
-                "allocate with cuda.to_device(array), which takes the shape from the array",
+                f"copy_to_device of {source.dtype}{list(source.shape)} into device memory of "
+                f"{self.dtype}{list(self.shape)}",
+                "both sides of a copy have one shape and one dtype",
+                "allocate with cuda.to_device(array), which takes both from the array",
             )
         _record_copy("to_device", source.nbytes)
         self._array[...] = source
@@ -157,13 +172,20 @@ def device_array(shape: Any, dtype: Any = np.float64, strides: Any = None, order
     """Uninitialised device memory (cudaMalloc)."""
     dtype = np.dtype(dtype)
     check_dtype(dtype)
-    shape = (shape,) if isinstance(shape, int | np.integer) else tuple(shape)
+    shape = tuple(shape) if isinstance(shape, tuple | list) else (shape,)
     bad = [n for n in shape if not isinstance(n, int | np.integer) or n < 0]
     if bad:
         raise DeviceMemoryError(
             f"a device array of shape {shape}",
             f"{bad[0]!r} is not a length: lengths are integers, 0 or more",
             "use // rather than / to compute a length",
+        )
+    total = get_current_device().memory_bytes
+    if math.prod(shape) * dtype.itemsize > total:
+        raise DeviceMemoryError(
+            f"a device array of {math.prod(shape) * dtype.itemsize:,} bytes",
+            f"{get_current_device().name} has {total:,} bytes of memory",
+            "use a smaller array, or work through it in pieces",
         )
     if strides is not None:
         span = sum((n - 1) * s for n, s in zip(shape, strides, strict=True)) + dtype.itemsize
@@ -176,7 +198,7 @@ def to_device(obj: Any, stream: Any = 0, copy: bool = True, to: DeviceArray | No
     """A copy of a host array in device memory, with the same layout (cudaMalloc, cudaMemcpy)."""
     if isinstance(obj, DeviceArray):
         return obj
-    host = np.asarray(obj)
+    host = _host_array(obj)
     if to is not None:
         to.copy_to_device(host)
         return to
@@ -194,10 +216,21 @@ def to_device(obj: Any, stream: Any = 0, copy: bool = True, to: DeviceArray | No
     return device
 
 
+def _host_array(obj: Any) -> np.ndarray:
+    try:
+        return np.asarray(obj)
+    except ValueError:  # rows of several lengths
+        raise DeviceMemoryError(
+            f"a {type(obj).__name__} that is no regular array",
+            "device memory holds arrays whose rows have one length",
+            "pad the rows, or keep them in one flat array with an array of offsets",
+        ) from None
+
+
 # --- what a kernel sees ----------------------------------------------------------------------
 
 
-@dataclass(frozen=True)
+@dataclass(frozen=True, eq=False)
 class ArrayView:
     """An array as the lanes see it. Element (i, j) lies at window[start + i*stride0 + j*stride1].
 
@@ -215,6 +248,8 @@ class ArrayView:
     name: str
     space: str = "global"
 
+    __array_ufunc__ = None  # NumPy must not take it for an operand
+
     @property
     def pitch(self) -> int:
         return self.window.strides[0]
@@ -225,8 +260,10 @@ class ArrayView:
 
     def locate(self, machine: Machine, mask: Mask, index: tuple, line: Any) -> ArrayView:
         """The element, row or slice that `index` names: a view of fewer dimensions."""
+        if len(index) == 1 and isinstance(index[0], str):
+            return self.field(index[0])
         if len(index) > len(self.shape):
-            raise TypeError(
+            raise LaneError(
                 f"{self.name} has {len(self.shape)} dimension(s), indexed with {len(index)}"
             )
         start, shape, strides = self.start, [], []
@@ -249,16 +286,19 @@ class ArrayView:
         self, machine: Machine, mask: Mask, item: Any, axis: int, index: tuple, line: Any
     ) -> Any:
         """`item` as an offset within the axis: negative indices wrapped once, bounds checked."""
-        if item.dtype.kind not in "iub":
-            raise TypeError(
-                f"{self.name} is indexed with a {item.dtype}; an index is an integer: use int(...)"
+        kind = getattr(getattr(item, "dtype", None), "kind", "")
+        if isinstance(item, ArrayView) or kind not in ("i", "u", "b" if machine.typing else "i"):
+            advice = ": use int(...)" if kind == "f" else ""
+            raise LaneError(
+                f"{self.name} is indexed with {described(item)}; an index is an integer{advice}"
             )
         extent = self.shape[axis]
         if machine.typing:
             return np.zeros(0, dtype=np.int64)
+        signed = kind == "i"
         if item.ndim == 0 and not isinstance(extent, np.ndarray):
             wrapped = int(item)
-            if wrapped < 0:
+            if wrapped < 0 and signed:
                 wrapped += int(extent)
             if 0 <= wrapped < extent:
                 if item < 0:
@@ -270,10 +310,10 @@ class ArrayView:
         outside = i.view(np.uint64) >= np.asarray(extent).astype(np.uint64)
         if not outside.any():
             return i
-        negative = (i < 0) & mask.lanes
-        if negative.any():
-            machine.note_negative_index(self.name, line)
-        i = np.where(i < 0, i + extent, i)
+        if signed:
+            if ((i < 0) & mask.lanes).any():
+                machine.note_negative_index(self.name, line)
+            i = np.where(i < 0, i + extent, i)
         outside = ((i < 0) | (i >= extent)) & mask.lanes
         if outside.any():
             self._out_of_bounds(machine, mask, outside, index, line)
@@ -291,10 +331,9 @@ class ArrayView:
         limits = ", ".join(map(str, shape))
         raise OutOfBounds(
             f"{self.name}[{shown}] is outside the array: its shape is ({limits})",
-            f"{'1 thread goes' if threads == 1 else f'{threads} threads go'} past the end here"
-            + (f"; the last valid index is {shape[0] - 1}" if len(shape) == 1 else "")
-            + ". A grid has more threads than elements whenever the size is no multiple of the "
-            "block",
+            f"{'1 thread goes' if threads == 1 else f'{threads} threads go'} outside here; "
+            f"{_valid(shape)}. A grid has more threads than elements whenever the size is no "
+            "multiple of the block",
             f"let a thread work only where its index is inside: `if i < {self.name}.size:`"
             if len(shape) == 1
             else f"compare each index with its own axis of {self.name}.shape before this line",
@@ -303,6 +342,9 @@ class ArrayView:
             at,
             shape,
         )
+
+    def transposed(self) -> ArrayView:
+        return replace(self, shape=self.shape[::-1], strides=self.strides[::-1])
 
     def addresses(self) -> Any:
         """Byte address of the element, one a lane: int64 [L], or one for all."""
@@ -327,8 +369,12 @@ class ArrayView:
     def field(self, name: str) -> ArrayView:
         """One field of an array of records."""
         if not self.dtype.fields or name not in self.dtype.fields:
-            raise TypeError(f"{self.name} has no field {name!r}")
+            raise LaneError(f"{self.name} has no field {name!r}")
         dtype, offset = self.dtype.fields[name][:2]
+        if dtype.subdtype:
+            raise LaneError(
+                f"the field {name!r} is itself an array, which kernels here do not read"
+            )
         return replace(
             self,
             window=self.window[name],
@@ -338,25 +384,46 @@ class ArrayView:
         )
 
 
+def _valid(shape: tuple[int, ...]) -> str:
+    if 0 in shape:
+        return "the array is empty"
+    if len(shape) == 1:
+        return f"the last valid index is {shape[0] - 1}"
+    return f"the last valid index is ({', '.join(str(n - 1) for n in shape)})"
+
+
 def _of_lane(value: Any, lane: int) -> Any:
     if isinstance(value, slice):
-        return value
+        bounds = (value.start, value.stop, value.step)
+        first, last, step = ("" if b is None else str(_of_lane(b, lane)) for b in bounds)
+        return f"{first}:{last}" + (f":{step}" if step else "")
     return int(value[lane]) if getattr(value, "ndim", 0) else int(value)
 
 
 def _converted(value: Any, dtype: np.dtype, name: str) -> Any:
-    if getattr(value, "dtype", None) is None:
-        raise TypeError(f"{name} holds {dtype}; {type(value).__name__} cannot be stored in it")
+    if not isinstance(value, np.ndarray | np.generic):
+        raise LaneError(f"{name} holds {dtype}; {described(value)} cannot be stored in it")
     if value.dtype.kind == "c" and dtype.kind != "c":
-        raise TypeError(f"{name} holds {dtype}; a complex number cannot be stored in it")
-    return value.astype(dtype, copy=False)
+        raise LaneError(f"{name} holds {dtype}; a complex number cannot be stored in it")
+    if dtype.fields:
+        if value.dtype != dtype:
+            raise LaneError(f"{name} holds records; {described(value)} cannot be stored in one")
+        return value
+    return convert(value, dtype)
 
 
 def _slice(item: slice, extent: Any) -> tuple[Any, Any, int]:
     """First index, length and step of a slice along an axis; start and stop may vary by lane."""
+    for bound in (item.start, item.stop, item.step):
+        if bound is not None and getattr(getattr(bound, "dtype", None), "kind", "f") not in "iu":
+            raise LaneError(f"a slice goes from integer to integer, not to {described(bound)}")
+    if getattr(item.step, "ndim", 0):
+        if item.step.size:
+            raise LaneError("the step of a slice is the same for all threads")
+        return np.zeros(0, np.int64), np.zeros(0, np.int64), 1  # while types are inferred
     step = 1 if item.step is None else int(item.step)
     if step < 1:
-        raise TypeError("a slice in a kernel goes forward: its step is 1 or more")
+        raise LaneError("a slice in a kernel goes forward: its step is 1 or more")
     bounds = [0 if item.start is None else item.start, extent if item.stop is None else item.stop]
     for k, bound in enumerate(bounds):
         wrapped = np.where(np.asarray(bound) < 0, bound + extent, bound)

@@ -62,3 +62,70 @@ def carried(function: ast.FunctionDef, *blocks: Sequence[ast.stmt]) -> list[str]
 
 def _private(function: ast.FunctionDef, block: Sequence[ast.stmt], name: str) -> bool:
     return mentions(block, name) == mentions(function.body, name) and writes_first(block, name)
+
+
+def unsure_reads(function: ast.FunctionDef, parameters: Iterable[str]) -> set[int]:
+    """The reads, as id(node), of a local that some way to them has not assigned."""
+    flow = _Flow({*parameters, *assigned(function.body)})
+    flow.block(function.body, set(parameters))
+    return flow.unsure
+
+
+class _Flow:
+    """Follows which names are surely assigned. A set of None: no way leads here."""
+
+    def __init__(self, names: set[str]):
+        self.names = names
+        self.unsure: set[int] = set()
+        self.breaks: list[list[set[str]]] = []
+
+    def block(self, statements: Sequence[ast.stmt], sure: set[str] | None) -> set[str] | None:
+        for statement in statements:
+            if sure is None:
+                break
+            sure = self.statement(statement, sure)
+        return sure
+
+    def statement(self, node: ast.stmt, sure: set[str]) -> set[str] | None:
+        match node:
+            case ast.If():
+                self.read(node.test, sure)
+                ways = [self.block(b, set(sure)) for b in (node.body, node.orelse)]
+                return _common([way for way in ways if way is not None])
+            case ast.While() | ast.For():
+                return self.loop(node, sure)
+            case ast.Break():
+                self.breaks[-1].append(sure)
+                return None
+            case ast.Continue():
+                return None
+            case ast.Return():
+                self.read(node, sure)
+                return None
+            case ast.AugAssign(target=ast.Name(id=name)):
+                self.read(node.value, sure)
+                if name not in sure:
+                    self.unsure.add(id(node.target))
+        self.read(node, sure)
+        return sure | set(assigned([node]))
+
+    def loop(self, node: ast.While | ast.For, sure: set[str]) -> set[str] | None:
+        self.read(node.test if isinstance(node, ast.While) else node.iter, sure)
+        inside = sure | set(assigned([node.target])) if isinstance(node, ast.For) else set(sure)
+        self.breaks.append([])
+        self.block(node.body, inside)
+        ways = self.breaks.pop()
+        endless = isinstance(node, ast.While) and isinstance(node.test, ast.Constant)
+        if not (endless and node.test.value):
+            ways.append(sure)
+        return _common(ways)
+
+    def read(self, node: ast.AST, sure: set[str]) -> None:
+        for n in ast.walk(node):
+            read = isinstance(n, ast.Name) and isinstance(n.ctx, ast.Load)
+            if read and n.id in self.names and n.id not in sure:
+                self.unsure.add(id(n))
+
+
+def _common(ways: list[set[str]]) -> set[str] | None:
+    return set.intersection(*ways) if ways else None

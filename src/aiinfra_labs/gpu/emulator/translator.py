@@ -17,7 +17,6 @@ from __future__ import annotations
 
 import ast
 import inspect
-import textwrap
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from typing import Any
@@ -57,7 +56,7 @@ def _syntax_tree(function: Callable) -> tuple[ast.FunctionDef, int, str, list[st
             "the emulator translates source code, and this function has none on file",
             "define the kernel in a notebook cell or a file, with def",
         ) from error
-    tree = ast.parse(textwrap.dedent("".join(lines))).body[0]
+    tree = _parsed(lines)
     if not isinstance(tree, ast.FunctionDef):
         raise UnsupportedFeature(
             f"{name} is not a function made with def",
@@ -66,6 +65,18 @@ def _syntax_tree(function: Callable) -> tuple[ast.FunctionDef, int, str, list[st
         )
     file = inspect.getsourcefile(function) or "<kernel>"
     return tree, first_line, file, lines
+
+
+def _parsed(lines: list[str]) -> ast.stmt | None:
+    """The function's syntax tree; its lines may be indented, and those of a text in it may not."""
+    source = "".join(lines)
+    try:
+        if source[:1].isspace():
+            tree = ast.parse("if True:\n" + source).body[0].body[0]
+            return ast.increment_lineno(tree, -1)
+        return ast.parse(source).body[0]
+    except SyntaxError:  # a lambda in the midst of a statement
+        return None
 
 
 class _Translator(Expressions):
@@ -91,11 +102,11 @@ class _Translator(Expressions):
         self.loops: list[tuple[str, str]] = []  # name of the loop, its variables
         self.parameters = self._parameters()
         self.locals = {*self.parameters, *names.assigned(tree.body)}
-        cells = zip(function.__code__.co_freevars, function.__closure__ or (), strict=True)
-        self.nonlocals = {name: cell.cell_contents for name, cell in cells}
+        self.unsure = names.unsure_reads(tree, self.parameters)
+        self.nonlocals = inspect.getclosurevars(function).nonlocals
 
     def translation(self) -> Translation:
-        self._write(f"def {self.tree.name}(R, T, m, {', '.join(map(_v, self.parameters))}):")
+        self._write(f"def f_{self.tree.name}(R, T, m, {', '.join(map(_v, self.parameters))}):")
         self.depth += 1
         undefined = [n for n in names.assigned(self.tree.body) if n not in self.parameters]
         if undefined:
@@ -132,7 +143,7 @@ class _Translator(Expressions):
                 node.lineno = node.end_lineno = self.output[node.lineno - 1][1]
                 node.col_offset = node.end_col_offset = 0
         exec(compile(module, self.file, "exec"), self.namespace)
-        run = self.namespace[self.tree.name]
+        run = self.namespace[f"f_{self.tree.name}"]
         return Translation(run, text, self.parameters, self.file, self._returned())
 
     def _returned(self) -> Place | None:
@@ -173,6 +184,17 @@ class _Translator(Expressions):
             try_ or "compute it on the host and pass the result as an argument",
             self._place(node),
         )
+
+    def not_yet(self, node: ast.AST, name: str) -> None:
+        self.refuse(
+            node,
+            f"this version of the emulator does not have {name}",
+            "it has grids, device functions, control flow and global memory",
+            "run the kernel on a GPU, or write it without",
+        )
+
+    def refuse(self, node: ast.AST, what: str, why: str, try_: str) -> None:
+        raise UnsupportedFeature(what, why, try_, self._place(node))
 
     def unknown(self, node: ast.AST, name: str, try_: str) -> None:
         raise UnsupportedFeature(
@@ -270,8 +292,14 @@ class _Translator(Expressions):
         value = self.expr(node.value)
         match node.target:
             case ast.Name(id=name):
-                old = _v(name)
-                self._write(f"{old} = {self.arithmetic(type(node.op), old, value, line)}")
+                old, target = self.read(node.target), _v(name)
+                self._write(f"{target} = {self.arithmetic(type(node.op), old, value, line)}")
+            case ast.Attribute(attr=field):
+                record = f"t_{self._number()}"
+                self._write(f"{record} = {self.expr(node.target.value)}")
+                old = f"R.load_field(m, {record}, {field!r}, {line})"
+                new = self.arithmetic(type(node.op), old, value, line)
+                self._write(f"R.store_field(m, {record}, {field!r}, {new}, {line})")
             case ast.Subscript():
                 array, index = f"t_{self._number()}", f"t_{self._number()}"
                 self._write(f"{array} = {self.expr(node.target.value)}")

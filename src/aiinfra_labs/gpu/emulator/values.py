@@ -7,13 +7,13 @@ before the kernel runs (`inference.py`), so that it never depends on which branc
 
 from __future__ import annotations
 
-from dataclasses import replace
+from dataclasses import dataclass, replace
 from typing import Any
 
 import numpy as np
 
 from .arithmetic import unify
-from .errors import UnsupportedFeature
+from .errors import UninitialisedRead, UnsupportedFeature
 from .mask import EMPTY, Mask
 from .memory import ArrayView
 
@@ -22,7 +22,7 @@ class Undefined:
     """What a local holds before its first assignment."""
 
     def __getattr__(self, name: str) -> Any:
-        raise UnsupportedFeature(
+        raise UninitialisedRead(
             "a local variable is read before it has a value",
             "on some way through the kernel no assignment comes first",
             "give the variable a value at the top of the kernel",
@@ -30,6 +30,14 @@ class Undefined:
 
 
 UNDEFINED = Undefined()
+
+
+@dataclass(frozen=True, eq=False)
+class Partial:
+    """A local that only some lanes have given a value: bool [L], True where they have."""
+
+    value: Any
+    lanes: np.ndarray
 
 
 def kind_of(value: Any) -> Any:
@@ -53,6 +61,8 @@ def conform(value: Any, kind: Any) -> Any:
     """`value` as the unified type."""
     if kind is None or value is UNDEFINED:
         return value
+    if isinstance(value, Partial):
+        return Partial(conform(value.value, kind), value.lanes)
     if isinstance(kind, tuple):
         if not isinstance(value, tuple):
             return value
@@ -62,10 +72,12 @@ def conform(value: Any, kind: Any) -> Any:
 
 def merge(mask_a: Mask, a: Any, mask_b: Mask, b: Any) -> Any:
     """`a` in the lanes of `mask_a`, `b` in those of `mask_b`; lanes of neither hold anything."""
-    if a is b or mask_b is EMPTY or b is UNDEFINED:
+    if a is b or mask_b is EMPTY:
         return a
-    if mask_a is EMPTY or a is UNDEFINED:
+    if mask_a is EMPTY:
         return b
+    if any(v is UNDEFINED or isinstance(v, Partial) for v in (a, b)):
+        return _merge_partial(mask_a, a, mask_b, b)
     if isinstance(a, tuple) and isinstance(b, tuple) and len(a) == len(b):
         return tuple(merge(mask_a, x, mask_b, y) for x, y in zip(a, b, strict=True))
     if isinstance(a, ArrayView) and isinstance(b, ArrayView):
@@ -74,11 +86,32 @@ def merge(mask_a: Mask, a: Any, mask_b: Mask, b: Any) -> Any:
         return None
     if a is None or b is None or isinstance(a, tuple | ArrayView | str):
         raise UnsupportedFeature(
-            "a variable holds different kinds of thing in different threads",
+            "a variable or a result is a different kind of thing in different threads",
             f"one branch leaves {_spoken(a)}, the other {_spoken(b)}",
             "give it the same kind of value on both ways",
         )
     return np.where(mask_a.lanes, a, b)
+
+
+def _merge_partial(mask_a: Mask, a: Any, mask_b: Mask, b: Any) -> Any:
+    """Where some lanes have no value yet: keep which ones have."""
+    has_a, a = _defined_lanes(mask_a, a)
+    has_b, b = _defined_lanes(mask_b, b)
+    value = b if a is UNDEFINED else a
+    if a is not UNDEFINED and b is not UNDEFINED:
+        value = merge(mask_a, a, mask_b, b)
+    has = has_a | has_b
+    if np.count_nonzero(has) == mask_a.threads + mask_b.threads:
+        return value
+    return Partial(value, has)
+
+
+def _defined_lanes(mask: Mask, value: Any) -> tuple[np.ndarray, Any]:
+    if value is UNDEFINED:
+        return np.zeros_like(mask.lanes), value
+    if isinstance(value, Partial):
+        return mask.lanes & value.lanes, value.value
+    return mask.lanes, value
 
 
 def _merge_views(mask: Mask, a: ArrayView, b: ArrayView) -> ArrayView:
