@@ -13,6 +13,8 @@ import pytest
 from aiinfra_labs.course import progress
 from aiinfra_labs.course.progress import Progress
 
+HINTS = (1, 2, 3)  # the numbers of those that would help
+
 WRITER = """
 import sys
 from aiinfra_labs.course.progress import current
@@ -32,10 +34,10 @@ def writers(count, rounds=40):
 
 def test_an_attempt_is_kept(home):
     file = progress.current()
-    assert file.attempt("3.2.a", 1, 3, False) == 1
-    assert file.attempt("3.2.a", 2, 3, False) == 2
-    assert file.attempt("3.2.a", 3, 3, True) == 2
-    assert file.attempt("3.2.a", 0, 3, False) == 3
+    assert file.attempt("3.2.a", 1, 3, False, HINTS) == 1
+    assert file.attempt("3.2.a", 2, 3, False, HINTS) == 2
+    assert file.attempt("3.2.a", 3, 3, True) == 0
+    assert file.attempt("3.2.a", 0, 3, False, HINTS) == 3
     record = Progress(home / "progress.db").records()["3.2.a"]
     assert (record.attempts, record.best, record.points, record.hints) == (4, 3, 3, 3)
     assert record.first <= record.solved <= record.last
@@ -65,8 +67,8 @@ def test_processes_at_once_lose_nothing(home):
 def test_a_damaged_file_is_set_aside(home, capsys, content):
     home.mkdir()
     (home / "progress.db").write_bytes(content)
-    assert progress.current().attempt("3.2.a", 1, 3, False) == 1
-    assert progress.current().attempt("3.2.a", 1, 3, False) == 2
+    assert progress.current().attempt("3.2.a", 1, 3, False, HINTS) == 1
+    assert progress.current().attempt("3.2.a", 1, 3, False, HINTS) == 2
     (aside,) = home.glob("progress-damaged-2*.db")
     assert aside.read_bytes() == content
     lines = capsys.readouterr().err.splitlines()
@@ -126,7 +128,7 @@ def test_a_folder_that_cannot_be_made(tmp_path, monkeypatch, capsys):
     (tmp_path / "file").write_text("")
     monkeypatch.setenv("AIINFRA_HOME", str(tmp_path / "file" / "below"))
     for i in range(3):
-        assert progress.current().attempt("3.2.a", i, 3, False) == i + 1
+        assert progress.current().attempt("3.2.a", i, 3, False, HINTS) == i + 1
     progress.current().predict("p", "?", 5)
     assert progress.current().records()["3.2.a"].best == 2
     assert progress.current().prediction("p") == 5
@@ -167,11 +169,11 @@ def test_a_read_only_file_is_taken_along_in_memory(monkeypatch):
 def test_a_file_that_another_holds_is_waited_for(home):
     import threading
 
-    progress.current().attempt("3.2.a", 1, 3, False)
+    progress.current().attempt("3.2.a", 1, 3, False, HINTS)
     holder = sqlite3.connect(home / "progress.db", isolation_level=None, check_same_thread=False)
     holder.execute("BEGIN IMMEDIATE")
     threading.Timer(0.5, lambda: holder.execute("COMMIT")).start()
-    assert progress.current().attempt("3.2.a", 1, 3, False) == 2
+    assert progress.current().attempt("3.2.a", 1, 3, False, HINTS) == 2
     holder.close()
 
 
@@ -186,3 +188,13 @@ def test_under_nbgrader_the_warning_is_not_on_stderr(tmp_path, monkeypatch, caps
 
 def test_the_environment_of_a_test_is_its_own(home):
     assert os.environ["AIINFRA_HOME"] == str(home) and not home.exists()
+
+
+def test_each_hint_is_shown_once_and_then_the_last():
+    file = progress.current()
+    shown = [file.attempt("3.2.a", 0, 3, False, hints) for hints in ((3, 4), (1, 2), (1, 2))]
+    assert shown == [3, 1, 2]
+    assert file.attempt("3.2.a", 2, 3, False, (3, 4)) == 4, "3 was shown before"
+    assert file.attempt("3.2.a", 2, 3, False, (3, 4)) == 4
+    assert file.attempt("3.2.a", 2, 3, False) == 0
+    assert file.records()["3.2.a"].hints == 4

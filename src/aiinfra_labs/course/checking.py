@@ -96,13 +96,15 @@ def _run(exercise: Exercise, obj: Any, require: Require) -> None:
 
 
 def _record(exercise: Exercise, result: Result) -> Result:
-    shown = progress.current().attempt(exercise.id, result.score, result.points, result.passed)
-    hints = exercise.hints_for({o.name for o in result.requirements if not o.passed})
-    if result.passed or not hints:
+    failed = {outcome.name for outcome in result.requirements if not outcome.passed}
+    hints = {} if result.passed else exercise.hints_for(failed)
+    number = progress.current().attempt(
+        exercise.id, result.score, result.points, result.passed, tuple(hints)
+    )
+    if not hints:
         return result
-    number = min(shown, len(hints))
-    which = f"{number} of {len(hints)}"
-    return replace(result, hint=hints[number - 1], hint_number=which)
+    which = f"{list(hints).index(number) + 1} of {len(hints)}"
+    return replace(result, hint=hints[number], hint_number=which)
 
 
 def show(id: str = "", obj: Any = _NOTHING) -> Any:

@@ -14,7 +14,7 @@ import os
 import sqlite3
 import sys
 import time
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass
 from datetime import UTC, datetime
 from pathlib import Path
@@ -38,7 +38,10 @@ _DAMAGED = {sqlite3.SQLITE_NOTADB, sqlite3.SQLITE_CORRUPT, sqlite3.SQLITE_ERROR}
 
 @dataclass(frozen=True)
 class Record:
-    """What is known of one exercise. Times are seconds since 1970; `solved` is None until then."""
+    """What is known of one exercise, for which `hints` hints were shown.
+
+    Times are seconds since 1970; `solved` is None until then.
+    """
 
     exercise: str
     attempts: int
@@ -78,21 +81,29 @@ class Progress:
         self.path = path
         self.memory: sqlite3.Connection | None = None
 
-    def attempt(self, exercise: str, score: float, points: float, passed: bool) -> int:
-        """Keep an attempt. Returns how many have failed so far: the number of the hint to show."""
+    def attempt(
+        self, exercise: str, score: float, points: float, passed: bool, hints: Sequence[int] = ()
+    ) -> int:
+        """Keep an attempt. `hints` are the numbers, from 1, of the hints that would help now.
+
+        Returns the one to show: the first that was not shown yet, else the last; 0 for none.
+        """
 
         def keep(file: sqlite3.Connection) -> int:
-            count = "SELECT count(*) FROM attempts WHERE exercise = ? AND NOT passed"
-            failed = file.execute(count, [exercise]).fetchone()[0] + (not passed)
-            row = [time.time(), exercise, score, points, passed, 0 if passed else failed]
+            query = "SELECT DISTINCT hint FROM attempts WHERE exercise = ?"
+            known = {hint for (hint,) in file.execute(query, [exercise])}
+            new = (number for number in hints if number not in known)
+            hint = next(new, hints[-1] if hints else 0)
+            row = [time.time(), exercise, score, points, passed, hint]
             file.execute("INSERT INTO attempts VALUES (?, ?, ?, ?, ?, ?)", row)
-            return failed
+            return hint
 
         return self._do(keep)
 
     def records(self) -> dict[str, Record]:
         """What is known of each exercise that was attempted, by id."""
-        query = """SELECT exercise, count(*), max(score), max(points), max(hint), min(at), max(at),
+        query = """SELECT exercise, count(*), max(score), max(points),
+                   count(DISTINCT nullif(hint, 0)), min(at), max(at),
                    min(CASE WHEN passed THEN at END) FROM attempts GROUP BY exercise"""
         rows = self._do(lambda file: file.execute(query).fetchall())
         return {row[0]: Record(*row) for row in rows}

@@ -46,13 +46,17 @@ class Exercise:
         """`3.2` for the exercise `3.2.a`."""
         return self.id.rpartition(".")[0]
 
-    def hints_for(self, failed: Collection[str]) -> list[str]:
-        """The hints that help with the requirements of these names, in order.
+    def hints_for(self, failed: Collection[str]) -> dict[int, str]:
+        """The hints that help with the requirements of these names, by number, from 1.
 
         A hint is a text, or a pair: the requirement that it helps with, and the text.
         """
         pairs = [(None, hint) if isinstance(hint, str) else hint for hint in self.hints]
-        return [text for name, text in pairs if name is None or name in failed]
+        return {
+            number: text
+            for number, (name, text) in enumerate(pairs, 1)
+            if name is None or name in failed
+        }
 
     def show(self, shower: Callable[[Any], Any]) -> Callable[[Any], Any]:
         """Decorator: registers what `show(id, obj)` calls to draw the learner's own run."""

@@ -1,0 +1,139 @@
+"""A learner's way through lab 3.2, in a real JupyterLab: unsolved, wrong, half right, solved."""
+
+import json
+
+EXERCISES = ["3.2.a", "3.2.b", "3.2.c", "3.2.d", "3.2.e"]
+CELLS = {  # the cell of each exercise, by the definition that it holds
+    "3.2.a": "def vector_add(",
+    "3.2.b": "def add_many(",
+}
+
+WITHOUT_A_GUARD = """
+@cuda.jit
+def vector_add(a, b, out):
+    i = cuda.grid(1)
+    out[i] = a[i] + b[i]
+"""
+BY_THREAD_ONLY = """
+@cuda.jit
+def vector_add(a, b, out):
+    i = cuda.threadIdx.x
+    if i < out.size:
+        out[i] = a[i] + b[i]
+"""
+NOT_A_KERNEL = """
+def vector_add(a, b, out):
+    out[:] = a + b
+"""
+RIGHT = """
+@cuda.jit
+def vector_add(a, b, out):
+    i = cuda.blockIdx.x * cuda.blockDim.x + cuda.threadIdx.x
+    if i < out.size:
+        out[i] = a[i] + b[i]
+"""
+HALF = """
+def add_many(kernel, x, y, times):
+    total = x.copy()
+    for _ in range(times):
+        kernel[math.ceil(x.size / 128), 128](total, y, total)
+    return total
+"""
+WRONG = [
+    (
+        BY_THREAD_ONLY,
+        [
+            "failed, 0 of 3 points",
+            "out[64] is nan",
+            "192 of 256 elements are never written",
+            "marks an element that no thread wrote",
+            "Hint 1 of",
+        ],
+    ),
+    (
+        NOT_A_KERNEL,
+        ["is a plain Python function, not a kernel", "compiled with cuda.jit", "@cuda.jit on the"],
+    ),
+    (
+        WITHOUT_A_GUARD,
+        [
+            "failed, 2 of 3 points",
+            "n = 1, 1 block of 32 threads",
+            "a[1] is outside the array: its shape is (1)",
+            "31 threads go past the end",
+            "if i < a.size:",
+            "Hint 1 of 2",
+        ],
+    ),
+]
+
+
+def shown(lab, cell):
+    """What stands under a cell, its white space made one."""
+    return " ".join(lab.output(cell).inner_text().split())
+
+
+def test_the_way_through_a_lab(desk, lab_page, picture):
+    lab = lab_page
+    lab.open()
+    lab.run_all()
+    assert lab.page.locator('[data-mime-type="application/vnd.jupyter.stderr"]').count() == 0
+    assert lab.page.locator('[data-mime-type="application/vnd.jupyter.error"]').count() == 0
+    for id in EXERCISES:
+        assert shown(lab, f'check("{id}"').endswith("not attempted"), id
+        assert shown(lab, f'show("{id}"').endswith("not attempted"), id
+    assert "60 minutes" in shown(lab, 'card("3.2")')
+    picture(lab.page, "1-card")
+    assert "Kernels run on the course's emulator" in shown(lab, "print(where())")
+    assert "skipped" in shown(lab, 'reveal("3.2.lab.idle"')
+    lab.cell("WarpAccess(stride=32)")
+    lab.page.locator(".aiinfra-widget svg").first.wait_for()
+    picture(lab.page, "2-widget")
+
+    lab.paste('predict("3.2.lab.idle"', 'predict("3.2.lab.idle", 100, "How many idle threads?")')
+    lab.run('reveal("3.2.lab.idle"')
+    assert shown(lab, 'reveal("3.2.lab.idle"').endswith("100 threads 24 threads")
+
+    for number, (code, said) in enumerate(WRONG):
+        lab.paste(CELLS["3.2.a"], code)
+        lab.run('check("3.2.a"')
+        text = shown(lab, 'check("3.2.a"')
+        for part in said:
+            assert part in text, text
+        for part in ("What", "Why", "Try"):
+            assert part in text, text
+        picture(lab.page, f"3-wrong-{number}")
+    lab.run('show("3.2.a"')
+    assert "a[200] is outside the array" in shown(lab, 'show("3.2.a"')
+
+    lab.paste(CELLS["3.2.b"], HALF)
+    lab.run('check("3.2.b"')
+    text = shown(lab, 'check("3.2.b"')
+    assert "✔ returns x + y + ... + y" in text and "✘ copies each array once" in text
+    assert "120,000 bytes were copied to the device where 8,000 suffice" in text
+    assert "failed, 3 of 4 points" in text
+    lab.run('show("3.2.b"')
+    picture(lab.page, "4-half")
+
+    lab.paste(CELLS["3.2.a"], RIGHT)
+    lab.run('check("3.2.a"')
+    text = shown(lab, 'check("3.2.a"')
+    assert "passed, 3 of 3 points" in text and "✘" not in text and "Hint" not in text
+    lab.run('show("3.2.a"')
+    drawn = lab.output('show("3.2.a"').locator("img")
+    drawn.scroll_into_view_if_needed()
+    assert "200 of 200 written once" in drawn.get_attribute("alt")
+    assert drawn.evaluate("image => image.complete && image.naturalWidth > 100")
+    picture(lab.page, "5-solved")
+    lab.save()
+    assert "cuda.blockDim.x" in json.dumps(json.loads((desk.work / lab.name).read_text())["cells"])
+
+    told = desk.aiinfra("progress")
+    assert "3.2.a" in told and "solved" in told and "3/3" in told
+    assert "3/4" in told and "tried" in told
+    data = json.loads(desk.aiinfra("progress", "--json"))
+    known = {e["id"]: (e["best"], e["attempts"], bool(e["solved"])) for e in data["exercises"]}
+    assert known["3.2.a"] == (3, 3, True), "what is no kernel at all is no attempt"
+    assert known["3.2.b"] == (3, 1, False)
+    assert known["3.2.c"] == (0, 0, False)
+    assert data["predictions"]["3.2.lab.idle"] == {"predicted": 100, "measured": 24}
