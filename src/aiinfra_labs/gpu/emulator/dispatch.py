@@ -474,8 +474,8 @@ def _explained(kernel: Kernel, error: Exception) -> EmulatorError:
             )
         return UnsupportedFeature(
             f"{name}: {error}",
-            "the operation does not work on values of these types in a kernel",
-            "look at the types on the line named above",
+            "a kernel computes with numbers of fixed types, one element of an array at a time",
+            error.try_,
             place,
         )
     if isinstance(error, MemoryError):

@@ -40,6 +40,10 @@ class LaneError(TypeError):
     It is raised where the operation is; the launch adds the kernel and the line.
     """
 
+    def __init__(self, what: str, try_: str = "look at the types on the line named above"):
+        super().__init__(what)
+        self.try_ = try_
+
 
 def described(value: Any) -> str:
     """A value of a kernel in words: an array by its name, a number by its type."""

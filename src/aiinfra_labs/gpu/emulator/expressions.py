@@ -269,7 +269,7 @@ class Expressions:
             self.unsupported(
                 node,
                 f"{keyword}= in {name}(...)",
-                "a kernel's print writes its arguments with spaces between them, and ends the line"
+                "leave it out: a kernel's print puts spaces between its arguments and ends the line"
                 if callee is intrinsics.print_
                 else "pass the argument by position",
             )

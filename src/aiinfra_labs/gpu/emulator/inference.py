@@ -16,6 +16,7 @@ from . import arithmetic
 from .loops import ForLoop, Loop, Values
 from .machine import Launch, Line, Machine
 from .mask import EMPTY, Mask
+from .memory import ArrayView, converted
 from .values import UNDEFINED, conform, kind_of, unify_kinds
 
 MAX_ROUNDS = 16  # a type climbs at most bool, int8, ..., float64, complex128
@@ -60,6 +61,12 @@ class TypingMachine(Machine):
     def defined(self, mask: Mask, value: Any, name: str, line: Line) -> Any:
         """A local may be read in the text before it is assigned: bool unifies with all numbers."""
         return np.zeros(0, dtype=bool) if value is UNDEFINED else value
+
+    def _read(self, mask: Mask, target: ArrayView, line: Line) -> Any:
+        return np.zeros(0, target.dtype)
+
+    def _write(self, mask: Mask, target: ArrayView, value: Any, line: Line) -> None:
+        converted(value, target.dtype, target.name)
 
     def print(self, mask: Mask, line: Line, *values: Any) -> None:
         pass

@@ -70,7 +70,10 @@ def _gridsize(machine: Machine, mask: Mask, line: Line, ndim: Any = None) -> Any
 
 def _dimensions(name: str, ndim: Any) -> int:
     if getattr(ndim, "ndim", 1) or ndim.dtype.kind != "i" or int(ndim) not in (1, 2, 3):
-        raise LaneError(f"cuda.{name} takes 1, 2 or 3, the number of axes, as a constant")
+        raise LaneError(
+            f"cuda.{name} takes 1, 2 or 3, the number of axes, as a constant",
+            f"write cuda.{name}(1)",
+        )
     return int(ndim)
 
 

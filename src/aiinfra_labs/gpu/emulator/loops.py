@@ -146,9 +146,11 @@ class Loop:
         machine = self.machine
         lane = int(np.argmax(mask.lanes))
         raise StepBudgetExceeded(
-            f"the loop went round {self.rounds:,} times and did not end",
+            f"the loop went round {self.rounds:,} times and did not end; its budget of "
+            f"{machine.launch.step_budget:,} steps is spent",
             f"{'1 thread still goes' if mask.threads == 1 else f'{mask.threads} threads still go'} "
-            "round: the loop's condition stays true",
+            "round: the loop's condition stays true. A step is a round of up to 4,096 threads, of "
+            "this loop or of one inside it",
             "check that each round brings the condition nearer to false; a longer loop is allowed "
             "by AIINFRA_STEP_BUDGET or cuda.step_budget(n)",
             machine.place(self.line, lane),

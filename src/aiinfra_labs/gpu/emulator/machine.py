@@ -148,7 +148,7 @@ class Machine:
         found = Range.of(bounds)
         still = mask.lanes & (found.step == 0)
         if still.any():
-            raise LaneError("range() has a step of 0 and would never end")
+            raise LaneError("range() has a step of 0 and would never end", "give it another step")
         return found
 
     def defined(self, mask: Mask, value: Any, name: str, line: Line) -> Any:
@@ -220,8 +220,8 @@ class Machine:
             raise LaneError(f"{described(array)} cannot be assigned to by index")
         if array.space == "const":
             raise LaneError(
-                f"{array.name} is a global array: a kernel can read it, and writes only to arrays "
-                "that are passed in"
+                f"{array.name} is a global array, which a kernel can read and not write",
+                "pass the array in as an argument",
             )
         target = array.locate(self, mask, index, line)
         if target.dtype.fields and isinstance(value, ArrayView) and not value.ndim:
@@ -230,8 +230,8 @@ class Machine:
             value = self._read(mask, value, line)
         if target.ndim:
             raise LaneError(
-                f"{array.name} has {array.ndim} dimensions and {len(index)} index(es): a kernel "
-                "stores one element a thread"
+                f"{array.name} is assigned a whole row or slice: a thread stores one element",
+                "store one element at an index, or write a loop over the elements",
             )
         self._write(mask, target, value, line)
 
@@ -276,7 +276,10 @@ class Machine:
 
     def unpack(self, value: Any, count: int) -> tuple:
         if not isinstance(value, tuple) or len(value) != count:
-            raise LaneError(f"{described(value)} cannot be unpacked into {count} names")
+            raise LaneError(
+                f"{described(value)} cannot be unpacked into {count} names",
+                "give a name to each item of the tuple",
+            )
         return value
 
     def _tuple_item(self, mask: Mask, values: tuple, index: tuple, line: Line) -> Any:

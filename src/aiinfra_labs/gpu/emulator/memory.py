@@ -27,7 +27,7 @@ ALIGNMENT = 256  # bytes; cudaMalloc's guarantee (CUDA C++ Programming Guide, 5.
 
 def allocate(nbytes: int) -> np.ndarray:
     """`nbytes` of uninitialised memory on a 256-byte boundary, as uint8 [nbytes]."""
-    raw = np.empty(nbytes + ALIGNMENT, dtype=np.uint8)
+    raw = np.empty(nbytes + 2 * ALIGNMENT, dtype=np.uint8)
     shift = -raw.ctypes.data % ALIGNMENT
     return raw[shift : shift + nbytes]
 
@@ -264,7 +264,8 @@ class ArrayView:
             return self.field(index[0])
         if len(index) > len(self.shape):
             raise LaneError(
-                f"{self.name} has {len(self.shape)} dimension(s), indexed with {len(index)}"
+                f"{self.name} is indexed with {len(index)} numbers and has {_axes(len(self.shape))}",
+                f"{self.name}.ndim is {len(self.shape)}: give one index an axis",
             )
         start, shape, strides = self.start, [], []
         for axis, item in enumerate(index):
@@ -288,9 +289,9 @@ class ArrayView:
         """`item` as an offset within the axis: negative indices wrapped once, bounds checked."""
         kind = getattr(getattr(item, "dtype", None), "kind", "")
         if isinstance(item, ArrayView) or kind not in ("i", "u", "b" if machine.typing else "i"):
-            advice = ": use int(...)" if kind == "f" else ""
             raise LaneError(
-                f"{self.name} is indexed with {described(item)}; an index is an integer{advice}"
+                f"{self.name} is indexed with {described(item)}; an index is an integer",
+                "divide with // rather than /, or convert with int(...)",
             )
         extent = self.shape[axis]
         if machine.typing:
@@ -356,7 +357,7 @@ class ArrayView:
         return self.window[self.start]
 
     def write(self, mask: Mask, value: Any) -> None:
-        value = _converted(value, self.dtype, self.name)
+        value = converted(value, self.dtype, self.name)
         if not isinstance(self.start, np.ndarray):  # all write one address: the last lane wins
             last = len(mask.lanes) - 1 - int(np.argmax(mask.lanes[::-1]))
             self.window[self.start] = value[last] if value.ndim else value
@@ -384,6 +385,10 @@ class ArrayView:
         )
 
 
+def _axes(count: int) -> str:
+    return "1 axis" if count == 1 else f"{count} axes"
+
+
 def _valid(shape: tuple[int, ...]) -> str:
     if 0 in shape:
         return "the array is empty"
@@ -400,7 +405,8 @@ def _of_lane(value: Any, lane: int) -> Any:
     return int(value[lane]) if getattr(value, "ndim", 0) else int(value)
 
 
-def _converted(value: Any, dtype: np.dtype, name: str) -> Any:
+def converted(value: Any, dtype: np.dtype, name: str) -> Any:
+    """A value as an array of `dtype` stores it."""
     if not isinstance(value, np.ndarray | np.generic):
         raise LaneError(f"{name} holds {dtype}; {described(value)} cannot be stored in it")
     if value.dtype.kind == "c" and dtype.kind != "c":
@@ -430,6 +436,27 @@ def _slice(item: slice, extent: Any) -> tuple[Any, Any, int]:
         bounds[k] = np.clip(wrapped, 0, extent)[()]
     length = np.maximum((bounds[1] - bounds[0] + step - 1) // step, 0)
     return bounds[0].astype(np.int64), length, step
+
+
+def common_window(a: ArrayView, b: ArrayView) -> tuple[ArrayView, ArrayView]:
+    """Both views on one window that spans both memories; what lies between is never touched."""
+    low, high = (a, b) if a.address <= b.address else (b, a)
+    gap = high.address - low.address
+    pitch = math.gcd(low.pitch, high.pitch, gap)
+    length = gap // pitch + high.window.size * (high.pitch // pitch)
+    window = np.lib.stride_tricks.as_strided(low.window, (length,), (pitch,))
+
+    def moved(view: ArrayView) -> ArrayView:
+        scale = view.pitch // pitch
+        return replace(
+            view,
+            window=window,
+            address=low.address,
+            start=view.start * scale + (view.address - low.address) // pitch,
+            strides=tuple(s * scale for s in view.strides),
+        )
+
+    return moved(a), moved(b)
 
 
 def view_of(array: np.ndarray, name: str, space: str = "global") -> ArrayView:

@@ -15,7 +15,7 @@ import numpy as np
 from .arithmetic import unify
 from .errors import UninitialisedRead, UnsupportedFeature
 from .mask import EMPTY, Mask
-from .memory import ArrayView
+from .memory import ArrayView, common_window
 
 
 class Undefined:
@@ -61,6 +61,8 @@ def conform(value: Any, kind: Any) -> Any:
     """`value` as the unified type."""
     if kind is None or value is UNDEFINED:
         return value
+    if value is None:
+        raise _mixed(None, np.bool_(False))  # a number, of whatever type
     if isinstance(value, Partial):
         return Partial(conform(value.value, kind), value.lanes)
     if isinstance(kind, tuple):
@@ -85,11 +87,7 @@ def merge(mask_a: Mask, a: Any, mask_b: Mask, b: Any) -> Any:
     if a is None and b is None:
         return None
     if a is None or b is None or isinstance(a, tuple | ArrayView | str):
-        raise UnsupportedFeature(
-            "a variable or a result is a different kind of thing in different threads",
-            f"one branch leaves {_spoken(a)}, the other {_spoken(b)}",
-            "give it the same kind of value on both ways",
-        )
+        raise _mixed(a, b)
     return np.where(mask_a.lanes, a, b)
 
 
@@ -114,15 +112,28 @@ def _defined_lanes(mask: Mask, value: Any) -> tuple[np.ndarray, Any]:
     return mask.lanes, value
 
 
+def _mixed(a: Any, b: Any) -> UnsupportedFeature:
+    return UnsupportedFeature(
+        "a variable or a result is a different kind of thing in different threads",
+        f"one way leaves {_spoken(a)}, the other {_spoken(b)}",
+        "give it the same kind of value on every way; a function returns one on every way, too",
+    )
+
+
 def _merge_views(mask: Mask, a: ArrayView, b: ArrayView) -> ArrayView:
-    if a.window is not b.window or a.strides != b.strides:
+    """An array that is `a` in some threads and `b` in others."""
+    if a.window is not b.window:
+        a, b = common_window(a, b)
+    if a.strides != b.strides or a.dtype != b.dtype or a.space != b.space:
         raise UnsupportedFeature(
             f"a variable names the array {a.name} in some threads and {b.name} in others",
-            "the emulator follows one array a variable at a time within a batch of threads",
+            "the two differ in dtype or in the steps from row to row, so that one instruction "
+            "cannot reach into both",
             "load from both arrays in an if and an else, and keep the loaded value",
         )
+    name = a.name if a.name == b.name else f"{a.name} or {b.name}"
     shape = tuple(np.where(mask.lanes, x, y) for x, y in zip(a.shape, b.shape, strict=True))
-    return replace(a, start=np.where(mask.lanes, a.start, b.start), shape=shape)
+    return replace(a, start=np.where(mask.lanes, a.start, b.start), shape=shape, name=name)
 
 
 def _spoken(value: Any) -> str:
