@@ -185,7 +185,7 @@ def show(lines, log, all_of_them: int) -> None:
             elif count - shown >= 40:
                 shown = count
                 say(text)
-        elif line.startswith("Installing collected packages") and count > 1:
+        elif line.startswith("Installing collected packages") and line.count(",") > 10:
             text = f"  unpacking {line.count(',') + 1} packages"
             say(f"\r{text:70}" if live else text)
 

@@ -13,6 +13,7 @@ import functools
 import json
 import os
 import secrets
+import select
 import signal
 import socket
 import subprocess
@@ -91,7 +92,7 @@ def start() -> int:
                 print(f"  {name + ':':12} {address}")
             print("\nCtrl-C ends both.", flush=True)
             open_browser(list(addresses.values()))
-            return lab.wait()
+            return stay(lab)
         finally:
             server.shutdown()
             end(lab)
@@ -243,6 +244,20 @@ def open_browser(addresses: list[str]) -> None:
         # A browser that runs in the terminal returns when it is closed.
         show = functools.partial(list, map(webbrowser.open, addresses))
         threading.Thread(target=show, daemon=True).start()
+
+
+def stay(lab: subprocess.Popen[bytes]) -> int:
+    """Until JupyterLab ends, which gives its exit code, or the terminal is closed.
+
+    Of a closed terminal the system tells only the first program in it, and `make` tells no other.
+    """
+    terminal = select.poll()
+    if sys.platform == "linux" and os.isatty(0):
+        terminal.register(0, select.POLLHUP)
+    while lab.poll() is None:
+        if terminal.poll(500):  # milliseconds
+            raise KeyboardInterrupt
+    return lab.returncode
 
 
 def end(lab: subprocess.Popen[bytes], seconds: float = 15) -> None:
