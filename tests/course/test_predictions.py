@@ -19,6 +19,7 @@ def test_side_by_side():
 @pytest.mark.parametrize("nothing", [None, ..., "", "  "])
 def test_skipping_keeps_nothing(nothing, home):
     assert "skipped" in str(predict("3.2.p1", nothing, question="How many?"))
+    assert "How many?" in predict("3.2.p1", nothing, question="How many?")._repr_html_()
     assert str(reveal("3.2.p1", 4)) == "predicted: skipped, measured: 4"
     assert progress.current().predictions() == {}
 

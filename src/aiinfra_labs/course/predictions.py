@@ -25,7 +25,10 @@ class Prediction:
     __repr__ = __str__
 
     def _repr_html_(self) -> str:
-        return f"<p>{escape(str(self))}</p>"
+        if self.value is not None:
+            return f"<p>{escape(str(self))}</p>"
+        how = "In a notebook, write your number in place of the dots."
+        return f"<p><b>Predict.</b> {escape(self.question)} <small>{how}</small></p>"
 
 
 @dataclass(frozen=True)
