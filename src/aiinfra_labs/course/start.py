@@ -79,12 +79,14 @@ def start() -> int:
         check_free("LAB_PORT", ports["LAB_PORT"])
         mine = fill(root)
         token = os.environ.get("JUPYTER_TOKEN") or secrets.token_hex(16)
+        # The card of a lab links to its page there.
+        os.environ["AIINFRA_SITE"] = f"http://{HOST}:{ports['PORT']}/"
         lab = jupyterlab(mine, ports["LAB_PORT"], token)
         try:
             threading.Thread(target=server.serve_forever, daemon=True).start()
             wait_for(lab, ports["LAB_PORT"])
             addresses = {
-                "The site": f"http://{HOST}:{ports['PORT']}/",
+                "The site": os.environ["AIINFRA_SITE"],
                 "JupyterLab": f"http://{HOST}:{ports['LAB_PORT']}/lab{first(mine)}?token={token}",
             }
             print()
