@@ -149,7 +149,7 @@ def tuples_through_branches(a, out):
 @cuda.jit
 def arrays_through_branches(a, b, out):
     i = cuda.grid(1)
-    if i % 3 == 0:
+    if i % 3 == 0:  # noqa: SIM108
         chosen = a
     else:
         chosen = b
@@ -179,7 +179,7 @@ def ranges_of_every_kind(out):
     for k in range(i % 3, -i, -1):
         total -= k
     for k in range(5, 5):
-        total += 1000
+        total += 1000 + k
     for k in range(cuda.threadIdx.x, cuda.blockDim.x, 4):
         total += k
     out[i] = total
