@@ -5,6 +5,21 @@ Unit 3.2 shows it; the other units of chapter 3 build on it. Read it in this ord
 `dispatch`, and for the figures `counting`, `report`, `profiling`.
 """
 
+from .arrays import const, local, shared
+from .atomics import atomic
+from .barriers import (
+    cg,
+    nanosleep,
+    syncthreads,
+    syncthreads_and,
+    syncthreads_count,
+    syncthreads_or,
+    syncwarp,
+    threadfence,
+    threadfence_block,
+    threadfence_system,
+)
+from .bits import brev, cbrt, clz, ffs, fma, popc, selp
 from .devices import DeviceProfile, device_profiles, get_current_device, select_device
 from .dispatch import jit, step_budget
 from .errors import (
@@ -39,6 +54,20 @@ from .memory import DeviceArray, device_array, to_device
 from .profiling import check, profile
 from .report import Report
 from .tracing import Access, trace
+from .warp import (
+    activemask,
+    all_sync,
+    any_sync,
+    ballot_sync,
+    eq_sync,
+    lanemask_lt,
+    match_all_sync,
+    match_any_sync,
+    shfl_down_sync,
+    shfl_sync,
+    shfl_up_sync,
+    shfl_xor_sync,
+)
 
 
 def __getattr__(name: str) -> object:
@@ -48,6 +77,39 @@ def __getattr__(name: str) -> object:
 
 
 __all__ = [
+    "const",
+    "local",
+    "shared",
+    "atomic",
+    "cg",
+    "nanosleep",
+    "syncthreads",
+    "syncthreads_and",
+    "syncthreads_count",
+    "syncthreads_or",
+    "syncwarp",
+    "threadfence",
+    "threadfence_block",
+    "threadfence_system",
+    "brev",
+    "cbrt",
+    "clz",
+    "ffs",
+    "fma",
+    "popc",
+    "selp",
+    "activemask",
+    "all_sync",
+    "any_sync",
+    "ballot_sync",
+    "eq_sync",
+    "lanemask_lt",
+    "match_all_sync",
+    "match_any_sync",
+    "shfl_down_sync",
+    "shfl_sync",
+    "shfl_up_sync",
+    "shfl_xor_sync",
     "Access",
     "DeviceArray",
     "DeviceMemoryError",

@@ -11,65 +11,59 @@ from typing import Any
 
 import numpy as np
 
-from .machine import Launch, Line, Machine
+from .machine import Line
 from .mask import EMPTY, WARP_SIZE, Mask
 from .memory import ArrayView
+from .observing import Observer
 from .report import Counters
 
 SECTOR = 32  # bytes
 
 
-class CountingMachine(Machine):
-    """A machine that counts what its lanes do, by source line."""
+class Counting(Observer):
+    """Counts what the lanes of a launch do, by source line."""
 
-    def __init__(self, launch: Launch, first: int, blocks: int, lines: dict[Line, Counters]):
-        super().__init__(launch, first, blocks)
-        self.lines = lines
+    def __init__(self) -> None:
+        self.lines: dict[Line, Counters] = {}
 
-    def _counters(self, line: Line) -> Counters:
+    def counters(self, line: Line) -> Counters:
+        """The sums of a line so far."""
         counters = self.lines.get(line)
         if counters is None:
             counters = self.lines[line] = Counters()
         return counters
 
     def tick(self, mask: Mask, line: Line, operations: int) -> None:
-        counters = self._counters(line)
+        counters = self.counters(line)
         counters.warp_instructions += operations * mask.warps
         counters.thread_instructions += operations * mask.threads
 
-    def flop(self, mask: Mask, value: Any, line: Line) -> Any:
+    def flop(self, mask: Mask, value: Any, line: Line) -> None:
         kind = "" if isinstance(value, tuple) else value.dtype.kind
         if kind in "fc":
             # a complex addition is two real ones; its product is counted as four and two
-            self._counters(line).flops += mask.threads * (2 if kind == "c" else 1)
-        return value
+            self.counters(line).flops += mask.threads * (2 if kind == "c" else 1)
 
-    def split(self, mask: Mask, condition: Any, line: Line) -> tuple[Mask, Mask]:
-        yes, no = super().split(mask, condition, line)
-        if isinstance(condition, bool):
-            return yes, no
-        counters = self._counters(line)
+    def branch(self, mask: Mask, yes: Mask, no: Mask, line: Line) -> None:
+        counters = self.counters(line)
         counters.branches += mask.warps
         if yes is not EMPTY and no is not EMPTY:
             both = yes.any_by_warp() & no.any_by_warp()
             counters.divergent_branches += int(np.count_nonzero(both))
-        return yes, no
 
-    def _read(self, mask: Mask, target: ArrayView, line: Line) -> Any:
+    def read(self, mask: Mask, target: ArrayView, line: Line) -> None:
         if target.space == "global":
-            counters = self._counters(line)
+            counters = self.counters(line)
             counters.global_load_requests += mask.warps
             counters.global_load_sectors += sectors(target, mask)
             counters.global_load_bytes += mask.threads * target.dtype.itemsize
-        return super()._read(mask, target, line)
 
-    def _write(self, mask: Mask, target: ArrayView, value: Any, line: Line) -> None:
+    def write(self, mask: Mask, target: ArrayView, line: Line) -> None:
         if target.space == "global":
-            counters = self._counters(line)
+            counters = self.counters(line)
             counters.global_store_requests += mask.warps
             counters.global_store_sectors += sectors(target, mask)
             counters.global_store_bytes += mask.threads * target.dtype.itemsize
-        super()._write(mask, target, value, line)
 
 
 def sectors(target: ArrayView, mask: Mask) -> int:

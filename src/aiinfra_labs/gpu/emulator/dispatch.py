@@ -31,6 +31,7 @@ from .inference import TypingMachine
 from .machine import Launch, Machine
 from .mask import Mask
 from .memory import ArrayView, DeviceArray, check_dtype, to_device, view_of
+from .observing import ObservedMachine
 from .translator import Translation, translate
 from .values import kind_of
 
@@ -55,6 +56,7 @@ class Function:
     def __init__(self, py_func: Callable[..., Any], signature: Any = None):
         self.py_func, self.signature = py_func, signature
         self.tables: dict[Any, dict] = {}  # types of the joins, by types of the arguments
+        self.cooperative: set[Any] = set()  # those of the keys whose blocks wait for each other
         self._inferring: set[Any] = set()
 
     @functools.cached_property
@@ -79,6 +81,18 @@ class Function:
                 self._infer(typing, typing.all, key, args)
             result = self.translation.run(machine, self.tables[key], mask, *args)
         return result if self.signature is None else self.declared.result(result)
+
+    def prepare(self, launch: Launch, args: Sequence[Any]) -> None:
+        """Infer the types of a launch, and learn whether its blocks wait for each other."""
+        typing = TypingMachine(launch)
+        if self.signature is not None:
+            args = [self.declared.argument(k, a) for k, a in enumerate(args)]
+        key = tuple(map(_signature, args))
+        if key not in self.tables:
+            self._infer(typing, typing.all, key, args)
+            if launch.cooperative:
+                self.cooperative.add(key)
+        launch.cooperative = key in self.cooperative
 
     def _infer(self, machine: Machine, mask: Mask, key: Any, args: Sequence[Any]) -> Any:
         if key in self._inferring:
@@ -253,16 +267,16 @@ class ConfiguredKernel:
                 "a launch takes its arguments by position",
                 f"{name}[blocks, threads]({', '.join(inspect.signature(self.kernel).parameters)})",
             )
-        launch(self.kernel, self.grid, self.block, args)
+        launch(self.kernel, self.grid, self.block, args, self.shared)
 
 
-_listeners: list[Any] = []  # open profiles: each gives the machine class to use and takes results
+_listeners: list[Any] = []  # open profiles, traces, checks: each gives an observer to a launch
 
 
-def launch(kernel: Kernel, grid: tuple, block: tuple, args: Sequence[Any]) -> None:
+def launch(kernel: Kernel, grid: tuple, block: tuple, args: Sequence[Any], shared: int = 0) -> None:
     """Run a kernel. Host arrays are copied to the device before and back after, as in Numba."""
     name = kernel.__name__
-    state = Launch(name, grid, block, _step_budget)
+    state = Launch(name, grid, block, _step_budget, shared)
     try:
         parameters = kernel.function.translation.parameters
         if len(args) != len(parameters):
@@ -293,21 +307,21 @@ def launch(kernel: Kernel, grid: tuple, block: tuple, args: Sequence[Any]) -> No
 
 def _run(function: Function, state: Launch, values: list[Any]) -> None:
     total = math.prod(state.grid)
-    blocks = max(1, LANES // state.lanes_per_block)
-    listener = _listeners[-1] if _listeners else None
+    watching = [(listener, listener.observer(state)) for listener in _listeners]
     with np.errstate(all="ignore"):
-        if listener is not None:
-            listener.begin(state)
+        function.prepare(state, values)
+        # blocks that wait for each other must all be there
+        blocks = total if state.cooperative else max(1, LANES // state.lanes_per_block)
         for first in range(0, total, blocks):
             count = min(blocks, total - first)
             machine = (
-                Machine(state, first, count)
-                if listener is None
-                else listener.machine(state, first, count)
+                ObservedMachine(state, first, count, [observer for _, observer in watching])
+                if watching
+                else Machine(state, first, count)
             )
             function.run(machine, machine.all, values)
-        if listener is not None:
-            listener.end(state)
+    for listener, observer in watching:
+        listener.end(state, observer)
 
 
 def _argument(name: str, value: Any, copies: list[tuple[np.ndarray, DeviceArray]]) -> Any:

@@ -116,6 +116,10 @@ class UnsupportedFeature(EmulatorError):
     """The kernel uses something that CUDA kernels, or the emulator, do not have."""
 
 
+class DivergentBarrier(EmulatorError):
+    """Some threads wait at a barrier that others never reach."""
+
+
 class UninitialisedRead(EmulatorError):
     """A thread read a variable that it had never given a value."""
 

@@ -120,7 +120,7 @@ class Expressions:
     def as_constant(self, node: ast.AST, obj: Any) -> Any:
         """A global or literal with Numba's type: int64, float64, ...; an array is copied once."""
         match obj:
-            case None | str() | np.generic() | type():
+            case None | str() | np.generic() | np.dtype() | type():
                 return obj
             case bool():
                 return np.bool_(obj)
@@ -254,16 +254,14 @@ class Expressions:
     def _expr_Call(self, node: ast.Call) -> str:
         callee = self.static(node.func)
         if callee is _MISSING:
-            self.unsupported(
-                node,
-                f"the call {ast.unparse(node.func)}(...)",
-                "arrays have no methods in a kernel: write the loop",
-            )
+            return self._method_call(node)
         if any(isinstance(a, ast.Starred) for a in node.args):
             self.unsupported(node, "a starred argument")
         line, name = self._line(node), ast.unparse(node.func)
         if hasattr(callee, "py_func"):
             return self._device_call(node, callee)
+        if isinstance(callee, Intrinsic) and callee is not intrinsics.print_:
+            return self._intrinsic_call(node, callee)
         if node.keywords:
             keyword = node.keywords[0].arg
             self.unsupported(
@@ -274,9 +272,8 @@ class Expressions:
                 else "pass the argument by position",
             )
         args = [self.expr(a) for a in node.args]
-        if isinstance(callee, Intrinsic):
-            inputs = ", ".join(["R", "m", line, *args])
-            return f"{self.constant(callee.run)}({inputs})"
+        if callee is intrinsics.print_:
+            return f"{self.constant(callee.run)}({', '.join(['R', 'm', line, *args])})"
         operation = self._operation(callee)
         if callee is complex and len(args) == 2:
             operation = arithmetic.complex_of
@@ -296,6 +293,23 @@ class Expressions:
             )
         self.unsupported(node, f"the call {name}(...)", advice)
         return ""
+
+    def _intrinsic_call(self, node: ast.Call, callee: Intrinsic) -> str:
+        inputs = ["R", "m", self._line(node)]
+        if callee.site:
+            inputs.append(str(self._number()))
+        inputs += [self.expr(a) for a in node.args]
+        inputs += [f"{k.arg}={self.expr(k.value)}" for k in node.keywords]
+        return f"{self.constant(callee.run)}({', '.join(inputs)})"
+
+    def _method_call(self, node: ast.Call) -> str:
+        """`grid.sync()`: the value's type decides whether it has the method."""
+        if not isinstance(node.func, ast.Attribute) or node.keywords:
+            self.unsupported(node, f"the call {ast.unparse(node.func)}(...)")
+            return ""
+        owner = self.expr(node.func.value)
+        args = "".join(f"{self.expr(a)}, " for a in node.args)
+        return f"R.method(m, {owner}, {node.func.attr!r}, ({args}), {self._line(node)})"
 
     def _device_call(self, node: ast.Call, callee: Any) -> str:
         """A call of a device function: its arguments bound as Python binds them."""

@@ -19,11 +19,14 @@ if TYPE_CHECKING:
 
 
 class Intrinsic:
-    """A function that only a kernel can call. `value` ones are read, not called."""
+    """A function that only a kernel can call. `value` ones are read, not called.
 
-    def __init__(self, name: str, run: Callable[..., Any], value: bool = False):
+    A `site` one is told which call in the text it is, for each has an array of its own.
+    """
+
+    def __init__(self, name: str, run: Callable[..., Any], value: bool = False, site: bool = False):
         self.__name__ = self.name = name
-        self.run, self.value = run, value
+        self.run, self.value, self.site = run, value, site
 
     def __call__(self, *args: Any, **kwargs: Any) -> Any:
         raise EmulatorError(
@@ -80,14 +83,8 @@ def _dimensions(name: str, ndim: Any) -> int:
 # What numba.cuda has and this version of the emulator has not. A kernel that names it is told so.
 NOT_YET = frozenset(
     {
-        *("shared", "local", "const", "atomic", "cg", "random", "fp16", "libdevice"),
-        *("syncthreads", "syncthreads_count", "syncthreads_and", "syncthreads_or", "syncwarp"),
-        *("threadfence", "threadfence_block", "threadfence_system", "nanosleep"),
-        *("shfl_sync", "shfl_up_sync", "shfl_down_sync", "shfl_xor_sync"),
-        *("all_sync", "any_sync", "eq_sync", "ballot_sync", "match_any_sync", "match_all_sync"),
-        *("activemask", "lanemask_lt", "popc", "clz", "brev", "ffs", "fma", "cbrt", "selp"),
-        *("reduce", "Reduce", "vectorize", "guvectorize", "declare_device"),
-        *("as_cuda_array", "is_cuda_array", "managed_array", "open_ipc_array"),
+        *("random", "fp16", "libdevice", "reduce", "Reduce", "vectorize", "guvectorize"),
+        *("declare_device", "as_cuda_array", "is_cuda_array", "managed_array", "open_ipc_array"),
     }
 )
 
@@ -124,11 +121,15 @@ def alias(theirs: Any, ours: Any) -> None:
     _ALIASES[id(theirs)] = (theirs, ours)
 
 
-def alias_module(theirs: types.ModuleType, ours: types.ModuleType) -> None:
+def alias_module(theirs: Any, ours: types.ModuleType | types.SimpleNamespace) -> None:
     """Alias every intrinsic of `ours` to what `theirs` has under the same name."""
     for name, own in vars(ours).items():
-        if isinstance(own, Intrinsic | Dim3) and hasattr(theirs, name):
+        if not hasattr(theirs, name):
+            continue
+        if isinstance(own, Intrinsic | Dim3):
             alias(getattr(theirs, name), own)
+        elif isinstance(own, types.SimpleNamespace):  # shared, local, const, atomic, cg
+            alias_module(getattr(theirs, name), own)
 
 
 def canonical(obj: Any) -> Any:

@@ -2,7 +2,7 @@
 
 The translator turns a kernel into a Python function that calls the methods here: `split` where a
 thread decides, `loop` where it goes round, `load` and `store` where it touches memory. All lanes of
-the batch advance together. `CountingMachine` adds the profiler's counters to the same methods.
+the batch advance together. `ObservedMachine` shows the same steps to profilers and checkers.
 """
 
 from __future__ import annotations
@@ -42,6 +42,8 @@ class Launch:
     grid: tuple[int, int, int]
     block: tuple[int, int, int]
     step_budget: int
+    shared: int = 0  # bytes of dynamic shared memory
+    cooperative: bool = False  # its blocks wait for each other, so they run in one batch
     negative_indices: dict[tuple[str, Line], int] = field(default_factory=dict)
     printed: int = 0
 
@@ -67,6 +69,10 @@ class Machine:
         self._indices: dict[tuple[str, int], Any] = {}
         in_block = np.arange(launch.lanes_per_block) < launch.threads_per_block
         self.all = Mask(np.tile(in_block, blocks))
+        self.alive = self.all.lanes  # bool [L]: the threads that have not returned
+        self.depth = 0  # of calls: 0 in the kernel itself
+        self.arrays: dict[Any, Any] = {}  # what the kernel made: shared and local arrays
+        self.shared_bytes = 0  # of a block's static shared arrays so far
 
     # --- where a thread is ---------------------------------------------------------------
 
@@ -198,7 +204,16 @@ class Machine:
 
     def call(self, function: Function, mask: Mask, args: Sequence[Any]) -> Any:
         """A device function, called by the lanes of `mask`."""
-        return function.run(self, mask, args)
+        self.depth += 1
+        try:
+            return function.run(self, mask, args)
+        finally:
+            self.depth -= 1
+
+    def returned(self, mask: Mask) -> None:
+        """The lanes of `mask` return: from the kernel, they are done."""
+        if self.depth == 0:
+            self.alive = self.alive & ~mask.lanes
 
     # --- memory --------------------------------------------------------------------------
 
@@ -317,6 +332,35 @@ class Machine:
             result = np.where((item == k) | (item == k - len(values)), value, result)
         return result
 
+    def method(self, mask: Mask, value: Any, name: str, args: tuple, line: Line) -> Any:
+        """`grid.sync()`, where `grid = cuda.cg.this_grid()`: nothing else has methods."""
+        known = getattr(type(value), "METHODS", ())
+        if name in known:
+            return getattr(value, name)(self, mask, line, *args)
+        raise LaneError(
+            f"{described(value)} has no method {name}() in a kernel",
+            "arrays and numbers have no methods in a kernel: write the loop",
+        )
+
+    # --- what observers see: see `observing.py` -------------------------------------------
+
+    def atomic(self, mask: Mask, target: ArrayView, line: Line) -> None:
+        """Each lane of `mask` is about to change its element in one step."""
+
+    def barrier(self, mask: Mask, line: Line) -> None:
+        """Whole blocks have arrived at a barrier."""
+
+    def warp_barrier(self, mask: Mask, line: Line) -> None:
+        """The lanes of a warp have met."""
+
+    def grid_barrier(self, mask: Mask, line: Line) -> None:
+        """The whole grid has arrived."""
+
+    def shuffle(
+        self, mask: Mask, line: Line, name: str, here: np.ndarray, chosen: np.ndarray
+    ) -> None:
+        """Each lane reads lane `chosen` [W, 32] of its warp; `here` [W, 32] are those that came."""
+
     # --- the rest ------------------------------------------------------------------------
 
     def print(self, mask: Mask, line: Line, *values: Any) -> None:
@@ -335,10 +379,10 @@ class Machine:
         notes[array, line] = notes.get((array, line), 0) + 1
 
     def tick(self, mask: Mask, line: Line, operations: int) -> None:
-        """A statement of so many operations was issued (counted by `CountingMachine`)."""
+        """A statement of so many operations was issued ."""
 
     def flop(self, mask: Mask, value: Any, line: Line) -> Any:
-        """An arithmetic result passes through (counted by `CountingMachine`)."""
+        """An arithmetic result passes through."""
         return value
 
 

@@ -264,7 +264,8 @@ class ArrayView:
             return self.field(index[0])
         if len(index) > len(self.shape):
             raise LaneError(
-                f"{self.name} is indexed with {len(index)} numbers and has {_axes(len(self.shape))}",
+                f"{self.name} is indexed with {len(index)} numbers and has "
+                f"{_axes(len(self.shape))}",
                 f"{self.name}.ndim is {len(self.shape)}: give one index an axis",
             )
         start, shape, strides = self.start, [], []

@@ -5,9 +5,10 @@ from __future__ import annotations
 from typing import Any
 
 from . import dispatch, memory
-from .counting import CountingMachine
+from .counting import Counting
 from .errors import EmulatorError
-from .machine import Launch, Line, Machine
+from .machine import Launch
+from .observing import Observer
 from .report import Counters, Report, total
 
 
@@ -22,7 +23,6 @@ class Profile:
         self.kernel = kernel
         self.launches: list[Report] = []
         self.bytes_to_device = self.bytes_to_host = 0
-        self._lines: dict[Line, Counters] = {}
 
     @property
     def report(self) -> Report:
@@ -54,17 +54,15 @@ class Profile:
 
     # --- called by the launch ------------------------------------------------------------
 
-    def begin(self, launch: Launch) -> None:
-        self._lines = {}
+    def observer(self, launch: Launch) -> Observer:
+        return Counting()
 
-    def machine(self, launch: Launch, first: int, blocks: int) -> Machine:
-        return CountingMachine(launch, first, blocks, self._lines)
-
-    def end(self, launch: Launch) -> None:
+    def end(self, launch: Launch, observer: Counting) -> None:
+        found = observer.lines
         report = Report(kernel=launch.kernel, grid=launch.grid, block=launch.block)
-        files = {line.file for line in self._lines}
-        home = next((line.file for line in self._lines if line.function == launch.kernel), "")
-        for line, counters in self._lines.items():
+        files = {line.file for line in found}
+        home = next((line.file for line in found if line.function == launch.kernel), "")
+        for line, counters in found.items():
             key: Any = line.number
             if len(files) > 1 and line.file != home:  # a device function from another file
                 key = f"{line.file.rpartition('/')[2]}:{line.number}"

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 from dataclasses import dataclass, field
-from typing import Any
 
 import numpy as np
 
@@ -11,6 +10,7 @@ from . import dispatch
 from .machine import Launch, Line, Machine
 from .mask import WARP_SIZE, Mask
 from .memory import ArrayView
+from .observing import Observer
 
 
 @dataclass(frozen=True)
@@ -22,7 +22,7 @@ class Access:
     """
 
     array: str
-    kind: str  # "load" or "store"
+    kind: str  # "load", "store" or "atomic"
     line: int
     addresses: np.ndarray
     itemsize: int
@@ -34,27 +34,31 @@ class Access:
         return np.where(self.addresses < 0, -1, self.addresses // self.itemsize)
 
 
-class TracingMachine(Machine):
-    """A machine that keeps the addresses of every access."""
+class _Tracing(Observer):
+    """Keeps the addresses of every access."""
 
-    def __init__(self, launch: Launch, first: int, blocks: int, accesses: list[Access]):
-        super().__init__(launch, first, blocks)
+    def __init__(self, accesses: list[Access]):
         self.accesses = accesses
 
+    def begin(self, machine: Machine) -> None:
+        self.machine = machine
+
+    def read(self, mask: Mask, target: ArrayView, line: Line) -> None:
+        self._note("load", mask, target, line)
+
+    def write(self, mask: Mask, target: ArrayView, line: Line) -> None:
+        self._note("store", mask, target, line)
+
+    def atomic(self, mask: Mask, target: ArrayView, line: Line) -> None:
+        self._note("atomic", mask, target, line)
+
     def _note(self, kind: str, mask: Mask, target: ArrayView, line: Line) -> None:
-        offset = np.broadcast_to(target.start * np.int64(target.pitch), (self.size,))
+        size, first = self.machine.size, self.machine.first
+        offset = np.broadcast_to(target.start * np.int64(target.pitch), (size,))
         addresses = np.where(mask.lanes, offset, -1).reshape(-1, WARP_SIZE)
         self.accesses.append(
-            Access(target.name, kind, line.number, addresses, target.dtype.itemsize, self.first)
+            Access(target.name, kind, line.number, addresses, target.dtype.itemsize, first)
         )
-
-    def _read(self, mask: Mask, target: ArrayView, line: Line) -> Any:
-        self._note("load", mask, target, line)
-        return super()._read(mask, target, line)
-
-    def _write(self, mask: Mask, target: ArrayView, value: Any, line: Line) -> None:
-        self._note("store", mask, target, line)
-        super()._write(mask, target, value, line)
 
 
 @dataclass
@@ -70,13 +74,10 @@ class Trace:
     def __exit__(self, *exception: object) -> None:
         dispatch._listeners.remove(self)
 
-    def begin(self, launch: Launch) -> None:
-        pass
+    def observer(self, launch: Launch) -> Observer:
+        return _Tracing(self.accesses)
 
-    def machine(self, launch: Launch, first: int, blocks: int) -> Machine:
-        return TracingMachine(launch, first, blocks, self.accesses)
-
-    def end(self, launch: Launch) -> None:
+    def end(self, launch: Launch, observer: Observer) -> None:
         pass
 
     def of(self, array: str, kind: str | None = None) -> list[Access]:

@@ -314,6 +314,7 @@ class _Translator(Expressions):
         value = "None" if node.value is None else self.expr(node.value)
         if self.early:
             self._write(f"returns.leave(m, ({value},))")
+            self._write("R.returned(m)")
             self._write("m = EMPTY")
         else:
             self._write(f"return {value}")

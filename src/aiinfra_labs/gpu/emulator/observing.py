@@ -1,0 +1,103 @@
+"""A machine that is watched: profilers, tracers and checkers see each step. Unit 3.2.
+
+`Machine` runs a kernel and tells nobody. `ObservedMachine` runs it in the same way and tells its
+observers what the lanes do, so that a profile, a trace and a race check can watch one launch.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from typing import Any
+
+from .machine import Launch, Line, Machine
+from .mask import Mask
+from .memory import ArrayView
+
+
+class Observer:
+    """What can be seen of a batch of blocks. Each method is called just before the step is done.
+
+    `mask` holds the active lanes; `target` is the element that each of them touches.
+    """
+
+    def begin(self, machine: Machine) -> None:
+        """The batch of blocks `machine.first` to `machine.first + machine.blocks - 1` starts."""
+
+    def tick(self, mask: Mask, line: Line, operations: int) -> None:
+        """A statement of so many operations is issued."""
+
+    def flop(self, mask: Mask, value: Any, line: Line) -> None:
+        """An addition, subtraction, product or quotient has the result `value`."""
+
+    def branch(self, mask: Mask, yes: Mask, no: Mask, line: Line) -> None:
+        """The lanes of `mask` decide: those of `yes` one way, those of `no` the other."""
+
+    def read(self, mask: Mask, target: ArrayView, line: Line) -> None:
+        """A load."""
+
+    def write(self, mask: Mask, target: ArrayView, line: Line) -> None:
+        """A store."""
+
+    def atomic(self, mask: Mask, target: ArrayView, line: Line) -> None:
+        """An atomic operation: read, changed and written in one step."""
+
+    def barrier(self, mask: Mask, line: Line) -> None:
+        """`syncthreads` and its like: whole blocks have arrived."""
+
+    def warp_barrier(self, mask: Mask, line: Line) -> None:
+        """`syncwarp`, or an operation that exchanges values within a warp."""
+
+    def grid_barrier(self, mask: Mask, line: Line) -> None:
+        """`this_grid().sync()`: the whole grid has arrived."""
+
+
+class ObservedMachine(Machine):
+    """A machine that tells its observers."""
+
+    def __init__(self, launch: Launch, first: int, blocks: int, observers: Sequence[Observer]):
+        super().__init__(launch, first, blocks)
+        self.observers = tuple(observers)
+        for observer in self.observers:
+            observer.begin(self)
+
+    def tick(self, mask: Mask, line: Line, operations: int) -> None:
+        for observer in self.observers:
+            observer.tick(mask, line, operations)
+
+    def flop(self, mask: Mask, value: Any, line: Line) -> Any:
+        for observer in self.observers:
+            observer.flop(mask, value, line)
+        return value
+
+    def split(self, mask: Mask, condition: Any, line: Line) -> tuple[Mask, Mask]:
+        yes, no = super().split(mask, condition, line)
+        if not isinstance(condition, bool):
+            for observer in self.observers:
+                observer.branch(mask, yes, no, line)
+        return yes, no
+
+    def _read(self, mask: Mask, target: ArrayView, line: Line) -> Any:
+        for observer in self.observers:
+            observer.read(mask, target, line)
+        return super()._read(mask, target, line)
+
+    def _write(self, mask: Mask, target: ArrayView, value: Any, line: Line) -> None:
+        for observer in self.observers:
+            observer.write(mask, target, line)
+        super()._write(mask, target, value, line)
+
+    def atomic(self, mask: Mask, target: ArrayView, line: Line) -> None:
+        for observer in self.observers:
+            observer.atomic(mask, target, line)
+
+    def barrier(self, mask: Mask, line: Line) -> None:
+        for observer in self.observers:
+            observer.barrier(mask, line)
+
+    def warp_barrier(self, mask: Mask, line: Line) -> None:
+        for observer in self.observers:
+            observer.warp_barrier(mask, line)
+
+    def grid_barrier(self, mask: Mask, line: Line) -> None:
+        for observer in self.observers:
+            observer.grid_barrier(mask, line)
