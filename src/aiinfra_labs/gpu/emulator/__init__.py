@@ -20,13 +20,19 @@ from .barriers import (
     threadfence_system,
 )
 from .bits import brev, cbrt, clz, ffs, fma, popc, selp
+from .checking import Check, check
 from .devices import DeviceProfile, device_profiles, get_current_device, select_device
 from .dispatch import jit, step_budget
 from .errors import (
     DeviceMemoryError,
+    DivergentBarrier,
     EmulatorError,
+    GlobalMemoryRace,
+    InactiveLane,
     LaunchError,
     OutOfBounds,
+    Race,
+    SharedMemoryRace,
     StepBudgetExceeded,
     UninitialisedRead,
     UnsupportedFeature,
@@ -51,7 +57,7 @@ from .host import (
 from .intrinsics import NOT_YET, blockDim, blockIdx, grid, gridDim, gridsize, laneid, threadIdx
 from .mask import WARP_SIZE as warpsize
 from .memory import DeviceArray, device_array, to_device
-from .profiling import check, profile
+from .profiling import profile
 from .report import Report
 from .tracing import Access, trace
 from .warp import (
@@ -111,14 +117,20 @@ __all__ = [
     "shfl_up_sync",
     "shfl_xor_sync",
     "Access",
+    "Check",
     "DeviceArray",
     "DeviceMemoryError",
     "DeviceProfile",
+    "DivergentBarrier",
     "EmulatorError",
     "Event",
+    "GlobalMemoryRace",
+    "InactiveLane",
     "LaunchError",
     "OutOfBounds",
+    "Race",
     "Report",
+    "SharedMemoryRace",
     "StepBudgetExceeded",
     "Stream",
     "UninitialisedRead",

@@ -2,7 +2,10 @@
 
 All lanes of a batch advance together, so a barrier has nothing to wait for. It has two things to
 do: to check that the whole block has come, and to say that an interval has ended, which is what
-the race checker needs to know.
+the race checker needs to know (`shadow.py`). A thread that has returned is not waited for: so it
+is on a GPU since Volta. Two calls in two places of the text are two barriers, even where each is
+reached by whole warps: CUDA C++ Programming Guide, 10.6, asks that a barrier in conditional code
+be reached by the whole block or by none of it.
 """
 
 from __future__ import annotations
@@ -15,18 +18,25 @@ import numpy as np
 from . import arithmetic
 from .errors import DivergentBarrier, LaneError, described
 from .intrinsics import Intrinsic
+from .warp import by_warp, meet_warp
 
 if TYPE_CHECKING:
     from .machine import Line, Machine
     from .mask import Mask
 
 
-def arrive(machine: Machine, mask: Mask, line: Line, name: str = "syncthreads") -> None:
-    """Every thread of a block that has not returned must be here, or none of the block."""
-    if machine.typing:
-        return
+def arrive(
+    machine: Machine, mask: Mask, line: Line, name: str = "syncthreads", value: Any = None
+) -> tuple[np.ndarray, Any]:
+    """Every thread of a block that has not returned must be here, or none of the block.
+
+    Returns who is here, bool [blocks, lanes], and the value that each brings.
+    """
     lanes = machine.launch.lanes_per_block
-    here = mask.lanes.reshape(-1, lanes)  # [blocks, lanes]
+    if machine.typing:
+        return mask.lanes.reshape(-1, lanes), value
+    met, value = machine.meet(mask, line, name, value)
+    here = met.reshape(-1, lanes)  # [blocks, lanes]
     missing = machine.alive.reshape(-1, lanes) & ~here
     stuck = here.any(axis=1) & missing.any(axis=1)
     if stuck.any():
@@ -41,6 +51,7 @@ def arrive(machine: Machine, mask: Mask, line: Line, name: str = "syncthreads") 
             "only the work inside",
             machine.place(line, block * lanes + first),
         )
+    return here, value
 
 
 def _syncthreads(machine: Machine, mask: Mask, line: Line) -> None:
@@ -54,22 +65,32 @@ def _reduced(name: str, reduction: Any) -> Intrinsic:
     def run(machine: Machine, mask: Mask, line: Line, predicate: Any) -> Any:
         if not isinstance(predicate, np.ndarray | np.generic):
             raise LaneError(f"{name} takes a number, not {described(predicate)}")
-        arrive(machine, mask, line, name)
+        truth = np.broadcast_to(arithmetic.truth(predicate), (machine.size,))
+        here, holds = arrive(machine, mask, line, name, truth)
         machine.barrier(mask, line)
         lanes = machine.launch.lanes_per_block
-        holds = np.broadcast_to(arithmetic.truth(predicate), (machine.size,)).reshape(-1, lanes)
-        result = reduction(holds, mask.lanes.reshape(-1, lanes)).astype(np.int32)
+        result = reduction(holds.reshape(-1, lanes), here).astype(np.int32)
         return np.repeat(result, lanes)
 
     return Intrinsic(name, run)
 
 
 def _syncwarp(machine: Machine, mask: Mask, line: Line, members: Any = None) -> None:
-    machine.warp_barrier(mask, line)
+    """Lanes of a warp wait for those that `members` names: all 32, if it is left out."""
+    named = np.uint32(0xFFFFFFFF) if members is None else members
+    meet_warp(machine, mask, line, named, "syncwarp()")
+    if not machine.typing:
+        machine.warp_barrier(mask, line, by_warp(machine, named).astype(np.int64) & 0xFFFFFFFF)
+
+
+def _fence(machine: Machine, mask: Mask, line: Line) -> None:
+    """A fence orders memory between threads; here every store is seen at once."""
+    if not machine.typing:
+        machine.fence(mask, line)
 
 
 def _nothing(machine: Machine, mask: Mask, line: Line, *_: Any) -> None:
-    """A fence orders memory between threads; here every store is seen at once."""
+    """Nothing to do."""
 
 
 class GridGroup:
@@ -95,8 +116,8 @@ syncthreads_count = _reduced("syncthreads_count", lambda p, m: (p & m).sum(axis=
 syncthreads_and = _reduced("syncthreads_and", lambda p, m: (p | ~m).all(axis=1))
 syncthreads_or = _reduced("syncthreads_or", lambda p, m: (p & m).any(axis=1))
 syncwarp = Intrinsic("syncwarp", _syncwarp)
-threadfence = Intrinsic("threadfence", _nothing)
-threadfence_block = Intrinsic("threadfence_block", _nothing)
-threadfence_system = Intrinsic("threadfence_system", _nothing)
+threadfence = Intrinsic("threadfence", _fence)
+threadfence_block = Intrinsic("threadfence_block", _fence)
+threadfence_system = Intrinsic("threadfence_system", _fence)
 nanosleep = Intrinsic("nanosleep", _nothing)
 cg = types.SimpleNamespace(this_grid=Intrinsic("cg.this_grid", _this_grid))

@@ -27,11 +27,12 @@ from .errors import (
     described,
 )
 from .expressions import scalar_dtype
+from .fresh import wrote_bytes
 from .inference import TypingMachine
 from .machine import Launch, Machine
 from .mask import Mask
 from .memory import ArrayView, DeviceArray, check_dtype, to_device, view_of
-from .observing import ObservedMachine
+from .observing import ObservedMachine, Observer
 from .translator import Translation, translate
 from .values import kind_of
 
@@ -271,6 +272,7 @@ class ConfiguredKernel:
 
 
 _listeners: list[Any] = []  # open profiles, traces, checks: each gives an observer to a launch
+_schedules: list[Any] = []  # what runs the threads of a launch in another order: see `adversary`
 
 
 def launch(kernel: Kernel, grid: tuple, block: tuple, args: Sequence[Any], shared: int = 0) -> None:
@@ -306,22 +308,46 @@ def launch(kernel: Kernel, grid: tuple, block: tuple, args: Sequence[Any], share
 
 
 def _run(function: Function, state: Launch, values: list[Any]) -> None:
-    total = math.prod(state.grid)
-    watching = [(listener, listener.observer(state)) for listener in _listeners]
+    state.arrays = tuple(_views(values))
+    watching = [(listener, listener.observer(state)) for listener in list(_listeners)]
+    observers = [observer for _, observer in watching if observer is not None]
+    if not state.tracked:  # what the kernel leaves unwritten is not known afterwards
+        for view in state.arrays:
+            wrote_bytes(view.address, view.end)
     with np.errstate(all="ignore"):
         function.prepare(state, values)
-        # blocks that wait for each other must all be there
-        blocks = total if state.cooperative else max(1, LANES // state.lanes_per_block)
-        for first in range(0, total, blocks):
-            count = min(blocks, total - first)
-            machine = (
-                ObservedMachine(state, first, count, [observer for _, observer in watching])
-                if watching
-                else Machine(state, first, count)
-            )
-            function.run(machine, machine.all, values)
+        if _schedules:
+            _schedules[-1].run(function, state, values, observers)
+        else:
+            _run_in_batches(function, state, values, observers)
     for listener, observer in watching:
-        listener.end(state, observer)
+        if observer is not None:
+            listener.end(state, observer)
+
+
+def _run_in_batches(
+    function: Function, state: Launch, values: list[Any], observers: list[Observer]
+) -> None:
+    total = math.prod(state.grid)
+    # blocks that wait for each other must all be there
+    blocks = total if state.cooperative else max(1, LANES // state.lanes_per_block)
+    for first in range(0, total, blocks):
+        count = min(blocks, total - first)
+        machine = (
+            ObservedMachine(state, first, count, observers)
+            if observers
+            else Machine(state, first, count)
+        )
+        function.run(machine, machine.all, values)
+
+
+def _views(values: Sequence[Any]) -> Iterator[ArrayView]:
+    """The arrays among the arguments of a launch, also those within tuples."""
+    for value in values:
+        if isinstance(value, ArrayView):
+            yield value
+        elif isinstance(value, tuple):
+            yield from _views(value)
 
 
 def _argument(name: str, value: Any, copies: list[tuple[np.ndarray, DeviceArray]]) -> Any:

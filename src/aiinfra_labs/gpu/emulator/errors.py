@@ -30,7 +30,7 @@ class Place:
         if self.source:
             text += f": {self.source.strip()}"
         if self.block is not None:
-            text += f"\n  in block {_coordinate(self.block)}, thread {_coordinate(self.thread)}"
+            text += f"\n  in block {coordinate(self.block)}, thread {coordinate(self.thread)}"
         return text
 
 
@@ -62,7 +62,7 @@ def described(value: Any) -> str:
     return {"Range": "a range"}.get(type(value).__name__, f"a {type(value).__name__}")
 
 
-def _coordinate(index: tuple[int, ...] | None) -> str:
+def coordinate(index: tuple[int, ...] | None) -> str:
     """`(5, 0, 0)` is written 5: a learner of one dimension need not see three."""
     if index is None:
         return "?"
@@ -77,14 +77,15 @@ class EmulatorError(Exception):
         super().__init__(what)
 
     def __str__(self) -> str:
-        parts = [self.what]
-        if self.place is not None:
-            parts.append(f"  {self.place}")
+        parts = [self.what, *self._where()]
         if self.why:
             parts.append(f"Why: {self.why}")
         if self.try_:
             parts.append(f"Try: {self.try_}")
         return "\n".join(parts)
+
+    def _where(self) -> list[str]:
+        return [] if self.place is None else [f"  {self.place}"]
 
     def _render_traceback_(self) -> list[str]:
         """What a notebook shows: the message. The way through the emulator teaches nothing."""
@@ -120,8 +121,57 @@ class DivergentBarrier(EmulatorError):
     """Some threads wait at a barrier that others never reach."""
 
 
+class InactiveLane(EmulatorError):
+    """A lane reads, in a shuffle, from a lane that takes no part in it: the value is undefined."""
+
+
 class UninitialisedRead(EmulatorError):
-    """A thread read a variable that it had never given a value."""
+    """A thread read what nobody had given a value: a variable, or an element of an array.
+
+    For an element: `array`, `index`, and `times`, how often it happened on this line.
+    """
+
+    array: str = ""
+    index: tuple[int, ...] = ()
+    times: int = 1
+
+
+class Race(EmulatorError):
+    """Two threads touch one element, one of them writes, and nothing puts them in order.
+
+    array, index: the element. kind: "read-write" or "write-write". places: where the two accesses
+    are, in the order in which the emulator happened to run them; `lines` are their lines.
+    times: how many accesses raced on these two lines. same_value: whether all of them stored what
+    was there already.
+    """
+
+    array: str = ""
+    index: tuple[int, ...] = ()
+    kind: str = ""
+    places: tuple[Place, ...] = ()
+    times: int = 1
+    same_value: bool = False
+
+    @property
+    def lines(self) -> tuple[int | None, ...]:
+        return tuple(place.line for place in self.places)
+
+    def _where(self) -> list[str]:
+        """Both lines, each once."""
+        shown = dict.fromkeys((p.function, p.line, p.source.strip()) for p in self.places)
+        inside = [f", function {function}" if function else "" for function, _, _ in shown]
+        return [
+            f"  kernel {self.places[0].kernel}{where}, line {number}: {source}"
+            for where, (_, number, source) in zip(inside, shown, strict=True)
+        ]
+
+
+class SharedMemoryRace(Race):
+    """A race of two threads of one block on shared memory."""
+
+
+class GlobalMemoryRace(Race):
+    """A race of two threads on global memory."""
 
 
 class StepBudgetExceeded(EmulatorError):

@@ -44,6 +44,8 @@ class Launch:
     step_budget: int
     shared: int = 0  # bytes of dynamic shared memory
     cooperative: bool = False  # its blocks wait for each other, so they run in one batch
+    arrays: tuple[ArrayView, ...] = ()  # its arguments that are arrays
+    tracked: bool = False  # a checker notes which device memory is written
     negative_indices: dict[tuple[str, Line], int] = field(default_factory=dict)
     printed: int = 0
 
@@ -342,6 +344,15 @@ class Machine:
             "arrays and numbers have no methods in a kernel: write the loop",
         )
 
+    # --- waiting for each other ----------------------------------------------------------
+
+    def meet(self, mask: Mask, line: Line, name: str, value: Any = None) -> tuple[np.ndarray, Any]:
+        """The lanes, bool [L], that stand at a barrier together, and the value that each brings.
+
+        All lanes of a batch advance together, so that nobody has to wait. `adversary` differs.
+        """
+        return mask.lanes, value
+
     # --- what observers see: see `observing.py` -------------------------------------------
 
     def atomic(self, mask: Mask, target: ArrayView, line: Line) -> None:
@@ -350,11 +361,14 @@ class Machine:
     def barrier(self, mask: Mask, line: Line) -> None:
         """Whole blocks have arrived at a barrier."""
 
-    def warp_barrier(self, mask: Mask, line: Line) -> None:
-        """The lanes of a warp have met."""
+    def warp_barrier(self, mask: Mask, line: Line, members: np.ndarray) -> None:
+        """`syncwarp`: the lanes of `mask` have met those that they name; members: bool [W, 32]."""
 
     def grid_barrier(self, mask: Mask, line: Line) -> None:
         """The whole grid has arrived."""
+
+    def fence(self, mask: Mask, line: Line) -> None:
+        """`threadfence`: what these lanes wrote is seen before what they write from here on."""
 
     def shuffle(
         self, mask: Mask, line: Line, name: str, here: np.ndarray, chosen: np.ndarray

@@ -17,6 +17,7 @@ import numpy as np
 from .arithmetic import convert
 from .devices import get_current_device
 from .errors import DeviceMemoryError, LaneError, OutOfBounds, described
+from .fresh import made, wrote
 from .mask import Mask
 
 if TYPE_CHECKING:
@@ -112,6 +113,7 @@ class DeviceArray:
             )
         _record_copy("to_device", source.nbytes)
         self._array[...] = source
+        wrote(self._array)
 
     def is_c_contiguous(self) -> bool:
         return bool(self._array.flags.c_contiguous)
@@ -148,6 +150,9 @@ class DeviceArray:
 
     def __setitem__(self, index: Any, value: Any) -> None:
         self._array[index] = value._array if isinstance(value, DeviceArray) else value
+        part = self._array[index]  # a copy, where the index is an array
+        view = isinstance(part, np.ndarray) and np.may_share_memory(part, self._array)
+        wrote(part if view else self._array)
 
     def __len__(self) -> int:
         return len(self._array)
@@ -189,9 +194,9 @@ def device_array(shape: Any, dtype: Any = np.float64, strides: Any = None, order
         )
     if strides is not None:
         span = sum((n - 1) * s for n, s in zip(shape, strides, strict=True)) + dtype.itemsize
-        return DeviceArray(np.ndarray(shape, dtype, allocate(span), strides=strides))
+        return DeviceArray(np.ndarray(shape, dtype, made(allocate(span)), strides=strides))
     nbytes = math.prod(shape) * dtype.itemsize
-    return DeviceArray(np.ndarray(shape, dtype, allocate(nbytes), order=order))
+    return DeviceArray(np.ndarray(shape, dtype, made(allocate(nbytes)), order=order))
 
 
 def to_device(obj: Any, stream: Any = 0, copy: bool = True, to: DeviceArray | None = None):
@@ -253,6 +258,11 @@ class ArrayView:
     @property
     def pitch(self) -> int:
         return self.window.strides[0]
+
+    @property
+    def end(self) -> int:
+        """The address behind the last byte of the window."""
+        return self.address + (self.window.size - 1) * self.pitch + self.window.itemsize
 
     @property
     def ndim(self) -> int:

@@ -9,6 +9,8 @@ from __future__ import annotations
 from collections.abc import Sequence
 from typing import Any
 
+import numpy as np
+
 from .machine import Launch, Line, Machine
 from .mask import Mask
 from .memory import ArrayView
@@ -38,17 +40,29 @@ class Observer:
     def write(self, mask: Mask, target: ArrayView, line: Line) -> None:
         """A store."""
 
+    def store(self, mask: Mask, target: ArrayView, value: Any, line: Line) -> None:
+        """A store, for those who ask what is stored."""
+        self.write(mask, target, line)
+
     def atomic(self, mask: Mask, target: ArrayView, line: Line) -> None:
         """An atomic operation: read, changed and written in one step."""
 
     def barrier(self, mask: Mask, line: Line) -> None:
         """`syncthreads` and its like: whole blocks have arrived."""
 
-    def warp_barrier(self, mask: Mask, line: Line) -> None:
-        """`syncwarp`, or an operation that exchanges values within a warp."""
+    def warp_barrier(self, mask: Mask, line: Line, members: np.ndarray) -> None:
+        """`syncwarp`; members: bool [W, 32, 32], the lanes that each lane names."""
 
     def grid_barrier(self, mask: Mask, line: Line) -> None:
         """`this_grid().sync()`: the whole grid has arrived."""
+
+    def fence(self, mask: Mask, line: Line) -> None:
+        """`threadfence` and `threadfence_system`."""
+
+    def shuffle(
+        self, mask: Mask, line: Line, name: str, here: np.ndarray, chosen: np.ndarray
+    ) -> None:
+        """Each lane reads lane `chosen` [W, 32] of its warp; `here` [W, 32] are those that came."""
 
 
 class ObservedMachine(Machine):
@@ -83,7 +97,7 @@ class ObservedMachine(Machine):
 
     def _write(self, mask: Mask, target: ArrayView, value: Any, line: Line) -> None:
         for observer in self.observers:
-            observer.write(mask, target, line)
+            observer.store(mask, target, value, line)
         super()._write(mask, target, value, line)
 
     def atomic(self, mask: Mask, target: ArrayView, line: Line) -> None:
@@ -94,10 +108,20 @@ class ObservedMachine(Machine):
         for observer in self.observers:
             observer.barrier(mask, line)
 
-    def warp_barrier(self, mask: Mask, line: Line) -> None:
+    def warp_barrier(self, mask: Mask, line: Line, members: np.ndarray) -> None:
         for observer in self.observers:
-            observer.warp_barrier(mask, line)
+            observer.warp_barrier(mask, line, members)
 
     def grid_barrier(self, mask: Mask, line: Line) -> None:
         for observer in self.observers:
             observer.grid_barrier(mask, line)
+
+    def fence(self, mask: Mask, line: Line) -> None:
+        for observer in self.observers:
+            observer.fence(mask, line)
+
+    def shuffle(
+        self, mask: Mask, line: Line, name: str, here: np.ndarray, chosen: np.ndarray
+    ) -> None:
+        for observer in self.observers:
+            observer.shuffle(mask, line, name, here, chosen)

@@ -1,4 +1,4 @@
-"""`cuda.profile()` and `cuda.check()`: doors to the counters and to the checkers. Unit 3.2."""
+"""`cuda.profile()`: the door to the counters. Unit 3.2."""
 
 from __future__ import annotations
 
@@ -6,7 +6,6 @@ from typing import Any
 
 from . import dispatch, memory
 from .counting import Counting
-from .errors import EmulatorError
 from .machine import Launch
 from .observing import Observer
 from .report import Counters, Report, total
@@ -84,31 +83,6 @@ class Profile:
         return str(self.report)
 
 
-class Check:
-    """`with cuda.check() as c:` collects findings; with raise_=False nothing is raised.
-
-    Bounds and limits are checked in every launch; here a launch that fails becomes a finding.
-    """
-
-    def __init__(self, raise_: bool = True):
-        self.raise_ = raise_
-        self.findings: list[EmulatorError] = []
-
-    def __enter__(self) -> Check:
-        return self
-
-    def __exit__(self, kind: Any, error: Any, trace: Any) -> bool:
-        if isinstance(error, EmulatorError):
-            self.findings.append(error)
-            return not self.raise_
-        return False
-
-
 def profile(kernel: Any = None) -> Profile:
     """A `Profile`: `with cuda.profile() as p:`, or `cuda.profile(kernel)[grid, block](...)`."""
     return Profile(kernel)
-
-
-def check(raise_: bool = True) -> Check:
-    """A `Check`: `with cuda.check(raise_=False) as c: ...` leaves `c.findings`."""
-    return Check(raise_)

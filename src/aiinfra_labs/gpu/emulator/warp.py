@@ -24,22 +24,23 @@ LANES = np.arange(WARP_SIZE)
 BITS = np.uint32(1) << LANES.astype(np.uint32)
 
 
-def _by_warp(machine: Machine, value: Any) -> np.ndarray:
+def by_warp(machine: Machine, value: Any) -> np.ndarray:
     """A value as [W, 32]."""
     if not isinstance(value, np.ndarray | np.generic):
         raise LaneError(f"lanes exchange numbers, not {described(value)}")
     return np.broadcast_to(value, (machine.size,)).reshape(-1, WARP_SIZE)
 
 
-def _arrive(machine: Machine, mask: Mask, line: Line, members: Any, name: str) -> np.ndarray:
+def meet_warp(machine: Machine, mask: Mask, line: Line, members: Any, name: str) -> np.ndarray:
     """Which lanes take part: bool [W, 32]. Every lane that `members` names must be here."""
-    named = _by_warp(machine, members).astype(np.int64).astype(np.uint32)
+    named = by_warp(machine, members).astype(np.int64).astype(np.uint32)
     here = mask.lanes.reshape(-1, WARP_SIZE)
     if machine.typing:
         return here
-    machine.warp_barrier(mask, line)
     wanted = (named & BITS) != 0  # [W, 32]: by the mask that each lane gave
-    called = (wanted[:, None, :] & here[:, :, None]).any(axis=1) if _differ(named) else wanted
+    called = wanted
+    if _differ(named):  # groups of lanes, each with a mask of its own
+        called = (((named[:, :, None] & BITS) != 0) & here[:, :, None]).any(axis=1)
     alive = machine.alive.reshape(-1, WARP_SIZE)
     missing = called & alive & ~here & here.any(axis=1)[:, None]
     outside = here & ~wanted
@@ -83,9 +84,9 @@ def _shuffle(name: str, source: Callable[[np.ndarray], np.ndarray]) -> Intrinsic
     def run(
         machine: Machine, mask: Mask, line: Line, members: Any, value: Any, argument: Any
     ) -> np.ndarray:
-        here = _arrive(machine, mask, line, members, f"{name}()")
-        rows = _by_warp(machine, value)
-        wanted = source(_by_warp(machine, argument).astype(np.int64))
+        here = meet_warp(machine, mask, line, members, f"{name}()")
+        rows = by_warp(machine, value)
+        wanted = source(by_warp(machine, argument).astype(np.int64))
         inside = (wanted >= 0) & (wanted < WARP_SIZE)  # else a lane keeps its own value
         chosen = np.where(inside, wanted, LANES)
         if not machine.typing:
@@ -120,14 +121,14 @@ def _ballot(machine: Machine, mask: Mask, line: Line, members: Any, predicate: A
 def _vote(
     machine: Machine, mask: Mask, line: Line, members: Any, predicate: Any, name: str
 ) -> tuple[np.ndarray, np.ndarray]:
-    here = _arrive(machine, mask, line, members, name)
-    return here, _by_warp(machine, arithmetic.truth(predicate))
+    here = meet_warp(machine, mask, line, members, name)
+    return here, by_warp(machine, arithmetic.truth(predicate))
 
 
 def _match_any(machine: Machine, mask: Mask, line: Line, members: Any, value: Any) -> np.ndarray:
     """uint32: a bit for each lane that holds the same value as this one."""
-    here = _arrive(machine, mask, line, members, "match_any_sync()")
-    rows = _by_warp(machine, value)
+    here = meet_warp(machine, mask, line, members, "match_any_sync()")
+    rows = by_warp(machine, value)
     same = (rows[:, :, None] == rows[:, None, :]) & here[:, None, :]  # [W, 32, 32]
     return (same * BITS).sum(axis=2).astype(np.uint32).reshape(-1)
 
@@ -136,8 +137,8 @@ def _match_all(
     machine: Machine, mask: Mask, line: Line, members: Any, value: Any
 ) -> tuple[np.ndarray, np.ndarray]:
     """(mask, whether all lanes hold one value); the mask is 0 where they do not."""
-    here = _arrive(machine, mask, line, members, "match_all_sync()")
-    rows = _by_warp(machine, value)
+    here = meet_warp(machine, mask, line, members, "match_all_sync()")
+    rows = by_warp(machine, value)
     if not here.size:
         return np.zeros(0, np.uint32), np.zeros(0, np.bool_)
     first = np.take_along_axis(rows, np.argmax(here, axis=1)[:, None], axis=1)
