@@ -25,6 +25,7 @@ class CountingMachine(Machine):
     def __init__(self, launch: Launch, first: int, blocks: int, lines: dict[Line, Counters]):
         super().__init__(launch, first, blocks)
         self.lines = lines
+        self._last: tuple[Any, ...] = (None, None, (), 0)  # the last access and its sectors
 
     def _counters(self, line: Line) -> Counters:
         counters = self.lines.get(line)
@@ -55,11 +56,24 @@ class CountingMachine(Machine):
             counters.divergent_branches += int(np.count_nonzero(both))
         return yes, no
 
+    def _sectors(self, mask: Mask, target: ArrayView) -> int:
+        """As `sectors`; `a[i] + b[i]` touches as many in b as in a, so that is counted once.
+
+        The count depends on the array only by its address within a sector.
+        """
+        start, last_mask, last_layout, count = self._last
+        layout = (target.address % SECTOR, target.pitch, target.dtype.itemsize)
+        if start is target.start and last_mask is mask and last_layout == layout:
+            return count
+        count = sectors(target, mask)
+        self._last = (target.start, mask, layout, count)
+        return count
+
     def _read(self, mask: Mask, target: ArrayView, line: Line) -> Any:
         if target.space == "global":
             counters = self._counters(line)
             counters.global_load_requests += mask.warps
-            counters.global_load_sectors += sectors(target, mask)
+            counters.global_load_sectors += self._sectors(mask, target)
             counters.global_load_bytes += mask.threads * target.dtype.itemsize
         return super()._read(mask, target, line)
 
@@ -67,7 +81,7 @@ class CountingMachine(Machine):
         if target.space == "global":
             counters = self._counters(line)
             counters.global_store_requests += mask.warps
-            counters.global_store_sectors += sectors(target, mask)
+            counters.global_store_sectors += self._sectors(mask, target)
             counters.global_store_bytes += mask.threads * target.dtype.itemsize
         super()._write(mask, target, value, line)
 

@@ -263,9 +263,11 @@ class ArrayView:
         if len(index) == 1 and isinstance(index[0], str):
             return self.field(index[0])
         if len(index) > len(self.shape):
+            axes = len(self.shape)
             raise LaneError(
-                f"{self.name} is indexed with {len(index)} numbers and has {_axes(len(self.shape))}",
-                f"{self.name}.ndim is {len(self.shape)}: give one index an axis",
+                f"{self.name} is indexed with {len(index)} numbers and has "
+                f"{'1 axis' if axes == 1 else f'{axes} axes'}",
+                f"{self.name}.ndim is {axes}: give one index an axis",
             )
         start, shape, strides = self.start, [], []
         for axis, item in enumerate(index):
@@ -281,7 +283,8 @@ class ArrayView:
             start = first if isinstance(start, int) and start == 0 else start + first
         shape.extend(self.shape[len(index) :])
         strides.extend(self.strides[len(index) :])
-        return replace(self, start=start, shape=tuple(shape), strides=tuple(strides))
+        where = (start, tuple(shape), tuple(strides), self.dtype, self.name, self.space)
+        return ArrayView(self.window, self.address, *where)
 
     def _checked(
         self, machine: Machine, mask: Mask, item: Any, axis: int, index: tuple, line: Any
@@ -385,10 +388,6 @@ class ArrayView:
         )
 
 
-def _axes(count: int) -> str:
-    return "1 axis" if count == 1 else f"{count} axes"
-
-
 def _valid(shape: tuple[int, ...]) -> str:
     if 0 in shape:
         return "the array is empty"
@@ -466,6 +465,10 @@ def view_of(array: np.ndarray, name: str, space: str = "global") -> ArrayView:
     steps = tuple(
         s // pitch if n > 1 else 0 for n, s in zip(array.shape, array.strides, strict=True)
     )
+    if array.flags.c_contiguous and array.size:
+        return ArrayView(
+            array.reshape(-1), array.ctypes.data, 0, array.shape, steps, array.dtype, name, space
+        )
     if array.size == 0:
         return ArrayView(
             np.zeros(1, array.dtype), array.ctypes.data, 0, array.shape, steps, array.dtype, name
