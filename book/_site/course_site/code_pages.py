@@ -9,6 +9,7 @@ that is no page, such as a lab, to a download of it. A link to nothing is a warn
 from __future__ import annotations
 
 import ast
+import re
 from collections.abc import Iterator
 from html import escape
 from pathlib import Path
@@ -145,7 +146,7 @@ def listing(app: Sphinx, folder: Path) -> str:
     name = page_of(root, folder)
     rows = "".join(
         f"<tr><td>{link(app, name, root, path)}{'/' if path.is_dir() else ''}</td>"
-        f"<td>{escape(docstring(path).partition(chr(10))[0])}</td></tr>"
+        f"<td>{marked(docstring(path).partition(chr(10))[0])}</td></tr>"
         for path in shown(folder)
     )
     head = "<thead><tr><th>module</th><th>what it is</th></tr></thead>"
@@ -163,7 +164,7 @@ def source(app: Sphinx, path: Path) -> str:
     html = app.builder.highlighter.highlight_block(  # type: ignore[attr-defined]
         text, language, linenos="inline", linespans="L", location=str(path)
     )
-    block = f'<div class="highlight-{language} notranslate" tabindex="0">{html}</div>'
+    block = f'<div class="highlight-{language} notranslate">{html}</div>'
     return explained(app, page_of(Path(app.srcdir), path), path) + block
 
 
@@ -190,8 +191,18 @@ def docstring(path: Path) -> str:
 
 
 def paragraphs(text: str) -> str:
-    """A docstring as it is written: its lines and indents may be a table or code."""
-    return f'<p class="course-docstring">{escape(text)}</p>' if text else ""
+    """A docstring as HTML: paragraphs, and indented lines as they stand."""
+    blocks = [block for block in text.split("\n\n") if block.strip()]
+    html = [
+        f"<pre>{escape(block)}</pre>" if block.startswith("    ") else f"<p>{marked(block)}</p>"
+        for block in blocks
+    ]
+    return f'<div class="course-docstring">{"".join(html)}</div>' if html else ""
+
+
+def marked(text: str) -> str:
+    """A docstring's line, its `names` as code."""
+    return re.sub(r"`+([^`]+)`+", r"<code>\1</code>", escape(text))
 
 
 def setup(app: Sphinx) -> dict[str, Any]:
