@@ -181,7 +181,7 @@ SOURCES = {
     "src/aiinfra_labs/gpu/__init__.py": '"""Chapter 3."""\n',
     "src/aiinfra_labs/gpu/facts.toml": "[warp]\nsize = 32\n",
     "src/aiinfra_labs/gpu/emulator/__init__.py": (
-        '"""The emulator. Unit 3.2.\n\n    a  table\n"""\n'
+        '"""The emulator. Unit 3.2.\n\n    a  table\n\nRead `mask` first.\n"""\n'
     ),
     "src/aiinfra_labs/gpu/emulator/mask.py": (
         '"""Which `lanes` are active. Units 3.2 and 3.3."""\n\nWARP_SIZE = 32\n'

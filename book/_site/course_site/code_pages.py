@@ -80,7 +80,7 @@ class LinksToFiles(SphinxTransform):
 
 def replace(link: nodes.Element, by: nodes.Element, name: str) -> None:
     """Put another link in the place of one, with its text; the file's name if it has none."""
-    by += link.children if link.astext().strip() else [nodes.literal("", name)]
+    by += link.children if link.get("refexplicit") else [nodes.literal("", name)]
     link.replace_self(by)
 
 
