@@ -218,10 +218,11 @@ class Machine:
     def store(self, mask: Mask, array: Any, index: tuple, value: Any, line: Line) -> None:
         if not isinstance(array, ArrayView):
             raise LaneError(f"{described(array)} cannot be assigned to by index")
-        if array.space == "const":
+        if array.space == "const" or not array.writable:
+            kind = "a global" if array.space == "const" else "a read-only"
             raise LaneError(
-                f"{array.name} is a global array, which a kernel can read and not write",
-                "pass the array in as an argument",
+                f"{array.name} is {kind} array: a kernel can read it and not write it",
+                "pass an array in that can be written",
             )
         target = array.locate(self, mask, index, line)
         if target.dtype.fields and isinstance(value, ArrayView) and not value.ndim:
