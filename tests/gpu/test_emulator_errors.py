@@ -11,7 +11,7 @@ import pytest
 from aiinfra_labs.gpu import emulator as cuda
 
 # words of the emulator's own insides, which no message may show
-INSIDES = re.compile(r"ArrayView|ufunc|NoneType|object has no|positional|Traceback|_infer|foresee")
+INSIDES = re.compile(r"ArrayView|ufunc|NoneType|object has no|Traceback|_infer|foresee")
 
 
 @cuda.jit
@@ -131,13 +131,13 @@ def test_device_memory_that_cannot_be(call, what):
     assert what in error.what
 
 
-# A kernel's statement, and what the answer begins with or holds. `a` is float64 [4], `i` the thread.
+# A kernel's statement, and what the answer says. `a` is float64 [4], `i` the thread.
 STATEMENTS = [
     ("d = {}", "a dict cannot be used in a kernel"),
     ("d = [i, i]", "a list cannot be used"),
     ("d = {i}", "a set cannot be used"),
     ("d = [k for k in range(3)]", "a list cannot be used"),
-    ("d = sum(k for k in range(3))", "the call sum(...) cannot be used"),
+    ("d = sum(k for k in range(3))", "a generator cannot be used"),
     ("d = f'{i}'", "an f-string cannot be used"),
     ("d = lambda x: x", "a lambda cannot be used"),
     ("d = yield i", "yield cannot be used"),
@@ -184,7 +184,7 @@ STATEMENTS = [
     ("i[0] = 1", "a number (int64) cannot be assigned to by index"),
     ("a[i] = i[0]", "a number (int64) cannot be indexed"),
     ("TABLE[i] = 1", "TABLE is a global array"),
-    ("a[i] = (1, 2.5)[i]", "a tuple of several types is indexed with a constant"),
+    ("a[i] = (1, 2.5)[i % 2]", "a tuple of several types is indexed with a constant"),
     ("a[i] = a + 1", "kernel computes with a whole array"),
     ("a[i] = math.sqrt(a)", "kernel computes with a whole array"),
     ("a[i] = a < 3", "kernel computes with a whole array"),
@@ -324,9 +324,8 @@ default = cuda.jit(lambda a: None)
     assert "returns a value" in the_error(lambda: module.returns[1, 1](A)).what
     assert "*args" in the_error(lambda: module.stars[1, 1](A)).what
     assert "float64[:]" in the_error(lambda: module.declared[1, 1](np.zeros(1), 1)).what
-    assert (
-        "got the array" in the_error(lambda: module.declared[1, 1](np.zeros(1, "f4"), A)).what or 1
-    )
+    array_for_number = the_error(lambda: module.declared[1, 1](np.zeros(1, "f4"), A))
+    assert "declares n as int32 and got an array of float64[:]" in array_for_number.what
     assert "1 types" in the_error(lambda: module.miscounted[1, 1](A, 1)).what
     assert "'nonsense'" in the_error(lambda: module.misspelt[1, 1](A, 1)).what
     assert "not a function made with def" in the_error(lambda: module.default[1, 1](A)).what

@@ -134,6 +134,8 @@ class Expressions:
                 return np.float64(obj)
             case complex():
                 return np.complex128(obj)
+            case types.EllipsisType():
+                self.unsupported(node, "an ellipsis", "write the index of every axis")
             case tuple():
                 return tuple(self.as_constant(node, item) for item in obj)
             case np.ndarray():
@@ -257,7 +259,7 @@ class Expressions:
             self.unsupported(
                 node,
                 f"the call {ast.unparse(node.func)}(...)",
-                "arrays have no methods in a kernel: write the loop",
+                "a kernel calls functions, not methods; what a method would loop over, loop over",
             )
         if any(isinstance(a, ast.Starred) for a in node.args):
             self.unsupported(node, "a starred argument")

@@ -351,7 +351,10 @@ def _printed(value: Any, lane: int) -> Any:
     if isinstance(value, tuple):
         return tuple(_printed(v, lane) for v in value)
     item = value[lane] if getattr(value, "ndim", 0) else value
-    return item.item() if isinstance(item, np.generic) and item.dtype.kind in "biu" else item
+    if not isinstance(item, np.generic):
+        return item
+    # a float32 as its own shortest decimals, not as the float64 nearest to it
+    return float(str(item)) if item.dtype.kind == "f" else item.item()
 
 
 def _int64(value: Any) -> Any:
