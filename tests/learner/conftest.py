@@ -101,6 +101,10 @@ class LabPage:
     def open(self) -> None:
         self.page.goto(self.address)
         self.page.locator(".jp-Notebook .jp-Cell").first.wait_for(timeout=60_000)
+        # Before it knows its kernel, JupyterLab calls it idle, and forgets what it is told to run.
+        kernel = self.page.locator(".jp-NotebookPanel-toolbar .jp-KernelName")
+        kernel.filter(has_text="Python 3").wait_for(timeout=60_000)
+        self.page.get_by_text("Python 3 (ipykernel) | Idle").wait_for(timeout=60_000)
         self.ready()
 
     def ready(self) -> None:
@@ -126,7 +130,7 @@ class LabPage:
             """() => document.querySelector('[data-mime-type$="jupyter.error"]')
                  || [...document.querySelectorAll('.jp-CodeCell .jp-InputPrompt')]
                     .every(prompt => /\\d/.test(prompt.textContent))""",
-            timeout=120_000,
+            timeout=60_000,
         )
         self.ready()
         errors = self.page.locator('[data-mime-type$="jupyter.error"]').all_text_contents()
