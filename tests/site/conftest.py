@@ -146,7 +146,8 @@ A **kernel** (核函数), a **grid** (网格), a **warp** (线程束) of many th
 [mask](../../src/aiinfra_labs/gpu/emulator/mask.py),
 [its folder](../../src/aiinfra_labs/gpu/emulator), [chapter](../../src/aiinfra_labs/gpu/),
 [](../../src/aiinfra_labs/gpu/emulator/mask.py), [`facts`](../../src/aiinfra_labs/gpu/facts.toml),
-[lab](../../labs/3-gpu/02-cuda-model.ipynb), [guide](../../CONTRIBUTING.md)
+[lab](../../labs/3-gpu/02-cuda-model.ipynb), [guide](../../CONTRIBUTING.md),
+[benchmark](../../benchmarks/emulator.py)
 
 ## A formula
 
@@ -186,6 +187,7 @@ SOURCES = {
     "src/aiinfra_labs/gpu/emulator/mask.py": (
         '"""Which `lanes` are active. Units 3.2 and 3.3."""\n\nWARP_SIZE = 32\n'
     ),
+    "benchmarks/emulator.py": '"""How fast the emulator is."""\n',
     "src/aiinfra_labs/gpu/emulator/__pycache__/mask.cpython-311.pyc": "",
 }
 

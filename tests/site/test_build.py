@@ -75,12 +75,19 @@ def test_each_mistake_is_an_error_with_its_place(small_course, run_build, write_
     assert {path.name for path in old.parent.iterdir()} == {"old", "html"}
 
 
-def test_a_mistake_in_the_configuration_is_an_error(small_course, run_build):
-    config = small_course / "_config.yml"
-    wrong = config.read_text("utf-8").replace("home_page_in_navbar: true", "home_page_in_navbar: 3")
-    config.write_text(wrong, encoding="utf-8")
-    done = run_build(small_course)
-    assert done.returncode == 1 and "html/home_page_in_navbar" in done.stderr
+def test_a_mistake_in_the_configuration_is_an_error(folder, monkeypatch):
+    """Jupyter Book tells of it, goes on, and ends well."""
+    told = "from jupyter_book.config import validate_yaml; validate_yaml({'title': 3})"
+    monkeypatch.setattr(course_site, "_BUILD", told)
+    with pytest.raises(SiteError, match=r"3 is not of type 'string' \[key path: 'title'\]"):
+        build(folder)
+
+
+def test_a_crash_is_an_error_too(folder, monkeypatch):
+    monkeypatch.setattr(course_site, "_BUILD", "raise OSError('no space left')")
+    with pytest.raises(SiteError, match="no space left") as error:
+        build(folder)
+    assert "Traceback" not in str(error.value)
 
 
 # --- only when something changed ------------------------------------------------------------------

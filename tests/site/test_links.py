@@ -85,6 +85,7 @@ def test_links_to_the_code_lead_to_pages_that_show_it(small_site):
     assert texts[f"{code}/emulator/index.html"] == "its folder"
     assert texts[f"{code}/index.html"] == "chapter"
     assert texts[f"{code}/facts.toml.html"] == "facts"
+    assert texts["../../code/benchmarks/emulator.py.html"] == "benchmark"
 
 
 def test_a_lab_and_other_files_are_downloads(small_site):

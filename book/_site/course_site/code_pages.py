@@ -1,8 +1,8 @@
-"""A page for each module of the course's package, and what becomes of links to files.
+"""A page for each module of the course's code, and what becomes of links to files.
 
 The prose links to a module as `../../src/aiinfra_labs/gpu/emulator/mask.py`, which GitHub and
 JupyterLab open as it is. Here such a link leads to a page that shows the module, a link to a
-folder of the package to a list of its modules, and a link to any other file of the repository
+folder of code to a list of its modules, and a link to any other file of the repository
 that is no page, such as a lab, to a download of it. A link to nothing is a warning, so an error.
 """
 
@@ -26,7 +26,7 @@ from sphinx.util import logging
 from aiinfra_labs.course.rules import units_named
 from aiinfra_labs.course.units import UNITS
 
-SOURCES = "src/aiinfra_labs"  # below the course's folder: has pages, of its modules and folders
+SOURCES = ("src/aiinfra_labs", "benchmarks")  # have pages, of their modules and folders
 SHOWN = {".py", ".js", ".css", ".toml", ".mplstyle"}
 
 logger = logging.getLogger(__name__)
@@ -84,10 +84,15 @@ def replace(link: nodes.Element, by: nodes.Element, name: str) -> None:
     link.replace_self(by)
 
 
+def source_of(root: Path, path: Path) -> Path | None:
+    """The folder of `SOURCES` that a path is in, or is; None if there is none."""
+    return next((root / s for s in SOURCES if path.is_relative_to(root / s)), None)
+
+
 def page_of(root: Path, path: Path) -> str | None:
-    """The name of the page that shows a file or folder of the package; None if none does."""
-    sources = root / SOURCES
-    if not path.is_relative_to(sources):
+    """The name of the page that shows a file or folder of `SOURCES`; None if none does."""
+    sources = source_of(root, path)
+    if sources is None:
         return None
     place = path.relative_to(sources.parent).as_posix()
     if path.is_dir():
@@ -99,13 +104,11 @@ def page_of(root: Path, path: Path) -> str | None:
 
 
 def pages(app: Sphinx) -> Iterator[tuple[str, dict[str, Any], str]]:
-    """Every page of the package, as Sphinx asks for them: name, context, template."""
-    root = Path(app.srcdir)
-    sources = root / SOURCES
-    if not sources.is_dir():
-        return
-    for folder in (sources, *(path for path in sorted(sources.rglob("*")) if path.is_dir())):
-        if shown(folder):
+    """Every page of the code, as Sphinx asks for them: name, context, template."""
+    places = [Path(app.srcdir, source) for source in SOURCES]
+    folders = [path for place in places for path in (place, *sorted(place.rglob("*")))]
+    for folder in folders:
+        if folder.is_dir() and shown(folder):
             yield page(app, folder, listing(app, folder))
             for path in shown(folder):
                 if path.is_file():
@@ -123,10 +126,10 @@ def shown(folder: Path) -> list[Path]:
 
 def page(app: Sphinx, path: Path, body: str) -> tuple[str, dict[str, Any], str]:
     root = Path(app.srcdir)
-    name = page_of(root, path)
-    assert name is not None
-    above = [path, *path.parents][: len(path.relative_to(root / SOURCES).parts) + 1]
-    steps = [link(app, name, root, step) for step in reversed(above[1:])]
+    name, sources = page_of(root, path), source_of(root, path)
+    assert name is not None and sources is not None
+    above = list(path.parents)[: len(path.relative_to(sources).parts)]
+    steps = [link(app, name, root, step) for step in reversed(above)]
     way = f'<nav class="course-way" aria-label="Folder">{" / ".join(steps)}</nav>' if steps else ""
     body = f'<section class="course-code">{way}<h1>{escape(path.name)}</h1>{body}</section>'
     return name, {"title": path.name, "body": body}, "page.html"
