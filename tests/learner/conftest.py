@@ -177,6 +177,18 @@ class LabPage:
         """The text under a cell, its white space made one."""
         return " ".join(self.output(text).inner_text().split())
 
+    def look(self, width: str, theme: str) -> None:
+        """Choose a width of the window and JupyterLab's theme, from its menu."""
+        self.page.set_viewport_size(dict(zip(("width", "height"), WIDTHS["desktop"], strict=True)))
+        self.page.get_by_role("menuitem", name="Settings", exact=True).click()
+        self.page.get_by_role("menuitem", name="Theme", exact=True).hover()
+        self.page.get_by_role("menuitem", name=f"JupyterLab {theme}", exact=True).click()
+        self.page.locator(f'[data-jp-theme-name="JupyterLab {theme}"]').wait_for()
+        self.page.keyboard.press("Escape")
+        if width == "phone" and self.page.locator("#jp-left-stack:not(.lm-mod-hidden)").count():
+            self.page.keyboard.press("Control+B")  # the file browser would leave no room
+        self.page.set_viewport_size(dict(zip(("width", "height"), WIDTHS[width], strict=True)))
+
     def save(self) -> None:
         self.page.keyboard.press("Control+S")
         self.page.locator(".jp-mod-dirty").wait_for(state="detached", timeout=20_000)
@@ -203,4 +215,5 @@ def picture():
             Path(folder).mkdir(parents=True, exist_ok=True)
             page.screenshot(path=Path(folder) / f"{name}.png")
 
+    take.wanted = bool(folder)
     return take

@@ -11,31 +11,31 @@ CELLS = {  # the cell of each exercise, by the definition that it holds
     "3.2.b": "def add_many(",
 }
 
-WITHOUT_A_GUARD = """
+WITHOUT_A_GUARD = """\
 @cuda.jit
 def vector_add(a, b, out):
     i = cuda.grid(1)
     out[i] = a[i] + b[i]
 """
-BY_THREAD_ONLY = """
+BY_THREAD_ONLY = """\
 @cuda.jit
 def vector_add(a, b, out):
     i = cuda.threadIdx.x
     if i < out.size:
         out[i] = a[i] + b[i]
 """
-NOT_A_KERNEL = """
+NOT_A_KERNEL = """\
 def vector_add(a, b, out):
     out[:] = a + b
 """
-RIGHT = """
+RIGHT = """\
 @cuda.jit
 def vector_add(a, b, out):
     i = cuda.blockIdx.x * cuda.blockDim.x + cuda.threadIdx.x
     if i < out.size:
         out[i] = a[i] + b[i]
 """
-HALF = """
+HALF = """\
 def add_many(kernel, x, y, times):
     total = x.copy()
     for _ in range(times):
@@ -130,6 +130,16 @@ def test_from_the_site_through_a_lab(desk, course, lab_page, picture):
     assert "200 of 200 written once" in drawn.get_attribute("alt")
     assert drawn.evaluate("image => image.complete && image.naturalWidth > 100")
     picture(lab.page, "5-solved")
+    for name, width, theme in (("dark", "desktop", "Dark"), ("phone", "phone", "Light")):
+        if picture.wanted:
+            lab.look(width, theme)
+            lab.output('check("3.2.b"').scroll_into_view_if_needed()
+            picture(lab.page, f"6-{name}-half")
+            lab.output('show("3.2.a"').scroll_into_view_if_needed()
+            picture(lab.page, f"6-{name}-solved")
+            lab.output('card("3.2")').scroll_into_view_if_needed()
+            picture(lab.page, f"6-{name}-card")
+            lab.look("desktop", "Light")
     lab.save()
     assert "cuda.blockDim.x" in json.dumps(json.loads((desk.work / LAB).read_text())["cells"])
 
