@@ -22,9 +22,9 @@ SECTOR = 32  # bytes
 class CountingMachine(Machine):
     """A machine that counts what its lanes do, by source line."""
 
-    def __init__(self, launch: Launch, first: int, blocks: int, lines: dict[Line, Counters]):
+    def __init__(self, launch: Launch, first: int, blocks: int):
         super().__init__(launch, first, blocks)
-        self.lines = lines
+        self.lines = launch.lines
         self._last: tuple[Any, ...] = (None, None, (), 0)  # the last access and its sectors
 
     def _counters(self, line: Line) -> Counters:

@@ -234,8 +234,9 @@ def _three(name: str, what: str, dims: Any) -> tuple[int, int, int]:
     for size in sizes:
         if isinstance(size, bool | np.bool_) or not isinstance(size, int | np.integer):
             raise LaunchError(
-                f"{name} is launched with a {what} of {size!r}, which is no integer",
-                f"the number of {_UNITS[what]} is one: a whole number",
+                f"{name} is launched with a {what} of {size!r}"
+                + ("" if size is None else f", {_article(type(size).__name__)}"),
+                f"the number of {_UNITS[what]} is an integer",
                 "divide with // instead of /, or round up with math.ceil"
                 if isinstance(size, float)
                 else f"{name}[blocks, threads](...) with whole numbers, as {name}[8, 256](...)",
@@ -261,7 +262,17 @@ class ConfiguredKernel:
         launch(self.kernel, self.grid, self.block, args)
 
 
-_listeners: list[Any] = []  # open profiles: each gives the machine class to use and takes results
+# Open profiles and traces. Each has a machine class that watches the lanes, and is told when a
+# launch begins and ends.
+_listeners: list[Any] = []
+
+
+@functools.cache
+def _machine_class(watching: tuple[type[Machine], ...]) -> type[Machine]:
+    """A machine that does what each of these does."""
+    if not watching:
+        return Machine
+    return watching[0] if len(watching) == 1 else type("WatchedMachine", watching, {})
 
 
 def launch(kernel: Kernel, grid: tuple, block: tuple, args: Sequence[Any]) -> None:
@@ -303,19 +314,15 @@ def _arguments(count: int) -> str:
 def _run(function: Function, state: Launch, values: list[Any]) -> None:
     total = math.prod(state.grid)
     blocks = max(1, LANES // state.lanes_per_block)
-    listener = _listeners[-1] if _listeners else None
+    listeners = list(_listeners)
+    make = _machine_class(tuple(dict.fromkeys(each.machine_class for each in listeners)))
     with np.errstate(all="ignore"):
-        if listener is not None:
+        for listener in listeners:
             listener.begin(state)
         for first in range(0, total, blocks):
-            count = min(blocks, total - first)
-            machine = (
-                Machine(state, first, count)
-                if listener is None
-                else listener.machine(state, first, count)
-            )
+            machine = make(state, first, min(blocks, total - first))
             function.run(machine, machine.all, values)
-        if listener is not None:
+        for listener in listeners:
             listener.end(state)
 
 

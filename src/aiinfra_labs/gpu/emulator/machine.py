@@ -44,6 +44,8 @@ class Launch:
     step_budget: int
     negative_indices: dict[tuple[str, Line], int] = field(default_factory=dict)
     printed: int = 0
+    lines: dict[Line, Any] = field(default_factory=dict)  # counters, kept by `CountingMachine`
+    accesses: list[Any] = field(default_factory=list)  # kept by `TracingMachine`
 
     @property
     def threads_per_block(self) -> int:

@@ -7,7 +7,7 @@ from typing import Any
 from . import dispatch, memory
 from .counting import CountingMachine
 from .errors import EmulatorError
-from .machine import Launch, Line, Machine
+from .machine import Launch, Line
 from .report import Counters, Report, total
 
 
@@ -18,11 +18,12 @@ class Profile:
     p.bytes_to_device, p.bytes_to_host: what cudaMemcpy moved meanwhile.
     """
 
+    machine_class = CountingMachine
+
     def __init__(self, kernel: Any = None):
         self.kernel = kernel
         self.launches: list[Report] = []
         self.bytes_to_device = self.bytes_to_host = 0
-        self._lines: dict[Line, Counters] = {}
 
     @property
     def report(self) -> Report:
@@ -55,16 +56,14 @@ class Profile:
     # --- called by the launch ------------------------------------------------------------
 
     def begin(self, launch: Launch) -> None:
-        self._lines = {}
-
-    def machine(self, launch: Launch, first: int, blocks: int) -> Machine:
-        return CountingMachine(launch, first, blocks, self._lines)
+        pass
 
     def end(self, launch: Launch) -> None:
         report = Report(kernel=launch.kernel, grid=launch.grid, block=launch.block)
-        files = {line.file for line in self._lines}
-        home = next((line.file for line in self._lines if line.function == launch.kernel), "")
-        for line, counters in self._lines.items():
+        lines: dict[Line, Counters] = launch.lines
+        files = {line.file for line in lines}
+        home = next((line.file for line in lines if line.function == launch.kernel), "")
+        for line, counters in lines.items():
             key: Any = line.number
             if len(files) > 1 and line.file != home:  # a device function from another file
                 key = f"{line.file.rpartition('/')[2]}:{line.number}"

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from dataclasses import dataclass, field
+from dataclasses import dataclass
 from typing import Any
 
 import numpy as np
@@ -37,14 +37,10 @@ class Access:
 class TracingMachine(Machine):
     """A machine that keeps the addresses of every access."""
 
-    def __init__(self, launch: Launch, first: int, blocks: int, accesses: list[Access]):
-        super().__init__(launch, first, blocks)
-        self.accesses = accesses
-
     def _note(self, kind: str, mask: Mask, target: ArrayView, line: Line) -> None:
         offset = np.broadcast_to(target.start * np.int64(target.pitch), (self.size,))
         addresses = np.where(mask.lanes, offset, -1).reshape(-1, WARP_SIZE)
-        self.accesses.append(
+        self.launch.accesses.append(
             Access(target.name, kind, line.number, addresses, target.dtype.itemsize, self.first)
         )
 
@@ -57,11 +53,18 @@ class TracingMachine(Machine):
         super()._write(mask, target, value, line)
 
 
-@dataclass
 class Trace:
     """Collects an `Access` for each memory instruction inside `with cuda.trace() as t:`."""
 
-    accesses: list[Access] = field(default_factory=list)
+    machine_class = TracingMachine
+
+    def __init__(self) -> None:
+        self._launches: list[list[Access]] = []
+
+    @property
+    def accesses(self) -> list[Access]:
+        """Every access so far, also those of a launch that failed later."""
+        return [access for launch in self._launches for access in launch]
 
     def __enter__(self) -> Trace:
         dispatch._listeners.append(self)
@@ -71,10 +74,7 @@ class Trace:
         dispatch._listeners.remove(self)
 
     def begin(self, launch: Launch) -> None:
-        pass
-
-    def machine(self, launch: Launch, first: int, blocks: int) -> Machine:
-        return TracingMachine(launch, first, blocks, self.accesses)
+        self._launches.append(launch.accesses)
 
     def end(self, launch: Launch) -> None:
         pass
