@@ -94,19 +94,26 @@ def lab(browser: Browser, address: str) -> bytes:
     page = browser.new_page(viewport=SIZE)
     page.goto(address)
     page.locator(".jp-Notebook .jp-CodeCell").first.wait_for(timeout=60_000)
+    page.get_by_text("Python 3 (ipykernel) | Idle").wait_for(timeout=60_000)
     page.keyboard.press("Control+b")  # the file browser
     page.get_by_role("menuitem", name="Run", exact=True).click()
-    page.get_by_text("Run All Cells", exact=True).click()
-    page.get_by_text("All cells", exact=False).first.wait_for(state="hidden")
-    wrong = page.get_by_text("i = cuda.threadIdx.x", exact=True).first
-    for _ in range(60):  # cells are drawn as they come into view
-        if wrong.count() and wrong.is_visible():
+    page.get_by_role("menuitem", name="Run All Cells", exact=True).click()
+    page.wait_for_function(
+        "[...document.querySelectorAll('.jp-CodeCell .jp-InputPrompt')]"
+        ".every(prompt => /[0-9]/.test(prompt.textContent))",
+        timeout=60_000,
+    )
+    page.get_by_text("Python 3 (ipykernel) | Idle").wait_for(timeout=60_000)
+    # Cells are drawn as they come into view: from the top down to the answer of `check`.
+    page.mouse.move(400, 500)
+    page.mouse.wheel(0, -100_000)
+    answer = page.get_by_text("failed, 0 of 3 points").first
+    for _ in range(120):
+        page.wait_for_timeout(300)
+        box = answer.bounding_box() if answer.is_visible() else None
+        if box and 0 < box["y"] < SIZE["height"] / 2:
             break
-        page.mouse.move(400, 500)
-        page.mouse.wheel(0, 250)
-        page.wait_for_timeout(250)
-    page.get_by_text("failed, 0 of 3 points").first.wait_for(timeout=60_000)
-    wrong.evaluate("e => e.closest('.jp-Cell').scrollIntoView({block: 'start'})")
+        page.mouse.wheel(0, 100)
     page.wait_for_timeout(2000)
     return page.screenshot()
 
