@@ -181,10 +181,11 @@ class LabPage:
         """Choose a width of the window and JupyterLab's theme, from its menu."""
         self.page.set_viewport_size(dict(zip(("width", "height"), WIDTHS["desktop"], strict=True)))
         self.page.get_by_role("menuitem", name="Settings", exact=True).click()
-        self.page.get_by_role("menuitem", name="Theme", exact=True).hover()
-        self.page.get_by_role("menuitem", name=f"JupyterLab {theme}", exact=True).click()
-        self.page.locator(f'[data-jp-theme-name="JupyterLab {theme}"]').wait_for()
-        self.page.keyboard.press("Escape")
+        self.page.locator(".lm-Menu-item", has_text="Theme").first.click()
+        self.page.locator(".lm-Menu-item", has_text=f"JupyterLab {theme}").first.click()
+        self.page.locator(f'body[data-jp-theme-name="JupyterLab {theme}"]').wait_for(
+            state="attached"
+        )
         if width == "phone" and self.page.locator("#jp-left-stack:not(.lm-mod-hidden)").count():
             self.page.keyboard.press("Control+B")  # the file browser would leave no room
         self.page.set_viewport_size(dict(zip(("width", "height"), WIDTHS[width], strict=True)))
