@@ -21,15 +21,12 @@ from pygments.util import ClassNotFound
 from sphinx import addnodes
 from sphinx.application import Sphinx
 from sphinx.transforms import SphinxTransform
-from sphinx.util import logging
 
 from aiinfra_labs.course.rules import units_named
 from aiinfra_labs.course.units import UNITS
 
 SOURCES = ("src/aiinfra_labs", "benchmarks")  # have pages, of their modules and folders
 SHOWN = {".py", ".js", ".css", ".toml", ".mplstyle"}
-
-logger = logging.getLogger(__name__)
 
 
 # --- links ----------------------------------------------------------------------------------------
@@ -61,8 +58,7 @@ class LinksToFiles(SphinxTransform):
                     refdoc=self.env.docname, reftarget=f"/{place}", classes=["download"]
                 )
                 replace(link, download, path.name)
-            else:
-                logger.warning("the site has no page for the folder %s", place, location=link)
+            # A folder without a page is left to MyST, which warns of it.
 
     def file(self, link: nodes.Element) -> Path | None:
         """The file or folder that a link names; None for a page of the site, or another host."""
