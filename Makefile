@@ -2,12 +2,13 @@
 # PYTHON makes it; PORT, LAB_PORT and BROWSER are those of `make course`. README.md explains them.
 PYTHON ?= python3
 COURSE = @$(PYTHON) tools/environment.py
+THEN = && .venv/bin/python
 
 course: ; $(COURSE) -m aiinfra_labs.course.start
 test: lint ; $(COURSE) -m pytest -n logical --dist worksteal
+lint: ; $(COURSE) -m ruff check $(THEN) -m ruff format --check
+labs: ; $(COURSE) -m aiinfra_labs.course.release $(THEN) tools/standing.py
 site: ; $(COURSE) -m aiinfra_labs.course.site
-labs: ; $(COURSE) -m aiinfra_labs.course.release
 bench: ; $(COURSE) benchmarks/emulator.py
-lint: ; $(COURSE) -m ruff check && .venv/bin/python -m ruff format --check
 
-.PHONY: course test site labs bench lint
+.PHONY: course test lint labs site bench

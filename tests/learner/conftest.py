@@ -1,21 +1,17 @@
-"""A learner's desk: a work folder, JupyterLab on it, and a browser that opens a lab there."""
+"""A learner's desk: `make course` on a work folder of its own, and a browser that opens a lab."""
 
 import os
-import secrets
+import re
 import socket
 import subprocess
 import sys
 import time
-import urllib.error
-import urllib.request
 from pathlib import Path
 
 import pytest
 
 from aiinfra_labs.course import work
-from aiinfra_labs.course.units import UNITS
 
-LAB = UNITS["3.2"].notebook
 WIDTHS = {"desktop": (1280, 900), "phone": (390, 844)}
 
 
@@ -53,58 +49,62 @@ class Desk:
 
 @pytest.fixture(scope="module")
 def desk(tmp_path_factory, root):
+    """Folders of a learner's own, the work folder filled with the labs."""
     desk = Desk(tmp_path_factory.mktemp("learner"))
     work.fill(desk.work, root / "labs")
     return desk
 
 
 @pytest.fixture(scope="module")
-def jupyterlab(desk):
-    """The address of a JupyterLab on the desk's work folder, with its token."""
+def course(desk):
+    """The addresses that `make course` prints, of the site and of JupyterLab on the desk."""
+    command = [sys.executable, "-m", "aiinfra_labs.course.start"]
+    ports = {name: str(_free_port()) for name in ("PORT", "LAB_PORT")}
+    environment = desk.environment | ports | {"BROWSER": "", "AIINFRA_WORK": str(desk.work)}
+    log = desk.home / "start.log"
+    with open(log, "wb") as said:
+        started = subprocess.Popen(command, env=environment, stdout=said, stderr=said)
+    try:
+        yield _addresses(started, log)
+    finally:
+        started.terminate()  # it ends JupyterLab, which ends its kernels
+        try:
+            started.wait(30)
+        except subprocess.TimeoutExpired:
+            started.kill()
+            started.wait()
+
+
+def _free_port() -> int:
     with socket.socket() as free:
         free.bind(("127.0.0.1", 0))
-        port = free.getsockname()[1]
-    token = secrets.token_hex(16)
-    command = [sys.executable, "-m", "jupyterlab", "--no-browser", f"--port={port}"]
-    options = [f"--IdentityProvider.token={token}", "--ServerApp.port_retries=0", "--allow-root"]
-    log = desk.home / "jupyterlab.log"
-    with open(log, "wb") as said:
-        server = subprocess.Popen(
-            [*command, *options], env=desk.environment, cwd=desk.work, stdout=said, stderr=said
-        )
-    address = f"http://127.0.0.1:{port}"
-    try:
-        _wait(f"{address}/api?token={token}", server, log)
-        yield address, token
-    finally:
-        server.terminate()  # it stops its kernels
-        try:
-            server.wait(20)
-        except subprocess.TimeoutExpired:
-            server.kill()
-            server.wait(20)
+        return free.getsockname()[1]
 
 
-def _wait(address: str, server: subprocess.Popen, log: Path, seconds: float = 60) -> None:
+def _addresses(started: subprocess.Popen, log: Path, seconds: float = 300) -> tuple[str, str]:
+    """What was printed, once both are: the site may have to be built before."""
     until = time.monotonic() + seconds
-    while time.monotonic() < until and server.poll() is None:
-        try:
-            with urllib.request.urlopen(address, timeout=5):
-                return
-        except (urllib.error.URLError, OSError):
-            time.sleep(0.2)
-    pytest.fail(f"JupyterLab does not answer:\n{log.read_text()[-2000:]}")
+    while time.monotonic() < until and started.poll() is None:
+        found = re.findall(r"^  (?:The site|JupyterLab): +(http\S+)$", log.read_text(), re.M)
+        if len(found) == 2:
+            return found[0], found[1]
+        time.sleep(0.2)
+    pytest.fail(f"the course does not start:\n{log.read_text()[-2000:]}")
 
 
 class LabPage:
     """A lab open in JupyterLab, used as a learner uses it: mouse, keyboard and menus."""
 
-    def __init__(self, page, address: tuple[str, str], name: str = LAB):
-        self.page, (self.address, self.token), self.name = page, address, name
+    def __init__(self, page, address: str):
+        self.page, self.address = page, address
 
     def open(self) -> None:
-        self.page.goto(f"{self.address}/lab/tree/{self.name}?token={self.token}")
+        self.page.goto(self.address)
         self.page.locator(".jp-Notebook .jp-Cell").first.wait_for(timeout=60_000)
+        # Before it knows its kernel, JupyterLab calls it idle, and forgets what it is told to run.
+        kernel = self.page.locator(".jp-NotebookPanel-toolbar .jp-KernelName")
+        kernel.filter(has_text="Python 3").wait_for(timeout=60_000)
+        self.page.get_by_text("Python 3 (ipykernel) | Idle").wait_for(timeout=60_000)
         self.ready()
 
     def ready(self) -> None:
@@ -127,11 +127,14 @@ class LabPage:
     def run_all(self) -> None:
         self.menu("Run", "Run All Cells")
         self.page.wait_for_function(
-            """() => [...document.querySelectorAll('.jp-CodeCell .jp-InputPrompt')]
-                 .every(prompt => /\\d/.test(prompt.textContent))""",
-            timeout=120_000,
+            """() => document.querySelector('[data-mime-type$="jupyter.error"]')
+                 || [...document.querySelectorAll('.jp-CodeCell .jp-InputPrompt')]
+                    .every(prompt => /\\d/.test(prompt.textContent))""",
+            timeout=60_000,
         )
         self.ready()
+        errors = self.page.locator('[data-mime-type$="jupyter.error"]').all_text_contents()
+        assert not errors, errors[0]
 
     def run(self, text: str) -> None:
         """Run the cell that holds `text`, and wait for its end: its number is a new one then."""
@@ -156,12 +159,36 @@ class LabPage:
             """([prompt, before]) => prompt.textContent != before
                  && /\\d/.test(prompt.textContent)""",
             arg=[prompt, before],
-            timeout=120_000,
+            timeout=60_000,
         )
         self.ready()
 
     def output(self, text: str):
-        return self.cell(text).locator(".jp-Cell-outputArea")
+        """What stands under a cell, once it is drawn: JupyterLab draws what is scrolled to."""
+        output = self.cell(text).locator(".jp-Cell-outputArea")
+        output.locator(".jp-OutputArea-output").first.wait_for()
+        self.page.wait_for_function(
+            "output => output.querySelector('img, svg') || output.innerText.trim()",
+            arg=output.element_handle(),
+        )
+        return output
+
+    def shown(self, text: str) -> str:
+        """The text under a cell, its white space made one."""
+        return " ".join(self.output(text).inner_text().split())
+
+    def look(self, width: str, theme: str) -> None:
+        """Choose a width of the window and JupyterLab's theme, from its menu."""
+        self.page.set_viewport_size(dict(zip(("width", "height"), WIDTHS["desktop"], strict=True)))
+        self.page.get_by_role("menuitem", name="Settings", exact=True).click()
+        self.page.locator(".lm-Menu-item", has_text="Theme").first.click()
+        self.page.locator(".lm-Menu-item", has_text=f"JupyterLab {theme}").first.click()
+        self.page.locator(f'body[data-jp-theme-name="JupyterLab {theme}"]').wait_for(
+            state="attached"
+        )
+        if width == "phone" and self.page.locator("#jp-left-stack:not(.lm-mod-hidden)").count():
+            self.page.keyboard.press("Control+B")  # the file browser would leave no room
+        self.page.set_viewport_size(dict(zip(("width", "height"), WIDTHS[width], strict=True)))
 
     def save(self) -> None:
         self.page.keyboard.press("Control+S")
@@ -169,13 +196,13 @@ class LabPage:
 
 
 @pytest.fixture
-def lab_page(chromium, jupyterlab):
+def lab_page(chromium, course):
     context = chromium.new_context(
         viewport=dict(zip(("width", "height"), WIDTHS["desktop"], strict=True))
     )
     context.grant_permissions(["clipboard-read", "clipboard-write"])
     page = context.new_page()
-    yield LabPage(page, jupyterlab)
+    yield LabPage(page, course[1])
     context.close()
 
 
@@ -189,4 +216,5 @@ def picture():
             Path(folder).mkdir(parents=True, exist_ok=True)
             page.screenshot(path=Path(folder) / f"{name}.png")
 
+    take.wanted = bool(folder)
     return take

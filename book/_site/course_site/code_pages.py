@@ -1,14 +1,15 @@
-"""A page for each module of the course's package, and what becomes of links to files.
+"""A page for each module of the course's code, and what becomes of links to files.
 
 The prose links to a module as `../../src/aiinfra_labs/gpu/emulator/mask.py`, which GitHub and
 JupyterLab open as it is. Here such a link leads to a page that shows the module, a link to a
-folder of the package to a list of its modules, and a link to any other file of the repository
+folder of code to a list of its modules, and a link to any other file of the repository
 that is no page, such as a lab, to a download of it. A link to nothing is a warning, so an error.
 """
 
 from __future__ import annotations
 
 import ast
+import re
 from collections.abc import Iterator
 from html import escape
 from pathlib import Path
@@ -20,15 +21,12 @@ from pygments.util import ClassNotFound
 from sphinx import addnodes
 from sphinx.application import Sphinx
 from sphinx.transforms import SphinxTransform
-from sphinx.util import logging
 
 from aiinfra_labs.course.rules import units_named
 from aiinfra_labs.course.units import UNITS
 
-SOURCES = "src/aiinfra_labs"  # below the course's folder: has pages, of its modules and folders
+SOURCES = ("src/aiinfra_labs", "benchmarks")  # have pages, of their modules and folders
 SHOWN = {".py", ".js", ".css", ".toml", ".mplstyle"}
-
-logger = logging.getLogger(__name__)
 
 
 # --- links ----------------------------------------------------------------------------------------
@@ -60,8 +58,7 @@ class LinksToFiles(SphinxTransform):
                     refdoc=self.env.docname, reftarget=f"/{place}", classes=["download"]
                 )
                 replace(link, download, path.name)
-            else:
-                logger.warning("the site has no page for the folder %s", place, location=link)
+            # A folder without a page is left to MyST, which warns of it.
 
     def file(self, link: nodes.Element) -> Path | None:
         """The file or folder that a link names; None for a page of the site, or another host."""
@@ -79,14 +76,19 @@ class LinksToFiles(SphinxTransform):
 
 def replace(link: nodes.Element, by: nodes.Element, name: str) -> None:
     """Put another link in the place of one, with its text; the file's name if it has none."""
-    by += link.children if link.astext().strip() else [nodes.literal("", name)]
+    by += link.children if link.get("refexplicit") else [nodes.literal("", name)]
     link.replace_self(by)
 
 
+def source_of(root: Path, path: Path) -> Path | None:
+    """The folder of `SOURCES` that a path is in, or is; None if there is none."""
+    return next((root / s for s in SOURCES if path.is_relative_to(root / s)), None)
+
+
 def page_of(root: Path, path: Path) -> str | None:
-    """The name of the page that shows a file or folder of the package; None if none does."""
-    sources = root / SOURCES
-    if not path.is_relative_to(sources):
+    """The name of the page that shows a file or folder of `SOURCES`; None if none does."""
+    sources = source_of(root, path)
+    if sources is None:
         return None
     place = path.relative_to(sources.parent).as_posix()
     if path.is_dir():
@@ -98,13 +100,11 @@ def page_of(root: Path, path: Path) -> str | None:
 
 
 def pages(app: Sphinx) -> Iterator[tuple[str, dict[str, Any], str]]:
-    """Every page of the package, as Sphinx asks for them: name, context, template."""
-    root = Path(app.srcdir)
-    sources = root / SOURCES
-    if not sources.is_dir():
-        return
-    for folder in (sources, *(path for path in sorted(sources.rglob("*")) if path.is_dir())):
-        if shown(folder):
+    """Every page of the code, as Sphinx asks for them: name, context, template."""
+    places = [Path(app.srcdir, source) for source in SOURCES]
+    folders = [path for place in places for path in (place, *sorted(place.rglob("*")))]
+    for folder in folders:
+        if folder.is_dir() and shown(folder):
             yield page(app, folder, listing(app, folder))
             for path in shown(folder):
                 if path.is_file():
@@ -122,10 +122,10 @@ def shown(folder: Path) -> list[Path]:
 
 def page(app: Sphinx, path: Path, body: str) -> tuple[str, dict[str, Any], str]:
     root = Path(app.srcdir)
-    name = page_of(root, path)
-    assert name is not None
-    above = [path, *path.parents][: len(path.relative_to(root / SOURCES).parts) + 1]
-    steps = [link(app, name, root, step) for step in reversed(above[1:])]
+    name, sources = page_of(root, path), source_of(root, path)
+    assert name is not None and sources is not None
+    above = list(path.parents)[: len(path.relative_to(sources).parts)]
+    steps = [link(app, name, root, step) for step in reversed(above)]
     way = f'<nav class="course-way" aria-label="Folder">{" / ".join(steps)}</nav>' if steps else ""
     body = f'<section class="course-code">{way}<h1>{escape(path.name)}</h1>{body}</section>'
     return name, {"title": path.name, "body": body}, "page.html"
@@ -145,7 +145,7 @@ def listing(app: Sphinx, folder: Path) -> str:
     name = page_of(root, folder)
     rows = "".join(
         f"<tr><td>{link(app, name, root, path)}{'/' if path.is_dir() else ''}</td>"
-        f"<td>{escape(docstring(path).partition(chr(10))[0])}</td></tr>"
+        f"<td>{marked(docstring(path).partition(chr(10))[0])}</td></tr>"
         for path in shown(folder)
     )
     head = "<thead><tr><th>module</th><th>what it is</th></tr></thead>"
@@ -163,7 +163,7 @@ def source(app: Sphinx, path: Path) -> str:
     html = app.builder.highlighter.highlight_block(  # type: ignore[attr-defined]
         text, language, linenos="inline", linespans="L", location=str(path)
     )
-    block = f'<div class="highlight-{language} notranslate" tabindex="0">{html}</div>'
+    block = f'<div class="highlight-{language} notranslate">{html}</div>'
     return explained(app, page_of(Path(app.srcdir), path), path) + block
 
 
@@ -190,8 +190,18 @@ def docstring(path: Path) -> str:
 
 
 def paragraphs(text: str) -> str:
-    """A docstring as it is written: its lines and indents may be a table or code."""
-    return f'<p class="course-docstring">{escape(text)}</p>' if text else ""
+    """A docstring as HTML: paragraphs, and indented lines as they stand."""
+    blocks = [block for block in text.split("\n\n") if block.strip()]
+    html = [
+        f"<pre>{escape(block)}</pre>" if block.startswith("    ") else f"<p>{marked(block)}</p>"
+        for block in blocks
+    ]
+    return f'<div class="course-docstring">{"".join(html)}</div>' if html else ""
+
+
+def marked(text: str) -> str:
+    """A docstring's line, its `names` as code."""
+    return re.sub(r"`+([^`]+)`+", r"<code>\1</code>", escape(text))
 
 
 def setup(app: Sphinx) -> dict[str, Any]:

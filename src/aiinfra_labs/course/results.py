@@ -130,8 +130,8 @@ color:inherit;background:transparent;font-size:.95em;line-height:1.45}
 .aiinfra-result .head.bad{border-color:#d9534f}
 .aiinfra-result ul{list-style:none;margin:.3em 0;padding:0}
 .aiinfra-result li{margin:.25em 0}
-.aiinfra-result dl{display:grid;grid-template-columns:max-content minmax(0,1fr);gap:.1em .8em;
-margin:.2em 0 .4em 1.5em}
+.aiinfra-result dl{display:grid;width:auto;grid-template-columns:max-content minmax(0,1fr);
+gap:.1em .8em;margin:.2em 0 .4em 1.5em}
 .aiinfra-result dl dt{font-weight:600;opacity:.8;float:none;width:auto;margin:0;padding:0}
 .aiinfra-result dl dd{margin:0;padding:0;float:none;width:auto;white-space:pre-wrap;
 overflow-wrap:anywhere}

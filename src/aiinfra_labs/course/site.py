@@ -130,8 +130,8 @@ def _run(root: Path, site: Path, doctrees: Path) -> None:
             "it builds the site",
             f"{Path(sys.executable).name} -m pip install -r requirements.txt",
         )
-    # A mistake in _config.yml is one that Jupyter Book tells of, and goes on.
-    if done.returncode == 0 and not any("Validation errors in config" in line for line in said):
+    # Of a mistake in _config.yml Jupyter Book tells, and goes on.
+    if done.returncode == 0 and not any("[key path:" in line for line in said):
         return
     told = [_place(line, root) for line in said if _tells(line)] or said
     more = [f"... and {len(told) - MOST_WARNINGS} more"] if len(told) > MOST_WARNINGS else []
@@ -143,15 +143,18 @@ def _run(root: Path, site: Path, doctrees: Path) -> None:
 
 
 def _tells(line: str) -> bool:
-    return any(mark in line for mark in ("WARNING:", "ERROR:", "CRITICAL:", "Error:", "rror!"))
+    return any(mark in line for mark in ("WARNING:", "ERROR:", "CRITICAL:", "rror:", "rror!", "[key path:"))
 
 
 def _place(line: str, root: Path) -> str:
-    """A warning with its place as an author sees it: MyST-NB counts 10,000 lines for a cell."""
+    """A warning with its place as an author sees it.
+
+    MyST-NB counts 10,000 lines for a cell, and the cells and the lines above from 1.
+    """
     line = line.replace(f"{root}{os.sep}", "")
     return re.sub(
         r"^(\S+\.ipynb):(\d+)(\d{4}):",
-        lambda match: f"{match[1]}, cell {int(match[2])}, line {int(match[3])}:",
+        lambda match: f"{match[1]}, cell {int(match[2])}, line {int(match[3]) - 1}:",
         line,
     )
 

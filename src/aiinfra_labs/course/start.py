@@ -82,8 +82,9 @@ def start() -> int:
         # The card of a lab links to its page there.
         os.environ["AIINFRA_SITE"] = f"http://{HOST}:{ports['PORT']}/"
         lab = jupyterlab(mine, ports["LAB_PORT"], token)
+        serving = threading.Thread(target=server.serve_forever, daemon=True)
         try:
-            threading.Thread(target=server.serve_forever, daemon=True).start()
+            serving.start()
             wait_for(lab, ports["LAB_PORT"])
             addresses = {
                 "The site": os.environ["AIINFRA_SITE"],
@@ -96,8 +97,9 @@ def start() -> int:
             open_browser(list(addresses.values()))
             return stay(lab)
         finally:
-            server.shutdown()
             end(lab)
+            if serving.is_alive():
+                server.shutdown()
 
 
 # --- before anything is served -----------------------------------------------------------------

@@ -278,7 +278,7 @@ def convert(value: Value, dtype: np.dtype) -> Value:
     odd = above | below | np.isnan(real)
     if odd.any():
         doubled = value.dtype == FLOAT64 or wide.itemsize == 8
-        nan = (limits.min or limits.max // 2 + 1) if doubled and wide.itemsize >= 4 else 0
+        nan = (limits.min or limits.max // 2 + 1) if doubled else 0
         fixed = np.where(above, limits.max, np.where(below, limits.min, nan).astype(wide))
         whole = np.where(odd, fixed, whole).astype(wide)[()]
     return whole.astype(dtype, copy=False)

@@ -10,7 +10,7 @@ import os
 import re
 from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import Any
 
 import numpy as np
@@ -155,7 +155,8 @@ class Kernel:
     def forall(self, ntasks: int, tpb: int = 0, stream: Any = 0, sharedmem: int = 0):
         """A 1-d launch of at least `ntasks` threads."""
         threads = tpb or 256
-        return self[max(1, -(-int(ntasks) // threads)), threads]
+        tasks = _three(self.__name__, "grid", ntasks)[0]
+        return self[max(1, -(-tasks // threads)), threads]
 
     def configure(self, blocks: Any, threads: Any, stream: Any = 0, sharedmem: int = 0):
         return self[blocks, threads, stream, sharedmem]
@@ -198,8 +199,10 @@ def launch_shape(name: str, configuration: Any) -> tuple[tuple, tuple, int]:
             if size < 1:
                 raise LaunchError(
                     f"{name} is launched with {size} {_UNITS[what]} along {axis}",
-                    f"a {what} has at least one of them on every axis",
-                    "round up: (n + threads - 1) // threads; and launch nothing when n is 0",
+                    f"a {what} has at least 1 along every axis",
+                    "round up: (n + threads - 1) // threads; and launch nothing when n is 0"
+                    if what == "grid"
+                    else "use 128 or 256 threads a block, and as many blocks as cover the data",
                 )
             if size > limit and (
                 what == "grid" or math.prod(block) <= device.max_threads_per_block
@@ -241,14 +244,17 @@ def _three(name: str, what: str, dims: Any) -> tuple[int, int, int]:
         raise LaunchError(
             f"{name} is launched with a {what} of {len(sizes)} dimensions",
             "a grid and a block have 1, 2 or 3",
-            "drop the axes that are not there",
+            "give one number an axis: (x, y, z), and leave out the axes that are not there",
         )
     for size in sizes:
         if isinstance(size, bool | np.bool_) or not isinstance(size, int | np.integer):
             raise LaunchError(
-                f"{name} is launched with a {what} of {size!r}, a {type(size).__name__}",
+                f"{name} is launched with a {what} of {size!r}"
+                + ("" if size is None else f", {_article(type(size).__name__)}"),
                 f"the number of {_UNITS[what]} is an integer",
-                "divide with // instead of /, or round up with math.ceil",
+                "divide with // instead of /, or round up with math.ceil"
+                if isinstance(size, float)
+                else f"{name}[blocks, threads](...) with whole numbers, as {name}[8, 256](...)",
             )
     full = [int(s) for s in sizes] + [1] * (3 - len(sizes))
     return full[0], full[1], full[2]
@@ -283,7 +289,7 @@ def launch(kernel: Kernel, grid: tuple, block: tuple, args: Sequence[Any], share
         parameters = kernel.function.translation.parameters
         if len(args) != len(parameters):
             raise LaunchError(
-                f"{name} takes {len(parameters)} arguments ({', '.join(parameters)}); "
+                f"{name} takes {_arguments(len(parameters))} ({', '.join(parameters)}); "
                 f"the launch passes {len(args)}",
                 "every parameter of the kernel needs a value",
                 f"{name}[blocks, threads]({', '.join(parameters)})",
@@ -305,6 +311,10 @@ def launch(kernel: Kernel, grid: tuple, block: tuple, args: Sequence[Any], share
         raise
     except Exception as error:
         raise _explained(kernel, error) from None
+
+
+def _arguments(count: int) -> str:
+    return f"{count} argument{'' if count == 1 else 's'}"
 
 
 def _run(function: Function, state: Launch, values: list[Any]) -> None:
@@ -354,8 +364,9 @@ def _argument(name: str, value: Any, copies: list[tuple[np.ndarray, DeviceArray]
     """A launch argument as the lanes see it."""
     if isinstance(value, np.ndarray):
         device = to_device(value)
-        if value.flags.writeable:
-            copies.append((value, device))
+        if not value.flags.writeable:
+            return replace(view_of(device._array, name), writable=False)
+        copies.append((value, device))
         value = device
     if isinstance(value, DeviceArray):
         return view_of(value._array, name)
@@ -494,10 +505,16 @@ def _scalar_kind(part: Any) -> np.dtype | None:
     if not isinstance(part, str):
         return scalar_dtype(part)
     part = part.strip()
-    try:
-        return np.dtype(_SHORT.get(part, part)) if part and part != "void" else None
-    except TypeError:
+    if not part or part == "void" or not part.isidentifier():
         return None
+    try:
+        return np.dtype(_SHORT.get(part, part))
+    except TypeError:
+        raise LaunchError(
+            f"{part!r} is no type that a signature can name",
+            "a signature names types as NumPy does: int32, float64, float32[:, :]",
+            "look for a misspelling, or leave the signature out",
+        ) from None
 
 
 def _explained(kernel: Kernel, error: Exception) -> EmulatorError:
@@ -564,7 +581,7 @@ def jit(
 
     Options that steer Numba's compiler (inline, opt, fastmath, ...) are taken and change nothing.
     """
-    if callable(func_or_sig) and not isinstance(func_or_sig, Kernel) and _is_function(func_or_sig):
+    if _is_function(func_or_sig):
         return Kernel(func_or_sig, device)
 
     def decorate(py_func: Callable[..., Any]) -> Kernel:
@@ -576,11 +593,8 @@ def jit(
             )
         return Kernel(py_func, device, func_or_sig)
 
-    if (
-        func_or_sig is None
-        or isinstance(func_or_sig, str | tuple | list)
-        or not isinstance(func_or_sig, Kernel)
-    ):
+    numba = type(func_or_sig).__module__.startswith("numba")  # a signature in Numba's own types
+    if func_or_sig is None or isinstance(func_or_sig, str | tuple | list) or numba:
         return decorate
     return decorate(func_or_sig)
 

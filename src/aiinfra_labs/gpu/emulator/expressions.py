@@ -134,6 +134,8 @@ class Expressions:
                 return np.float64(obj)
             case complex():
                 return np.complex128(obj)
+            case types.EllipsisType():
+                self.unsupported(node, "an ellipsis", "write the index of every axis")
             case tuple():
                 return tuple(self.as_constant(node, item) for item in obj)
             case np.ndarray():
@@ -196,10 +198,13 @@ class Expressions:
         name = f"t_{self._number()}"
         first = self._link(node, operator, left, f"({name} := {right})")
         rest = self._chain(node, name, k + 1)
-        if any(isinstance(n, ast.Subscript | ast.Call) for n in ast.walk(node.comparators[k + 1])):
+        if any(self._may_fail(n) for n in ast.walk(node.comparators[k + 1])):
             # what may fail is evaluated only where the comparison before it holds
             return f"R.and_(T, {self._number()}, m, {first}, lambda m: {rest}, {self._line(node)})"
         return f"{self.constant(np.logical_and)}({first}, {rest})"
+
+    def _may_fail(self, node: ast.AST) -> bool:
+        return isinstance(node, ast.Subscript | ast.Call) or id(node) in self.unsure
 
     def _link(self, node: ast.Compare, operator: ast.cmpop, left: str, right: str) -> str:
         match operator:

@@ -235,10 +235,11 @@ class Machine:
     def store(self, mask: Mask, array: Any, index: tuple, value: Any, line: Line) -> None:
         if not isinstance(array, ArrayView):
             raise LaneError(f"{described(array)} cannot be assigned to by index")
-        if array.space == "const":
+        if array.space == "const" or not array.writable:
+            kind = "a global" if array.space == "const" else "a read-only"
             raise LaneError(
-                f"{array.name} is a global array, which a kernel can read and not write",
-                "pass the array in as an argument",
+                f"{array.name} is {kind} array: a kernel can read it and not write it",
+                "pass an array in that can be written",
             )
         target = array.locate(self, mask, index, line)
         if target.dtype.fields and isinstance(value, ArrayView) and not value.ndim:
@@ -408,7 +409,10 @@ def _printed(value: Any, lane: int) -> Any:
     if isinstance(value, tuple):
         return tuple(_printed(v, lane) for v in value)
     item = value[lane] if getattr(value, "ndim", 0) else value
-    return item.item() if isinstance(item, np.generic) and item.dtype.kind in "biu" else item
+    if not isinstance(item, np.generic):
+        return item
+    # a float32 as its own shortest decimals, not as the float64 nearest to it
+    return float(str(item)) if item.dtype.kind == "f" else item.item()
 
 
 def _int64(value: Any) -> Any:

@@ -33,23 +33,23 @@ def allocate(nbytes: int) -> np.ndarray:
     return raw[shift : shift + nbytes]
 
 
-def check_dtype(dtype: np.dtype) -> None:
+def check_dtype(dtype: np.dtype, what: str = "an array") -> None:
     """Raise `DeviceMemoryError` for a dtype that no CUDA kernel can hold."""
     if dtype.fields is not None:
         for name in dtype.fields:
-            check_dtype(dtype.fields[name][0])
+            check_dtype(dtype.fields[name][0], f"the field {name!r}")
         return
     element = dtype.base  # of a sub-array, its elements
     if not element.isnative:
         raise DeviceMemoryError(
-            f"an array of dtype {dtype.str} has its bytes in the other order than the device",
+            f"{what} of dtype {dtype.str} has its bytes in the other order than the device",
             "CUDA devices are little-endian",
             "convert it first: array.astype(array.dtype.newbyteorder('='))",
         )
     if element.kind in "biufc" and element.itemsize <= (16 if element.kind == "c" else 8):
         return
     raise DeviceMemoryError(
-        f"an array of dtype {dtype} cannot live on the device",
+        f"{what} of dtype {dtype} cannot live on the device",
         "CUDA kernels work on bool, int8 to int64, uint8 to uint64, float16, float32, float64, "
         "complex64, complex128 and records of these",
         _DTYPE_ADVICE.get(dtype.kind, "convert it first: array.astype(np.float32)"),
@@ -122,7 +122,14 @@ class DeviceArray:
         return bool(self._array.flags.f_contiguous)
 
     def reshape(self, *shape: Any, order: str = "C") -> DeviceArray:
-        view = self._array.reshape(*shape, order=order)
+        try:
+            view = self._array.reshape(*shape, order=order)
+        except (ValueError, TypeError) as error:
+            raise DeviceMemoryError(
+                f"a device array of shape {self.shape} cannot be reshaped to {shape}",
+                str(error),
+                "keep the number of elements; one length may be -1, for what is left",
+            ) from None
         if not np.shares_memory(view, self._array) and self.size:
             raise DeviceMemoryError(
                 f"reshape of strides {self.strides} to {shape} needs a copy",
@@ -252,6 +259,7 @@ class ArrayView:
     dtype: np.dtype
     name: str
     space: str = "global"
+    writable: bool = True
 
     __array_ufunc__ = None  # NumPy must not take it for an operand
 
@@ -273,10 +281,11 @@ class ArrayView:
         if len(index) == 1 and isinstance(index[0], str):
             return self.field(index[0])
         if len(index) > len(self.shape):
+            axes = len(self.shape)
             raise LaneError(
                 f"{self.name} is indexed with {len(index)} numbers and has "
-                f"{_axes(len(self.shape))}",
-                f"{self.name}.ndim is {len(self.shape)}: give one index an axis",
+                f"{'1 axis' if axes == 1 else f'{axes} axes'}",
+                f"{self.name}.ndim is {axes}: give one index an axis",
             )
         start, shape, strides = self.start, [], []
         for axis, item in enumerate(index):
@@ -292,7 +301,8 @@ class ArrayView:
             start = first if isinstance(start, int) and start == 0 else start + first
         shape.extend(self.shape[len(index) :])
         strides.extend(self.strides[len(index) :])
-        return replace(self, start=start, shape=tuple(shape), strides=tuple(strides))
+        kept = (self.dtype, self.name, self.space, self.writable)
+        return ArrayView(self.window, self.address, start, tuple(shape), tuple(strides), *kept)
 
     def _checked(
         self, machine: Machine, mask: Mask, item: Any, axis: int, index: tuple, line: Any
@@ -396,10 +406,6 @@ class ArrayView:
         )
 
 
-def _axes(count: int) -> str:
-    return "1 axis" if count == 1 else f"{count} axes"
-
-
 def _valid(shape: tuple[int, ...]) -> str:
     if 0 in shape:
         return "the array is empty"
@@ -477,6 +483,10 @@ def view_of(array: np.ndarray, name: str, space: str = "global") -> ArrayView:
     steps = tuple(
         s // pitch if n > 1 else 0 for n, s in zip(array.shape, array.strides, strict=True)
     )
+    if array.flags.c_contiguous and array.size:
+        return ArrayView(
+            array.reshape(-1), array.ctypes.data, 0, array.shape, steps, array.dtype, name, space
+        )
     if array.size == 0:
         return ArrayView(
             np.zeros(1, array.dtype), array.ctypes.data, 0, array.shape, steps, array.dtype, name

@@ -102,6 +102,7 @@ class Report(Counters):
             "kernel": self.kernel,
             "grid": list(self.grid),
             "block": list(self.block),
+            "launches": self.launches,
             **figures,
             "metrics": self.metrics,
             "lines": {
@@ -126,9 +127,11 @@ class Report(Counters):
             ("active lanes per instruction", f"{self.lanes_per_instruction:.2f}"),
             ("floating-point operations", f"{self.flops:,}"),
         ]
-        return table[1:] if self.launches > 1 else table
+        return table if self.launches == 1 else table[1:]
 
     def _title(self) -> str:
+        if self.launches == 0:
+            return "no launches"
         if self.launches > 1:
             return f"{self.launches} launches"
         return f"{self.kernel}[{_dims(self.grid)}, {_dims(self.block)}]"

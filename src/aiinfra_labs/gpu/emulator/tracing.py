@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from dataclasses import dataclass, field
+from dataclasses import dataclass
 
 import numpy as np
 
@@ -61,11 +61,11 @@ class _Tracing(Observer):
         )
 
 
-@dataclass
 class Trace:
     """Collects an `Access` for each memory instruction inside `with cuda.trace() as t:`."""
 
-    accesses: list[Access] = field(default_factory=list)
+    def __init__(self) -> None:
+        self.accesses: list[Access] = []  # every one so far, also of a launch that failed later
 
     def __enter__(self) -> Trace:
         dispatch._listeners.append(self)

@@ -248,7 +248,7 @@ class _Translator(Expressions):
         self._write("pass")
 
     def _Expr(self, node: ast.Expr) -> None:
-        if not (isinstance(node.value, ast.Constant) and isinstance(node.value.value, str)):
+        if not isinstance(node.value, ast.Constant):  # a docstring, or ...
             self._write(self.expr(node.value))
 
     def _Assign(self, node: ast.Assign) -> None:

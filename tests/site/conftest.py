@@ -1,0 +1,261 @@
+"""The site, built and served: the course's own, and a small one that the tests write themselves."""
+
+import functools
+import http.server
+import json
+import shutil
+import subprocess
+import sys
+import threading
+from pathlib import Path
+from types import SimpleNamespace
+
+import nbformat
+import pytest
+import yaml
+from nbformat.v4 import new_code_cell, new_markdown_cell, new_notebook, new_output
+
+ROOT = Path(__file__).resolve().parents[2]
+NOBODY = "--host-resolver-rules=MAP * ~NOTFOUND, EXCLUDE 127.0.0.1"
+
+
+def toc_pages():
+    """The pages of _toc.yml, without suffix."""
+    toc = yaml.safe_load((ROOT / "_toc.yml").read_text(encoding="utf-8"))
+    return [toc["root"]] + [
+        chapter["file"] for part in toc.get("parts", []) for chapter in part["chapters"]
+    ]
+
+
+def pytest_generate_tests(metafunc):
+    """A test with an argument `page` is run for each page of the course."""
+    if "page" in metafunc.fixturenames:
+        metafunc.parametrize("page", toc_pages())
+
+
+def build_command(root, *options):
+    command = [sys.executable, "-m", "aiinfra_labs.course.site", "--root", str(root), *options]
+    return subprocess.run(command, capture_output=True, encoding="utf-8", timeout=280)
+
+
+@pytest.fixture(scope="session")
+def run_build():
+    """`run_build(root)` is `python -m aiinfra_labs.course.site`, as an author runs it."""
+    return build_command
+
+
+class _Quiet(http.server.SimpleHTTPRequestHandler):
+    def log_message(self, *_):
+        pass
+
+
+@pytest.fixture(scope="session")
+def serve():
+    """`serve(folder)` gives the address at which a folder is served."""
+    servers = []
+
+    def start(folder):
+        handler = functools.partial(_Quiet, directory=str(folder))
+        server = http.server.ThreadingHTTPServer(("127.0.0.1", 0), handler)
+        threading.Thread(target=server.serve_forever, daemon=True).start()
+        servers.append(server)
+        return f"http://127.0.0.1:{server.server_port}"
+
+    yield start
+    for server in servers:
+        server.shutdown()
+        server.server_close()
+
+
+@pytest.fixture(scope="session")
+def browser(launch_chromium):
+    """Chromium with the network closed: no name is found but this machine's."""
+    return launch_chromium(NOBODY)
+
+
+@pytest.fixture(scope="session")
+def visit(browser):
+    """`visit(address)` opens a page and waits until it is whole.
+
+    What went wrong is kept with it: `asked` other hosts, `missing` files, `errors` of the console.
+    """
+    context = browser.new_context(viewport={"width": 1280, "height": 900}, color_scheme="light")
+
+    def open_page(address):
+        host = "/".join(address.split("/")[:3])
+        tab = context.new_page()
+        seen = SimpleNamespace(tab=tab, asked=[], missing=[], errors=[])
+
+        def route(request):
+            if request.request.url.startswith((host, "data:", "blob:")):
+                request.continue_()
+            else:
+                seen.asked.append(request.request.url)
+                request.abort()
+
+        tab.route("**/*", route)
+        tab.on("response", lambda r: seen.missing.append(r.url) if r.status >= 400 else None)
+        tab.on("pageerror", lambda error: seen.errors.append(str(error)))
+        tab.on(
+            "console",
+            lambda message: seen.errors.append(message.text) if message.type == "error" else None,
+        )
+        tab.goto(address, wait_until="load")
+        tab.add_style_tag(content="* { transition: none !important; animation: none !important; }")
+        if tab.locator(".math").count():
+            tab.wait_for_function(TYPESET, timeout=20_000)
+        if tab.locator("script[type='application/vnd.jupyter.widget-view+json']").count():
+            tab.wait_for_function(WIDGETS, timeout=20_000)
+        tab.wait_for_load_state("networkidle")
+        return seen
+
+    yield open_page
+    context.close()
+
+
+TYPESET = """() => [...document.querySelectorAll(".math")].every((math) =>
+  math.querySelector("mjx-container") || !math.textContent.trim())"""
+WIDGETS = """() => [...document.querySelectorAll(
+  "script[type='application/vnd.jupyter.widget-view+json']")].every((script) =>
+  script.parentElement.querySelector(".jupyter-widgets, .jp-OutputArea, [class*=widget] *"))"""
+
+
+@pytest.fixture(scope="session")
+def site(tmp_path_factory, serve):
+    """The course's site: built once, from its stored outputs, into a folder of the tests."""
+    out = tmp_path_factory.mktemp("site") / "html"
+    built = build_command(ROOT, "--out", str(out))
+    assert built.returncode == 0, built.stderr
+    return SimpleNamespace(folder=out, address=serve(out), said=built.stdout)
+
+
+# --- a small course -------------------------------------------------------------------------------
+
+FIGURE = (
+    '<figure class="aiinfra-figure"><svg role="img" aria-label="Two bars." width="96" '
+    'viewBox="0 0 96 48"><rect width="40" height="48" fill="#476cc3"/></svg></figure>'
+)
+TABLE = (
+    "| " + " | ".join(f"column{i}" for i in range(14)) + " |\n" + "|---" * 14 + "|\n"
+    "| " + " | ".join(["`a_long_name`"] * 14) + " |\n"
+)
+PROSE = """# 3.2 A page
+
+A **kernel** (核函数), a **grid** (网格), a **warp** (线程束) of many threads; a KV缓存.
+
+[mask](../../src/aiinfra_labs/gpu/emulator/mask.py),
+[its folder](../../src/aiinfra_labs/gpu/emulator), [chapter](../../src/aiinfra_labs/gpu/),
+[](../../src/aiinfra_labs/gpu/emulator/mask.py), [`facts`](../../src/aiinfra_labs/gpu/facts.toml),
+[lab](../../labs/3-gpu/02-cuda-model.ipynb), [guide](../../CONTRIBUTING.md),
+[benchmark](../../benchmarks/emulator.py)
+
+## A formula
+
+$$ y = \\cancel{x} + \\frac{a}{b} $$
+
+Inline $i = b \\cdot B + t$.
+"""
+
+PAGES = {
+    "book/intro": [
+        new_markdown_cell("# A small course\n\n[The page](3-gpu/02-cuda-model.ipynb#a-formula)")
+    ],
+    "book/3-gpu/02-cuda-model": [
+        new_markdown_cell(PROSE),
+        new_markdown_cell(TABLE),
+        new_code_cell(
+            "print('one very long line of code ' * 40)  # " + "and a long comment " * 20,
+            outputs=[new_output("stream", name="stdout", text="a long line " * 60)],
+            execution_count=1,
+        ),
+        new_code_cell(
+            "figure()",
+            outputs=[new_output("display_data", {"text/html": FIGURE})],
+            execution_count=2,
+        ),
+    ],
+    "book/claims": [new_markdown_cell("# What the talk says\n\nNothing about 网格 but this.")],
+}
+
+SOURCES = {
+    "src/aiinfra_labs/__init__.py": '"""The package."""\n',
+    "src/aiinfra_labs/gpu/__init__.py": '"""Chapter 3."""\n',
+    "src/aiinfra_labs/gpu/facts.toml": "[warp]\nsize = 32\n",
+    "src/aiinfra_labs/gpu/emulator/__init__.py": (
+        '"""The emulator. Unit 3.2.\n\n    a  table\n\nRead `mask` first.\n"""\n'
+    ),
+    "src/aiinfra_labs/gpu/emulator/mask.py": (
+        '"""Which `lanes` are active. Units 3.2 and 3.3."""\n\nWARP_SIZE = 32\n'
+    ),
+    "benchmarks/emulator.py": '"""How fast the emulator is."""\n',
+    "src/aiinfra_labs/gpu/emulator/__pycache__/mask.cpython-311.pyc": "",
+}
+
+
+def write_notebook(path, cells, metadata=None):
+    notebook = new_notebook(cells=cells, metadata=metadata or {})
+    kernel = {"name": "python3", "display_name": "Python 3", "language": "python"}
+    notebook.metadata.setdefault("kernelspec", kernel)
+    path.parent.mkdir(parents=True, exist_ok=True)
+    nbformat.write(notebook, path)
+
+
+def widget_cell():
+    """A cell that shows the warp access viewer, and the state that a kernel would have stored."""
+    from ipywidgets.embed import embed_data
+
+    from aiinfra_labs.gpu.widgets.warp_access import WarpAccess
+
+    data = json.loads(json.dumps(embed_data([WarpAccess()], drop_defaults=False), default=str))
+    view = "application/vnd.jupyter.widget-view+json"
+    outputs = [new_output("display_data", {view: data["view_specs"][0], "text/plain": "viewer"})]
+    state = {"application/vnd.jupyter.widget-state+json": data["manager_state"]}
+    return new_code_cell("WarpAccess()", outputs=outputs, execution_count=3), {"widgets": state}
+
+
+@pytest.fixture(scope="session")
+def write_page():
+    """`write_page(path, cells)` writes a notebook."""
+    return write_notebook
+
+
+@pytest.fixture
+def small_course(tmp_path):
+    """The small course's folder, to be spoilt."""
+    return write_small_course(tmp_path / "course")
+
+
+def write_small_course(root):
+    """A course of three pages, with what lies about in a learner's folder and is no page."""
+    shutil.copytree(ROOT / "book" / "_site", root / "book" / "_site")
+    for name in ("_config.yml", "CONTRIBUTING.md", "nbgrader_config.py"):
+        if (ROOT / name).is_file():
+            shutil.copy(ROOT / name, root)
+    (root / "CONTRIBUTING.md").write_text("# How to contribute\n")
+    chapters = "\n".join(f"      - file: {name}" for name in list(PAGES)[1:])
+    (root / "_toc.yml").write_text(
+        f"format: jb-book\nroot: book/intro\nparts:\n  - caption: Part\n    chapters:\n{chapters}\n"
+    )
+    for name, text in SOURCES.items():
+        (root / name).parent.mkdir(parents=True, exist_ok=True)
+        (root / name).write_text(text, encoding="utf-8")
+    widget, metadata = widget_cell()
+    for name, cells in PAGES.items():
+        more = [widget] if name.startswith("book/3") else []
+        write_notebook(root / f"{name}.ipynb", cells + more, metadata if more else None)
+    lab = [new_markdown_cell("# Lab\n\n[nothing](nowhere.md)")]
+    for tree in ("labs", "work", "solutions", "_build/old", ".venv/lib", "notes", "env/lib"):
+        write_notebook(root / tree / "3-gpu" / "02-cuda-model.ipynb", lab)
+        (root / tree / "README.md").write_text("# No page\n\n[nothing](nowhere.md)\n")
+    write_notebook(root / "book" / ".ipynb_checkpoints" / "intro-checkpoint.ipynb", lab)
+    return root
+
+
+@pytest.fixture(scope="session")
+def small_site(tmp_path_factory, serve):
+    """The small course's site."""
+    root = write_small_course(tmp_path_factory.mktemp("small") / "course")
+    built = build_command(root)
+    assert built.returncode == 0, built.stderr
+    out = root / "_build" / "html"
+    return SimpleNamespace(root=root, folder=out, address=serve(out), said=built.stdout)

@@ -1,0 +1,248 @@
+"""A unit is added with the files that CONTRIBUTING.md lists, and without touching any other.
+
+A copy of the course gets a small unit 3.3. What CONTRIBUTING.md says is run, and the tests of the
+copy hold the unit to all that a unit must have.
+"""
+
+import hashlib
+import os
+import re
+import shutil
+import subprocess
+import sys
+
+import nbformat
+import pytest
+from nbformat.v4 import new_code_cell, new_markdown_cell, new_notebook
+
+from aiinfra_labs.course import claims
+from aiinfra_labs.course.rules import units_named
+from aiinfra_labs.course.units import STANDING, UNITS
+
+# Unit 3.3, and when it stands another of its chapter, so that this test outlives it.
+LATER = [UNITS["3.3"], *(unit for unit in UNITS.values() if unit.chapter.name == "gpu")]
+UNIT = next((unit for unit in LATER if unit.id not in STANDING), None)
+pytestmark = pytest.mark.skipif(UNIT is None, reason="every unit of chapter 3 stands")
+
+MODULE = '''
+"""Which lane reads which element. Unit {id}."""
+
+
+def strided(lane: int, stride: int) -> int:
+    """The index that a lane reads, `stride` elements after its neighbour's."""
+    return lane * stride
+'''
+
+EXERCISES = '''
+"""The exercises of unit {id}."""
+
+from __future__ import annotations
+
+from typing import Any
+
+from aiinfra_labs.course import examine, exercise
+
+for claim in {claims}:
+    examine(
+        claim,
+        verdict="opinion",
+        figure="It depends.",
+        how="not measured in a test",
+        source="https://example.org/",
+    )
+
+
+@exercise(
+    "{id}.a", title="Double", points=2, skill="Arithmetic", arguments=("n",), hints=("?", "n + n")
+)
+def double(function: Any, require: Any) -> None:
+    """Twice n."""
+    with require("doubles") as r:
+        for n in (0, 1, 7):
+            with r.input(f"n = {{n}}"):
+                r.equal(function(n), 2 * n, why="twice n was asked for")
+
+
+@exercise(
+    "{id}.b", title="Square", points=2, skill="Arithmetic", arguments=("n",), hints=("?", "n * n")
+)
+def square(function: Any, require: Any) -> None:
+    """n by n."""
+    with require("squares") as r:
+        for n in (0, 1, 7):
+            with r.input(f"n = {{n}}"):
+                r.equal(function(n), n * n, why="the square of n was asked for")
+'''
+
+PLANTED = '''
+"""Answers to the exercises of unit {id}."""
+
+RIGHT = [
+    ("{id}.a", lambda n: n + n),
+    ("{id}.a", lambda n: 2 * n),
+    ("{id}.b", lambda n: n * n),
+    ("{id}.b", lambda n: n**2),
+]
+WRONG = [
+    *[("{id}.a", wrong, "twice n") for wrong in (lambda n: n, lambda n: n * n, lambda n: 3 * n)],
+    *[("{id}.b", wrong, "square") for wrong in (lambda n: n, lambda n: 2 * n, lambda n: n + 2)],
+]
+'''
+
+TEST = """
+from aiinfra_labs.gpu.kernels.{name} import strided
+
+
+def test_lanes_are_a_stride_apart():
+    assert [strided(lane, 3) for lane in range(4)] == [0, 3, 6, 9]
+"""
+
+
+def code(source, **metadata):
+    return new_code_cell(source.strip(), metadata=metadata)
+
+
+def page(unit, root):
+    """The page: it links to every module that names its unit, and names every claim of it."""
+    gpu = root / "src" / "aiinfra_labs" / "gpu"
+    links = [
+        f"[{path.stem}](../../{path.relative_to(root).as_posix()})"
+        for path in sorted(gpu.rglob("*.py"))
+        if unit.id in units_named(path)
+    ]
+    named = [claim.id for claim in claims.all_claims() if unit.id in claim.units]
+    return [
+        new_markdown_cell(f"# {unit.id} {unit.title}\n\nWhich lane (通道) reads which element?"),
+        code("print(sum(range(4)))", tags=["nbval-check-output"]),
+        new_markdown_cell(f"The code: {', '.join(links)}. The claims: {', '.join(named)}."),
+        new_markdown_cell(
+            "The cost of a token stays, and so do the time to first token and the time per "
+            "output token."
+        ),
+    ]
+
+
+def lab(unit):
+    def grading(name, **more):
+        base = {"grade": False, "locked": False, "schema_version": 3, "solution": False}
+        return {"nbgrader": base | {"grade_id": name, "task": False} | more}
+
+    cells = [
+        new_markdown_cell(f"# Lab {unit.id} {unit.title}\n\nHow much is twice as much?"),
+        code(f'from aiinfra_labs.course import card, check\n\ncard("{unit.id}")'),
+        code("print(1 + 1)", tags=["nbval-check-output"]),
+    ]
+    for letter, name, line in (("a", "double", "n + n"), ("b", "square", "n * n")):
+        body = (
+            f'def {name}(n):\n    """One number from another."""\n    ### BEGIN SOLUTION\n'
+            f"    return {line}\n    ### END SOLUTION"
+        )
+        cells += [
+            code(body, **grading(name, solution=True)),
+            code(
+                f'check("{unit.id}.{letter}", {name})',
+                **grading(f"{name}-check", grade=True, locked=True, points=2),
+            ),
+        ]
+    return cells
+
+
+def notebook(cells, **ours):
+    kernel = {"name": "python3", "display_name": "Python 3", "language": "python"}
+    metadata = {"kernelspec": kernel} | ({"aiinfra": ours} if ours else {})
+    return nbformat.writes(new_notebook(cells=cells, metadata=metadata))
+
+
+def contents(folder):
+    """The hash of every file that git would keep."""
+    left = {"__pycache__", "_build", ".hypothesis", ".pytest_cache", ".ruff_cache"}
+    return {
+        path.relative_to(folder).as_posix(): hashlib.sha256(path.read_bytes()).hexdigest()
+        for path in folder.rglob("*")
+        if path.is_file() and not left & set(path.relative_to(folder).parts)
+    }
+
+
+@pytest.fixture
+def copy(root, tmp_path):
+    """A copy of the course, in which the code of the copy counts."""
+    left = shutil.ignore_patterns(
+        ".*", "work", "_build", "shared", "__pycache__", "*.egg-info", "node_modules"
+    )
+    return shutil.copytree(root, tmp_path / "copy", ignore=left)
+
+
+@pytest.fixture
+def run(copy):
+    """`run(...)` runs this Python in the copy, as CONTRIBUTING.md has it run `.venv/bin/python`."""
+
+    def begin(*arguments):
+        environment = os.environ | {"PYTHONPATH": str(copy / "src")}
+        done = subprocess.run(
+            [sys.executable, *arguments], cwd=copy, env=environment, capture_output=True, text=True
+        )
+        assert done.returncode == 0, done.stdout[-4000:] + done.stderr[-4000:]
+        return done.stdout
+
+    return begin
+
+
+def write(copy, unit):
+    """The files of the unit, and none else; their paths."""
+    name = unit.stem[3:].replace("-", "_")
+    named = tuple(claim.id for claim in claims.all_claims() if unit.id in claim.units)
+    words = {"id": unit.id, "name": name, "claims": named}
+    module = f"src/aiinfra_labs/gpu/kernels/{name}.py"
+    files = {
+        module: MODULE,
+        f"src/aiinfra_labs/gpu/exercises/{name}.py": EXERCISES,
+        f"tests/gpu/planted/{name}.py": PLANTED,
+        f"tests/gpu/test_{name}.py": TEST,
+    }
+    for path, text in files.items():
+        assert not (copy / path).exists()
+        (copy / path).write_text(text.format(**words).lstrip())
+    card = {"minutes": 5, "memory_mb": 400, "gpu": "not needed", "prerequisites": ["Python"]}
+    notebooks = {
+        f"book/{unit.notebook}": notebook(page(unit, copy)),
+        f"solutions/{unit.notebook}": notebook(
+            lab(unit), unit=unit.id, card=card | {"skills": ["Arithmetic"]}
+        ),
+    }
+    for path, text in notebooks.items():
+        (copy / path).write_text(text)
+    toc = (copy / "_toc.yml").read_text()
+    before = re.search(r"^ *- file: book/3-gpu/.*\n", toc, re.MULTILINE)
+    line = f"      - file: book/{unit.notebook.removesuffix('.ipynb')}\n"
+    (copy / "_toc.yml").write_text(toc.replace(before[0], before[0] + line))
+    return [*files, *notebooks], list(notebooks)
+
+
+def test_a_unit_is_added_with_its_own_files(copy, run):
+    before = contents(copy)
+    written, notebooks = write(copy, UNIT)
+    drawn = ["book/intro.ipynb", "book/claims.ipynb"]
+    convert = ["-m", "nbconvert", "--to", "notebook", "--execute", "--inplace"]
+    run(*convert, *notebooks, *drawn)
+    run("-m", "aiinfra_labs.course.release")
+    run("tools/standing.py")
+
+    after = contents(copy)
+    touched = {path for path in after if after[path] != before.get(path)}
+    made = {f"labs/{UNIT.notebook}", "src/aiinfra_labs/course/cards.toml", "README.md"}
+    assert touched == {*written, "_toc.yml", *drawn, *made} and set(before) <= set(after)
+
+    # All that a unit is held to, for this one; and the pages that say which units stand.
+    # nbval is left to the course's own notebooks: here they were run a moment ago.
+    name = UNIT.stem[3:]
+    chosen = f"{name} or {name.replace('-', '_')} or {UNIT.id} or claims or intro"
+    whole = "in_step or answer_is_in or stands or there_are or names_the_unit or claim"
+    places = ["tests/course/test_exercises.py", "tests/gpu", "tests/tools/test_front.py"]
+    options = ["-v", "-p", "no:cacheprovider", "-p", "no:xdist"]
+    said = run("-m", "pytest", *options, *places, "tests/notebooks",
+               "-k", f"({chosen} or {whole}) and not nbval")  # fmt: skip
+    assert re.search(r"\d\d passed", said), said
+    for part in (f"tests/gpu/test_{name}.py", "test_labs.py", "test_stored.py", "test_exercises"):
+        assert part.replace("-", "_") in said, said
+    run("-m", "aiinfra_labs.course.site")
+    assert (copy / "_build" / "html" / "book" / "3-gpu" / f"{UNIT.stem}.html").is_file()
