@@ -2,7 +2,8 @@
 
 Unit 3.2 shows it; the other units of chapter 3 build on it. Read it in this order: `mask`,
 `arithmetic`, `memory`, `values`, `loops`, `machine`, `translator`, `expressions`, `inference`,
-`dispatch`, and for the figures `counting`, `report`, `profiling`.
+`dispatch`, and for the figures `figures`, `counting`, `banks`, `cache`, `report`, `profiling`, then
+`occupancy` and `roofline`.
 """
 
 from .arrays import const, local, shared
@@ -57,8 +58,10 @@ from .host import (
 from .intrinsics import NOT_YET, blockDim, blockIdx, grid, gridDim, gridsize, laneid, threadIdx
 from .mask import WARP_SIZE as warpsize
 from .memory import DeviceArray, device_array, to_device
+from .occupancy import Occupancy, occupancy_of
 from .profiling import profile
-from .report import Report
+from .report import Report, compare
+from .roofline import estimate
 from .tracing import Access, trace
 from .warp import (
     activemask,
@@ -127,6 +130,7 @@ __all__ = [
     "GlobalMemoryRace",
     "InactiveLane",
     "LaunchError",
+    "Occupancy",
     "OutOfBounds",
     "Race",
     "Report",
@@ -139,12 +143,14 @@ __all__ = [
     "blockIdx",
     "check",
     "close",
+    "compare",
     "current_context",
     "defer_cleanup",
     "detect",
     "device_array",
     "device_array_like",
     "device_profiles",
+    "estimate",
     "event",
     "get_current_device",
     "grid",
@@ -157,6 +163,7 @@ __all__ = [
     "pinned",
     "pinned_array",
     "pinned_array_like",
+    "occupancy_of",
     "profile",
     "select_device",
     "step_budget",

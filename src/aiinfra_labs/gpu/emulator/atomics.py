@@ -48,12 +48,19 @@ CHANGES: dict[str, Change] = {
     "dec": _dec,
 }
 _INTEGER = {"and_", "or_", "xor", "inc", "dec"}
+_FLOAT_REDUCTIONS = {"add", "sub"}  # on floats the others are loops of compare-and-swap
 _CROWD = 32  # lanes on one element from which on they are served in one call
 
 
 def _operation(name: str) -> Intrinsic:
     def run(
-        machine: Machine, mask: Mask, line: Line, array: Any, index: Any, value: Any
+        machine: Machine,
+        mask: Mask,
+        line: Line,
+        array: Any,
+        index: Any,
+        value: Any,
+        used: bool = True,
     ) -> np.ndarray:
         target = _target(machine, mask, line, name, array, index)
         if name in _INTEGER and target.dtype.kind not in "iu":
@@ -61,9 +68,12 @@ def _operation(name: str) -> Intrinsic:
                 f"atomic.{name} works on integers, and {target.name} holds {target.dtype}",
                 "use an array of np.int32 or np.uint32",
             )
+        whole = target.dtype.kind in "iu" or name in _FLOAT_REDUCTIONS
+        if not used and whole and name != "exch":
+            machine.reduction(mask, target, line)
         return apply(machine, mask, line, target, CHANGES[name], value)
 
-    return Intrinsic(f"atomic.{name}", run)
+    return Intrinsic(f"atomic.{name}", run, gives=True)
 
 
 def _cas(

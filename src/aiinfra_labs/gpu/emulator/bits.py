@@ -76,8 +76,8 @@ def _fma(machine: Machine, mask: Mask, line: Line, a: Any, b: Any, c: Any) -> An
         return convert(a, dtype) * convert(b, dtype) + convert(c, dtype)
     x, y, z = (v.astype(np.float64) for v in (a, b, c))
     if dtype.itemsize < 8:  # the product is exact in float64
-        return _odd_sum(x * y, z).astype(dtype)[()]
-    return _fma64(x, y, z)
+        return machine.flop(mask, _odd_sum(x * y, z).astype(dtype)[()], line, "fma")
+    return machine.flop(mask, _fma64(x, y, z), line, "fma")
 
 
 def _fma64(a: Any, b: Any, c: Any) -> Any:

@@ -1,4 +1,4 @@
-"""The device that the emulator stands for, and its limits. Units 3.1 and 3.2."""
+"""The device that the emulator stands for, and its limits. Units 3.1, 3.2 and 3.7."""
 
 from __future__ import annotations
 
@@ -7,6 +7,7 @@ import tomllib
 from dataclasses import dataclass
 from functools import cache
 from importlib.resources import files
+from typing import Any
 
 from .errors import LaunchError
 
@@ -27,6 +28,10 @@ class DeviceProfile:
     static_shared_memory_per_block: int
     registers_per_multiprocessor: int
     memory_bytes: int
+    l2_bytes: int
+    memory_bandwidth: float  # bytes/s
+    clock: float  # Hz, boost
+    peak_flops: dict[str, float]  # by precision, without tensor cores; operations/s
 
     # the names that Numba's device object has
     MAX_THREADS_PER_BLOCK = property(lambda self: self.max_threads_per_block)
@@ -36,19 +41,55 @@ class DeviceProfile:
     id = property(lambda self: 0)
 
 
+@dataclass(frozen=True)
+class SMLimits:
+    """What one multiprocessor of a compute capability holds, in bytes and counts."""
+
+    max_warps: int
+    max_blocks: int
+    registers: int
+    shared_memory: int
+    shared_memory_per_block: int
+    shared_memory_unit: int  # a block's shared memory is rounded up to it
+    shared_memory_reserved: int  # of each block, for the system
+
+
+_NOT_A_LIMIT = ("source", "figures_source", "as_of")
+
+
+@cache
+def _tables() -> dict[str, Any]:
+    text = files("aiinfra_labs.gpu").joinpath("devices.toml").read_text(encoding="utf-8")
+    return tomllib.loads(text)
+
+
 @cache
 def device_profiles() -> dict[str, DeviceProfile]:
     """Every device that can be stood for, by its short name."""
-    text = files("aiinfra_labs.gpu").joinpath("devices.toml").read_text(encoding="utf-8")
     profiles = {}
-    for key, facts in tomllib.loads(text).items():
+    for key, facts in _tables().items():
+        if key == "compute_capability":
+            continue
         values = {
             name: tuple(value) if isinstance(value, list) else value
             for name, value in facts.items()
-            if name not in ("source", "as_of")
+            if name not in _NOT_A_LIMIT
         }
         profiles[key] = DeviceProfile(key=key, **values)
     return profiles
+
+
+def sm_limits(compute_capability: str) -> SMLimits:
+    """The limits of "8.6", say. Raises `LaunchError` for one that is not in `devices.toml`."""
+    table = _tables()["compute_capability"]
+    if compute_capability not in table:
+        raise LaunchError(
+            f"compute capability {compute_capability} is not known here",
+            f"the tables have {', '.join(table)}",
+            "use one of these",
+        )
+    facts = table[compute_capability].items()
+    return SMLimits(**{name: value for name, value in facts if name not in _NOT_A_LIMIT})
 
 
 _current = os.environ.get("AIINFRA_DEVICE", "h100")
@@ -58,8 +99,13 @@ def get_current_device() -> DeviceProfile:
     return _profile(_current)
 
 
+def device_profile(key: str | None) -> DeviceProfile:
+    """The profile of "a100", say; None: that of the device that is stood for."""
+    return get_current_device() if key is None else _profile(key)
+
+
 def select_device(key: str | int) -> DeviceProfile:
-    """Stand for another device: "h100", "a100", "rtx4090", "t4"; 0 keeps the current one."""
+    """Stand for another device: "h100", "a100", "t4", ...; 0 keeps the current one."""
     global _current
     if key != 0:
         _current = _profile(str(key)).key

@@ -6,6 +6,7 @@ import ast
 import builtins
 import difflib
 import inspect
+import math
 import types
 from collections.abc import Callable
 from typing import Any
@@ -45,7 +46,8 @@ UNARY: dict[type, Callable] = {
     ast.Invert: arithmetic.invert,
     ast.Not: arithmetic.not_,
 }
-_FLOPS = (ast.Add, ast.Sub, ast.Mult, ast.Div)  # what a profiler counts as fadd, fmul, ffma
+# what a profiler counts, by the machine's name for it; a compiler makes an fma of some pairs
+_FLOPS = {ast.Add: "add", ast.Sub: "add", ast.Mult: "mul", ast.Div: "div"}
 _MISSING = object()
 
 
@@ -57,6 +59,7 @@ class Expressions:
     locals: set[str]
     nonlocals: dict[str, Any]
     unsure: set[int]
+    discarded: ast.expr | None = None  # the expression that is a statement of its own
     function: Callable
 
     def expr(self, node: ast.expr) -> str:
@@ -174,7 +177,7 @@ class Expressions:
 
     def arithmetic(self, operator: type, left: str, right: str, line: str) -> str:
         text = f"{self.constant(BINARY[operator])}({left}, {right})"
-        return f"R.flop(m, {text}, {line})" if operator in _FLOPS else text
+        return f"R.flop(m, {text}, {line}, {_FLOPS[operator]!r})" if operator in _FLOPS else text
 
     def _expr_BinOp(self, node: ast.BinOp) -> str:
         if type(node.op) not in BINARY:
@@ -283,7 +286,8 @@ class Expressions:
         if callee is complex and len(args) == 2:
             operation = arithmetic.complex_of
         if operation is not None:
-            return f"{self.constant(operation)}({', '.join(args)})"
+            text = f"{self.constant(operation)}({', '.join(args)})"
+            return f"R.flop(m, {text}, {line}, 'sqrt')" if callee in (math.sqrt, np.sqrt) else text
         dtype = scalar_dtype(callee)
         if dtype is not None and len(args) == 1:
             return f"{self.constant(arithmetic.cast)}({args[0]}, {self.constant(dtype)})"
@@ -305,6 +309,8 @@ class Expressions:
             inputs.append(str(self._number()))
         inputs += [self.expr(a) for a in node.args]
         inputs += [f"{k.arg}={self.expr(k.value)}" for k in node.keywords]
+        if callee.gives and node is self.discarded:
+            inputs.append("used=False")
         return f"{self.constant(callee.run)}({', '.join(inputs)})"
 
     def _method_call(self, node: ast.Call) -> str:

@@ -21,12 +21,20 @@ if TYPE_CHECKING:
 class Intrinsic:
     """A function that only a kernel can call. `value` ones are read, not called.
 
-    A `site` one is told which call in the text it is, for each has an array of its own.
+    A `site` one is told which call in the text it is, for each has an array of its own. A `gives`
+    one is told with used=False where nobody reads what it gives back.
     """
 
-    def __init__(self, name: str, run: Callable[..., Any], value: bool = False, site: bool = False):
+    def __init__(
+        self,
+        name: str,
+        run: Callable[..., Any],
+        value: bool = False,
+        site: bool = False,
+        gives: bool = False,
+    ):
         self.__name__ = self.name = name
-        self.run, self.value, self.site = run, value, site
+        self.run, self.value, self.site, self.gives = run, value, site, gives
 
     def __call__(self, *args: Any, **kwargs: Any) -> Any:
         raise EmulatorError(

@@ -359,6 +359,9 @@ class Machine:
     def atomic(self, mask: Mask, target: ArrayView, line: Line) -> None:
         """Each lane of `mask` is about to change its element in one step."""
 
+    def reduction(self, mask: Mask, target: ArrayView, line: Line) -> None:
+        """The atomic operation to come gives its lanes nothing back."""
+
     def barrier(self, mask: Mask, line: Line) -> None:
         """Whole blocks have arrived at a barrier."""
 
@@ -396,8 +399,8 @@ class Machine:
     def tick(self, mask: Mask, line: Line, operations: int) -> None:
         """A statement of so many operations was issued ."""
 
-    def flop(self, mask: Mask, value: Any, line: Line) -> Any:
-        """An arithmetic result passes through."""
+    def flop(self, mask: Mask, value: Any, line: Line, kind: str) -> Any:
+        """An arithmetic result passes through. kind: "add", "mul", "fma", "div" or "sqrt"."""
         return value
 
 

@@ -28,8 +28,9 @@ class Observer:
     def tick(self, mask: Mask, line: Line, operations: int) -> None:
         """A statement of so many operations is issued."""
 
-    def flop(self, mask: Mask, value: Any, line: Line) -> None:
-        """An addition, subtraction, product or quotient has the result `value`."""
+    def flop(self, mask: Mask, value: Any, line: Line, kind: str) -> None:
+        """An operation has the result `value`. kind: "add" (or subtract), "mul", "fma", "div",
+        "sqrt"."""
 
     def branch(self, mask: Mask, yes: Mask, no: Mask, line: Line) -> None:
         """The lanes of `mask` decide: those of `yes` one way, those of `no` the other."""
@@ -46,6 +47,9 @@ class Observer:
 
     def atomic(self, mask: Mask, target: ArrayView, line: Line) -> None:
         """An atomic operation: read, changed and written in one step."""
+
+    def reduction(self, mask: Mask, target: ArrayView, line: Line) -> None:
+        """The atomic operation to come gives nothing back, as nobody reads the old value."""
 
     def barrier(self, mask: Mask, line: Line) -> None:
         """`syncthreads` and its like: whole blocks have arrived."""
@@ -78,9 +82,9 @@ class ObservedMachine(Machine):
         for observer in self.observers:
             observer.tick(mask, line, operations)
 
-    def flop(self, mask: Mask, value: Any, line: Line) -> Any:
+    def flop(self, mask: Mask, value: Any, line: Line, kind: str) -> Any:
         for observer in self.observers:
-            observer.flop(mask, value, line)
+            observer.flop(mask, value, line, kind)
         return value
 
     def split(self, mask: Mask, condition: Any, line: Line) -> tuple[Mask, Mask]:
@@ -103,6 +107,10 @@ class ObservedMachine(Machine):
     def atomic(self, mask: Mask, target: ArrayView, line: Line) -> None:
         for observer in self.observers:
             observer.atomic(mask, target, line)
+
+    def reduction(self, mask: Mask, target: ArrayView, line: Line) -> None:
+        for observer in self.observers:
+            observer.reduction(mask, target, line)
 
     def barrier(self, mask: Mask, line: Line) -> None:
         for observer in self.observers:

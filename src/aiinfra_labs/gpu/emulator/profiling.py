@@ -6,9 +6,11 @@ from typing import Any
 
 from . import dispatch, memory
 from .counting import Counting
+from .devices import get_current_device
+from .figures import Counters
 from .machine import Launch
 from .observing import Observer
-from .report import Counters, Report, total
+from .report import Report, total
 
 
 class Profile:
@@ -57,8 +59,13 @@ class Profile:
         return Counting()
 
     def end(self, launch: Launch, observer: Counting) -> None:
+        observer.finish()
         found = observer.lines
         report = Report(kernel=launch.kernel, grid=launch.grid, block=launch.block)
+        report.device = get_current_device().key
+        report.shared_bytes = observer.shared_bytes + launch.shared
+        dram = observer.cache.dram_bytes()
+        report.dram_bytes_read, report.dram_bytes_written = dram or (None, None)
         files = {line.file for line in found}
         home = next((line.file for line in found if line.function == launch.kernel), "")
         for line, counters in found.items():
@@ -69,6 +76,11 @@ class Profile:
             report.source[key] = line.text
         for name in vars(Counters()):
             setattr(report, name, sum(getattr(c, name) for c in report.lines.values()))
+        if dram is None:
+            report.notes.append(
+                "the bytes of DRAM are not known: the lines that the launch touches crowd into few "
+                "sets of the L2, and the model of the cache gave up"
+            )
         for array, line in launch.negative_indices:
             report.notes.append(
                 f"line {line.number}: a negative index of {array} wraps round, as in Numba; in "

@@ -249,6 +249,7 @@ class _Translator(Expressions):
 
     def _Expr(self, node: ast.Expr) -> None:
         if not isinstance(node.value, ast.Constant):  # a docstring, or ...
+            self.discarded = node.value
             self._write(self.expr(node.value))
 
     def _Assign(self, node: ast.Assign) -> None:
