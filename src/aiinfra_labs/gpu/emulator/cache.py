@@ -120,7 +120,7 @@ class L2Cache:
 def set_of(lines: np.ndarray, sets: int) -> np.ndarray:
     """The set of a line: neighbours lie side by side, and each round of the sets begins elsewhere,
     so that lines a power of two apart do not meet in a few sets."""
-    return (lines + lines // sets * 0x9E3779B1) % sets
+    return (lines + (lines // sets & 0x7FFFFFFF) * 0x9E3779B1) % sets
 
 
 class _FullCache:
@@ -140,7 +140,7 @@ class _FullCache:
         self, lines: np.ndarray, times: np.ndarray, present: np.ndarray, dirty: np.ndarray
     ) -> None:
         into = set_of(lines, self.sets)
-        order = np.argsort(into, kind="stable")
+        order = _order(into)
         into, way = into[order], _rank(into[order])
         self.tags[into, way], self.used[into, way] = lines[order], times[order]
         self.present[into, way], self.dirty[into, way] = present[order], dirty[order]
@@ -166,20 +166,20 @@ class _FullCache:
         kinds = np.concatenate([np.full(s.size, kind, np.uint8) for s, kind in self.waiting])
         self.waiting, self.waiting_size = [], 0
         lines = sectors // SECTORS
-        into = set_of(lines, self.sets)
-        order = np.argsort(into, kind="stable")
-        into, lines, kinds = into[order], lines[order], kinds[order]
-        bits = np.left_shift(1, sectors[order] % SECTORS).astype(np.uint8)
-        times = self.clock + order
-        self.clock += order.size
-        # accesses of one kind to one line that follow each other within a set are one
-        head = np.ones(order.size, bool)
+        bits = np.left_shift(1, sectors % SECTORS).astype(np.uint8)
+        # accesses of one kind to one line that follow each other are one
+        head = np.ones(lines.size, bool)
         head[1:] = (lines[1:] != lines[:-1]) | (kinds[1:] != kinds[:-1])
         heads = np.flatnonzero(head)
         bits = np.bitwise_or.reduceat(bits, heads)
-        into, lines, kinds, times = into[heads], lines[heads], kinds[heads], times[heads]
+        lines, kinds = lines[heads], kinds[heads]
+        into = set_of(lines, self.sets)
+        order = _order(into)
+        into, lines, kinds, bits = into[order], lines[order], kinds[order], bits[order]
+        times = self.clock + order
+        self.clock += order.size
         rank = _rank(into)
-        by_rank = np.argsort(rank, kind="stable")
+        by_rank = _order(rank)
         first = 0
         for size in np.bincount(rank):
             step = by_rank[first : first + size]
@@ -218,6 +218,12 @@ def _different(values: np.ndarray) -> np.ndarray:
     new = np.ones(values.size, bool)
     np.not_equal(values[1:], values[:-1], out=new[1:])
     return values[new]
+
+
+def _order(keys: np.ndarray) -> np.ndarray:
+    """A stable argsort of numbers of 0 or more; those below 65,536 are sorted by their digits."""
+    few = keys.max(initial=0) < 1 << 16
+    return np.argsort(keys.astype(np.uint16) if few else keys, kind="stable")
 
 
 def _rank(groups: np.ndarray) -> np.ndarray:

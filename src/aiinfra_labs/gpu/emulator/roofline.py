@@ -6,10 +6,10 @@ its bytes, the floating-point units of each precision their operations, shared m
 (Williams, Waterman and Patterson, Communications of the ACM 52 (2009), 65.)
 
 It is a model, and nearly a lower bound: a warm L2, or one that keeps what was written, spares
-traffic to DRAM that is counted here. It knows no latency, no launch overhead, no instruction that is not a
-floating-point operation, no L1. It takes for granted that the device runs at its boost clock, that
-all its SMs are busy if the grid has a block for each, and that a sum and a product join in an fma:
-peak rates count an fma as two operations, so that a kernel of sums alone reaches half of them.
+traffic to DRAM that is counted here. It knows no latency, no launch overhead, no instruction that
+is not a floating-point operation, no L1. It takes for granted that the device runs at its boost
+clock, that all its SMs are busy if the grid has a block for each, and that a sum and a product join
+in an fma: peak rates count an fma as two, so that a kernel of sums alone reaches half of them.
 """
 
 from __future__ import annotations
