@@ -84,9 +84,9 @@ def _served(words: np.ndarray, parts: int) -> tuple[int, int]:
 
     -1 asks for nothing.
     """
-    rows = words.reshape(len(words) * parts, -1)
-    if not rows.size:
+    if not words.size:
         return 0, 0
+    rows = words.reshape(len(words) * parts, -1)
     ordered = np.sort(rows, axis=1)
     new = ordered >= 0
     new[:, 1:] &= ordered[:, 1:] != ordered[:, :-1]  # each word counts once
