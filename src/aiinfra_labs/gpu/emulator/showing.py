@@ -33,7 +33,7 @@ class Table:
         return "\n".join(lines)
 
     def html(self) -> str:
-        """Colours are inherited, so that it reads on light and on dark."""
+        """Without colours of its own, so that it reads on light and on dark."""
         caption = f"<caption>{html.escape(self.title)}</caption>" if self.title else ""
         head = "".join(
             f"<th scope='col'{self._side(k)}>{html.escape(name)}</th>"
@@ -42,8 +42,7 @@ class Table:
         body = "".join(f"<tr>{self._cells(row)}</tr>" for row in self.rows)
         thead = f"<thead><tr>{head}</tr></thead>" if head else ""
         return (
-            "<table class='aiinfra-report' style='color:inherit;background:transparent;"
-            "font-variant-numeric:tabular-nums'>"
+            "<table class='aiinfra-report' style='font-variant-numeric:tabular-nums'>"
             f"{caption}{thead}<tbody>{body}</tbody></table>"
         )
 
