@@ -117,6 +117,8 @@ def test_both_answer_and_all_ends_at_ctrl_c(launch, settings, tmp_path):
     asked = json.loads(get(f"{base}/{path}?token={token}"))["schema"]["properties"]
     assert asked["fetchNews"]["default"] == "false" and not asked["checkForUpdates"]["default"]
     assert json.loads(get(f"{base}/lab/api/news?token={token}")) == {"news": []}
+    # nbgrader's panels are the instructor's.
+    assert '"disabledExtensions": ["@jupyter/nbgrader"]' in get(f"{base}/lab?token={token}")
 
     # A kernel is one of this environment.
     specs = json.loads(get(f"{base}/api/kernelspecs?token={token}"))

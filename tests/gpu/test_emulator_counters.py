@@ -292,6 +292,19 @@ def test_order_within_a_warp_does_not_matter():
         assert profiled(kernel, N // 256, 256, a, out).global_load_sectors == 32 * 4
 
 
+def test_one_index_into_arrays_of_several_sizes_and_alignments():
+    @cuda.jit
+    def kernel(a, b, c, out):
+        i = cuda.grid(1)
+        out[i] = a[i] + b[i] + c[i]
+
+    # float32 on a boundary (4), float64 (8), float32 from element 1 on (5), int8 stored (1)
+    a, b, c = (cuda.to_device(np.zeros(N + 1, dtype)) for dtype in ("f4", "f8", "f4"))
+    r = profiled(kernel, N // 256, 256, a, b, c[1:], cuda.device_array(N, "i1"))
+    assert r.global_load_sectors == 32 * (4 + 8 + 5)
+    assert r.global_store_sectors == 32 * 1
+
+
 def test_a_stencil_by_line():
     @cuda.jit
     def kernel(a, out):

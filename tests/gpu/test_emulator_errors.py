@@ -337,7 +337,7 @@ def test_source_that_cannot_be_read():
     )
 
 
-@pytest.mark.parametrize("thing", [5, np.sum, fill, int], ids=repr)
+@pytest.mark.parametrize("thing", [5, np.sum, fill, int], ids=["5", "sum", "kernel", "type"])
 def test_jit_of_what_is_no_function(thing):
     assert "cuda.jit was given" in the_error(lambda: cuda.jit(thing)).what
 

@@ -281,6 +281,32 @@ def test_a_local_has_one_type_whatever_the_data():
     assert out[0] == njit(x, False) == np.float64(x) ** 2
 
 
+def test_a_loop_over_a_tuple_sees_the_type_of_every_item():
+    @cuda.jit
+    def kernel(out):
+        last = 0
+        for value in (1, 2, 3, 0.5):
+            last = value
+        out[0] = last
+
+    out = np.zeros(1)
+    kernel[1, 1](out)
+    assert out[0] == 0.5
+
+
+def test_minimum_and_maximum_prefer_a_number_to_nan():
+    """As CUDA's fmin and fmax do, which Numba's CUDA target calls; its CPU target does not."""
+
+    @cuda.jit
+    def kernel(a, out):
+        out[0], out[1] = min(a[0], a[1]), min(a[1], a[0])
+        out[2], out[3] = max(a[0], a[1]), max(a[1], a[0])
+
+    out = np.zeros(4)
+    kernel[1, 1](np.array([np.nan, 1.0]), out)
+    np.testing.assert_array_equal(out, np.ones(4))
+
+
 def test_closures_globals_and_nested_device_functions():
     @cuda.jit(device=True)
     def square(x):

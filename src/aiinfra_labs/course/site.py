@@ -38,6 +38,7 @@ INPUTS = (
 BUILDERS = ("jupyter-book", "myst-nb", "pydata-sphinx-theme", "sphinx", "sphinx-book-theme")
 STAMP = ".inputs"  # in the site's folder: the hash of what it was built from
 MOST_WARNINGS = 20  # shown of one build
+_MARKS = ("WARNING:", "ERROR:", "CRITICAL:", "rror:", "rror!", "[key path:")  # of what went wrong
 _COLOUR = re.compile(r"\x1b\[[0-9;]*m")
 
 # `jupyter-book build`, less its banners and with the folder of the site given.
@@ -143,7 +144,7 @@ def _run(root: Path, site: Path, doctrees: Path) -> None:
 
 
 def _tells(line: str) -> bool:
-    return any(mark in line for mark in ("WARNING:", "ERROR:", "CRITICAL:", "rror:", "rror!", "[key path:"))
+    return any(mark in line for mark in _MARKS)
 
 
 def _place(line: str, root: Path) -> str:

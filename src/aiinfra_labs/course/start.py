@@ -42,6 +42,18 @@ SETTINGS = {
         "checkForUpdates": False,
     }
 }
+# nbgrader's panels are the instructor's: a learner who opens one can only break the notebook.
+CONFIGURATION = {
+    "labconfig/page_config.json": {"disabledExtensions": {"@jupyter/nbgrader": True}},
+    "jupyter_server_config.d/nbgrader.json": {
+        "ServerApp": {
+            "jpserver_extensions": {
+                f"nbgrader.server_extensions.{name}": False
+                for name in ("assignment_list", "course_list", "formgrader", "validate_assignment")
+            }
+        }
+    },
+}
 
 
 class StartError(CourseError):
@@ -190,6 +202,11 @@ def jupyterlab(mine: Path, number: int, token: str) -> subprocess.Popen[bytes]:
     overrides = Path(sys.prefix, "share", "jupyter", "lab", "settings", "overrides.json")
     overrides.parent.mkdir(parents=True, exist_ok=True)
     overrides.write_text(json.dumps(SETTINGS, indent=1))
+    configuration = Path(sys.prefix, "etc", "aiinfra-course")
+    for name, content in CONFIGURATION.items():
+        path = configuration / name
+        path.parent.mkdir(parents=True, exist_ok=True)
+        path.write_text(json.dumps(content, indent=1))
     command = [sys.executable, "-m", "jupyterlab", "--no-browser", "--allow-root"]
     options = {
         "ServerApp.root_dir": mine,
@@ -206,6 +223,9 @@ def jupyterlab(mine: Path, number: int, token: str) -> subprocess.Popen[bytes]:
     ours = {
         "JUPYTER_TOKEN": token,  # not among the options, which every user of the machine can list
         "JUPYTER_PREFER_ENV_PATH": "1",
+        "JUPYTER_CONFIG_PATH": os.pathsep.join(
+            filter(None, [str(configuration), os.environ.get("JUPYTER_CONFIG_PATH")])
+        ),
         "VIRTUAL_ENV": sys.prefix,
         "PATH": f"{Path(sys.prefix, 'bin')}{os.pathsep}{os.environ.get('PATH', '')}",
     }

@@ -5,6 +5,7 @@ from __future__ import annotations
 import base64
 import io
 from dataclasses import dataclass
+from html import escape
 from typing import TYPE_CHECKING, Any
 
 import numpy as np
@@ -18,6 +19,7 @@ if TYPE_CHECKING:
 ROW = 32  # elements in a row of the drawing: as many as a warp has threads
 # Okabe and Ito's palette, told apart with every kind of colour vision; lightened to carry text.
 BLOCKS = ("#9fd3f0", "#f7cf82", "#8fd6bf", "#e6b3d1", "#f5e98a", "#b9c7f2")
+LEAST = 760  # pixels across in which the numbers in the cells can still be read
 NOBODY = "#ffffff"
 INK = "#1a1a1a"
 _MARKS = "hatched: nobody; thick frame: written again"
@@ -35,7 +37,12 @@ class Picture:
         png = io.BytesIO()
         self.figure.savefig(png, format="png", dpi=self.dpi, facecolor="white", bbox_inches="tight")
         data = base64.b64encode(png.getvalue()).decode()
-        return f'<img alt="{self.alt}" style="max-width:100%" src="data:image/png;base64,{data}">'
+        # Its own paper, in dark themes, too; where the page is narrow, it is moved, not shrunk.
+        least = min(round(self.figure.get_figwidth() * self.dpi), LEAST)
+        look = f"min-width:{least}px;max-width:100%;background:#fff;border-radius:6px"
+        source = f"data:image/png;base64,{data}"
+        picture = f'<img alt="{escape(self.alt)}" style="{look}" src="{source}">'
+        return f'<div style="overflow-x:auto" tabindex="0">{picture}</div>'
 
     def __repr__(self) -> str:
         return self.alt
