@@ -6,6 +6,8 @@ Unit 3.2 shows it; the other units of chapter 3 build on it. Read it in this ord
 `occupancy` and `roofline`.
 """
 
+from . import random
+from .arguments import In, InOut, Out
 from .arrays import const, local, shared
 from .atomics import atomic
 from .barriers import (
@@ -38,6 +40,7 @@ from .errors import (
     UninitialisedRead,
     UnsupportedFeature,
 )
+from .fp16 import fp16
 from .host import (
     Event,
     Stream,
@@ -48,7 +51,9 @@ from .host import (
     device_array_like,
     event,
     is_available,
+    managed_array,
     mapped_array,
+    mapped_array_like,
     pinned,
     pinned_array,
     pinned_array_like,
@@ -60,9 +65,12 @@ from .mask import WARP_SIZE as warpsize
 from .memory import DeviceArray, device_array, to_device
 from .occupancy import Occupancy, occupancy_of
 from .profiling import profile
+from .reducing import Reduce
 from .report import Report, compare
 from .roofline import estimate
 from .tracing import Access, trace
+from .vectorizing import guvectorize, vectorize
+from .vectors import VECTORS
 from .warp import (
     activemask,
     all_sync,
@@ -77,6 +85,9 @@ from .warp import (
     shfl_up_sync,
     shfl_xor_sync,
 )
+
+reduce = Reduce
+globals().update(VECTORS)  # float32x4, float4, ...
 
 
 def __getattr__(name: str) -> object:
@@ -159,7 +170,18 @@ __all__ = [
     "is_available",
     "jit",
     "laneid",
+    "managed_array",
     "mapped_array",
+    "mapped_array_like",
+    "fp16",
+    "Reduce",
+    "reduce",
+    "guvectorize",
+    "vectorize",
+    "random",
+    "In",
+    "InOut",
+    "Out",
     "pinned",
     "pinned_array",
     "pinned_array_like",
@@ -173,4 +195,5 @@ __all__ = [
     "to_device",
     "trace",
     "warpsize",
+    *VECTORS,
 ]

@@ -293,10 +293,26 @@ def cast(value: Value, dtype: np.dtype | type) -> Value:
     return convert(value, dtype)
 
 
-def complex_of(real: Value, imaginary: Value) -> Value:
+def complex_of(real: Value, imaginary: Value | None = None) -> Value:
     """`complex(re, im)`: complex128, as Numba has it."""
+    if imaginary is None:
+        return cast(real, np.dtype(np.complex128))
     need_numbers("complex", real, imaginary)
-    return real.astype(np.complex128) + imaginary.astype(np.complex128) * np.complex128(1j)
+    return joined(real.astype(FLOAT64), imaginary.astype(FLOAT64))
+
+
+def joined(real: Value, imaginary: Value) -> Value:
+    """A complex number of its parts, each of which may be infinite or NaN."""
+    result = np.empty(np.broadcast(real, imaginary).shape, np.result_type(real, np.complex64))
+    result.real, result.imag = real, imaginary
+    return result[()]
+
+
+def same(a: Value, b: Value) -> Any:
+    """`a is b`: of numbers, whether they are equal and of one type."""
+    if not all(isinstance(v, np.ndarray | np.generic) for v in (a, b)):
+        return a is b
+    return equal(a, b) if a.dtype == b.dtype else np.bool_(False)
 
 
 def absolute(a: Value) -> Value:
@@ -406,6 +422,11 @@ def _function(name: str, function: Callable, most: int = 1, least: int = 0) -> C
         return function(*args)
 
     return apply
+
+
+def real(name: str, ufunc: Callable, count: int = 1) -> Callable:
+    """A function of `count` reals: integers become float64, floats keep their precision."""
+    return _function(name, _real_function(ufunc), count)
 
 
 _REAL = {

@@ -156,7 +156,13 @@ def _shape(what: str, shape: Any) -> tuple[int, ...]:
 
 
 def _dtype(what: str, dtype: Any) -> np.dtype:
-    found = np.dtype(dtype) if isinstance(dtype, str) else scalar_dtype(dtype)
+    try:
+        found = np.dtype(dtype) if isinstance(dtype, str) else scalar_dtype(dtype)
+    except TypeError:
+        raise LaneError(
+            f"Invalid NumPy dtype specified: {dtype!r}",
+            f"write cuda.{what}.array(shape, np.float32)",
+        ) from None
     if found is None:
         raise LaneError(
             f"{what}.array has {described(dtype)} for its dtype",

@@ -33,11 +33,26 @@ def _dec(old: Any, limit: Any) -> Any:
     return np.where((old == 0) | (old > limit), limit, old - old.dtype.type(1))
 
 
+class _Extreme:
+    """Numba's max and min: a NaN is never stored, and one that is there stays."""
+
+    def __init__(self, ufunc: np.ufunc):
+        self.ufunc = ufunc  # fmax or fmin, which pass over a NaN
+
+    def __call__(self, old: Any, value: Any) -> Any:
+        return np.where(old == old, self.ufunc(old, value), old)
+
+    def accumulate(self, values: np.ndarray) -> np.ndarray:
+        if values[0] != values[0]:
+            return np.full_like(values, values[0])
+        return self.ufunc.accumulate(values)
+
+
 CHANGES: dict[str, Change] = {
     "add": np.add,
     "sub": np.subtract,
-    "max": np.maximum,
-    "min": np.minimum,
+    "max": _Extreme(np.fmax),
+    "min": _Extreme(np.fmin),
     "nanmax": np.fmax,
     "nanmin": np.fmin,
     "and_": np.bitwise_and,
@@ -146,7 +161,7 @@ def apply(
     places = at[order]
     heads = np.flatnonzero(np.r_[True, places[1:] != places[:-1]]) if places.size else places
     lengths = np.diff(np.r_[heads, places.size])
-    crowded = lengths > _CROWD if isinstance(change, np.ufunc) else np.zeros(lengths.size, bool)
+    crowded = lengths > _CROWD if hasattr(change, "accumulate") else np.zeros(lengths.size, bool)
     for head, length in zip(heads[crowded], lengths[crowded], strict=True):
         chosen = order[head : head + length]
         place = places[head]

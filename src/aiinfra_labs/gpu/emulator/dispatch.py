@@ -2,20 +2,23 @@
 
 from __future__ import annotations
 
+import enum
 import functools
 import inspect
 import linecache
 import math
 import os
 import re
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Callable, Iterable, Iterator, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass, replace
 from typing import Any
 
 import numpy as np
 
+from .arguments import In, Out
 from .arithmetic import convert
+from .calling import Inner
 from .devices import get_current_device
 from .errors import (
     DeviceMemoryError,
@@ -23,6 +26,7 @@ from .errors import (
     LaneError,
     LaunchError,
     Place,
+    RaisedInKernel,
     UnsupportedFeature,
     described,
 )
@@ -34,8 +38,9 @@ from .mask import Mask
 from .memory import ArrayView, DeviceArray, check_dtype, to_device, view_of
 from .observing import ObservedMachine, Observer
 from .translator import Translation, translate
-from .values import kind_of
+from .values import Literal, kind_of, tuple_like
 
+MAX_PASSES = 4  # over a function that calls itself, until the type of its result stays
 LANES = 1 << 16  # lanes that run together: enough to hide Python's cost, small enough for a cache
 _step_budget = int(os.environ.get("AIINFRA_STEP_BUDGET", 1 << 20))
 
@@ -57,8 +62,10 @@ class Function:
     def __init__(self, py_func: Callable[..., Any], signature: Any = None):
         self.py_func, self.signature = py_func, signature
         self.tables: dict[Any, dict] = {}  # types of the joins, by types of the arguments
+        self.arrays: dict[Any, dict] = {}  # shared and local arrays, by types of the arguments
         self.cooperative: set[Any] = set()  # those of the keys whose blocks wait for each other
-        self._inferring: set[Any] = set()
+        self._inferring: dict[Any, Any] = {}  # keys under way: their result so far
+        self._recursive: set[Any] = set()
 
     @functools.cached_property
     def translation(self) -> Translation:
@@ -91,26 +98,26 @@ class Function:
         key = tuple(map(_signature, args))
         if key not in self.tables:
             self._infer(typing, typing.all, key, args)
+            self.arrays[key] = typing.arrays
             if launch.cooperative:
                 self.cooperative.add(key)
         launch.cooperative = key in self.cooperative
 
     def _infer(self, machine: Machine, mask: Mask, key: Any, args: Sequence[Any]) -> Any:
-        if key in self._inferring:
-            name = self.py_func.__name__
-            raise UnsupportedFeature(
-                f"{name} calls itself",
-                "the type of its result would follow from itself, and a GPU thread has a small "
-                "stack",
-                "write the recursion as a loop",
-            )
-        self._inferring.add(key)
-        table = dict(self.tables.get(key, {}))  # kept only when the inference comes to its end
+        if key in self._inferring:  # it calls itself: what is known of the result so far
+            self._recursive.add(key)
+            return self._inferring[key]
+        self._inferring[key] = np.zeros(0, dtype=bool)  # which unifies with every number
         try:
-            result = self.translation.run(machine, table, mask, *args)
+            for _ in range(MAX_PASSES):
+                table = dict(self.tables.get(key, {}))
+                result = self.translation.run(machine, table, mask, *args)
+                before, self._inferring[key] = self._inferring[key], result
+                if key not in self._recursive or kind_of(before) == kind_of(result):
+                    break
         finally:
-            self._inferring.discard(key)
-        self.tables[key] = table
+            del self._inferring[key]
+        self.tables[key] = table  # kept only when the inference comes to its end
         return result
 
 
@@ -119,8 +126,14 @@ def _signature(value: Any) -> Any:
         return ("array", value.dtype.str, value.ndim)
     if isinstance(value, tuple):
         return tuple(map(_signature, value))
+    if isinstance(value, Literal) and value.ndim == 0:
+        return bool(value)
     kind = kind_of(value)
-    return kind.str if isinstance(kind, np.dtype) else type(value).__name__
+    if isinstance(kind, np.dtype):
+        return kind.str
+    if isinstance(value, Inner):
+        return value.run.__code__
+    return value if callable(value) or isinstance(value, str) else type(value).__name__
 
 
 _functions: dict[Any, Function] = {}
@@ -138,10 +151,28 @@ def function_of(callee: Any) -> Function:
 class Kernel:
     """What `@cuda.jit` makes. `kernel[blocks, threads](...)` launches it."""
 
-    def __init__(self, py_func: Callable[..., Any], device: bool = False, signature: Any = None):
+    def __init__(
+        self,
+        py_func: Callable[..., Any],
+        device: bool = False,
+        signature: Any = None,
+        extensions: Sequence[Any] = (),
+    ):
         functools.update_wrapper(self, py_func)
         self.py_func, self.device = py_func, device
+        self.extensions: list[Any] = list(extensions)  # each may change an argument at the launch
         self.function = Function(py_func, signature)
+        if signature is not None and not isinstance(signature, list):
+            self._check_types()
+
+    def _check_types(self) -> None:
+        """With a signature the types are known: what is wrong with them is told at once."""
+        with explained(self), np.errstate(all="ignore"):
+            kinds = self.function.declared.kinds
+            if None not in kinds:
+                names = self.function.declared.parameters
+                values = [_example(n, *kind) for n, kind in zip(names, kinds, strict=True)]
+                self.function.prepare(Launch(self.__name__, (1, 1, 1), (32, 1, 1), 1), values)
 
     def __getitem__(self, configuration: Any) -> ConfiguredKernel:
         if self.device:
@@ -154,9 +185,24 @@ class Kernel:
 
     def forall(self, ntasks: int, tpb: int = 0, stream: Any = 0, sharedmem: int = 0):
         """A 1-d launch of at least `ntasks` threads."""
+        if ntasks < 0:
+            raise LaunchError(
+                f"{self.__name__}.forall({ntasks})",
+                "the number of tasks is negative",
+                "pass the number of elements that the kernel works on",
+            )
         threads = tpb or 256
         tasks = _three(self.__name__, "grid", ntasks)[0]
-        return self[max(1, -(-tasks // threads)), threads]
+        return self[max(1, -(-tasks // threads)), threads, stream, sharedmem]
+
+    def specialize(self, *args: Any) -> Kernel:
+        """The kernel for the types of `args`: types are found at each launch anyway."""
+        return self
+
+    @property
+    def overloads(self) -> Overloads:
+        """The versions for the types that the kernel was called with or declares."""
+        return Overloads({k: Overload(a.values()) for k, a in self.function.arrays.items()})
 
     def configure(self, blocks: Any, threads: Any, stream: Any = 0, sharedmem: int = 0):
         return self[blocks, threads, stream, sharedmem]
@@ -177,6 +223,31 @@ class Kernel:
 
     def __repr__(self) -> str:
         return f"<kernel {self.__name__}, emulated>"
+
+
+def _example(name: str, dtype: np.dtype, ndim: int) -> Any:
+    """A value of a declared type."""
+    return view_of(np.zeros((1,) * ndim, dtype), name) if ndim else np.zeros((), dtype)[()]
+
+
+class Overload:
+    """One version of a kernel, for one signature. arrays: the shared and local ones it makes."""
+
+    def __init__(self, arrays: Iterable[Any] = ()):
+        self.arrays = [a for a in arrays if isinstance(a, ArrayView)]
+
+    def max_cooperative_grid_blocks(self, block: Any, sharedmem: int = 0) -> int:
+        """How many blocks of a cooperative launch fit on the device at once, by their threads."""
+        device = get_current_device()
+        threads = math.prod(_three("the kernel", "block", block))
+        return device.multiprocessors * (device.max_threads_per_block // threads)
+
+
+class Overloads(dict):
+    """A version for every signature that is asked for."""
+
+    def __missing__(self, signature: Any) -> Overload:
+        return Overload()
 
 
 def launch_shape(name: str, configuration: Any) -> tuple[tuple, tuple, int]:
@@ -285,7 +356,7 @@ def launch(kernel: Kernel, grid: tuple, block: tuple, args: Sequence[Any], share
     """Run a kernel. Host arrays are copied to the device before and back after, as in Numba."""
     name = kernel.__name__
     state = Launch(name, grid, block, _step_budget, shared)
-    try:
+    with explained(kernel):
         parameters = kernel.function.translation.parameters
         if len(args) != len(parameters):
             raise LaunchError(
@@ -302,13 +373,24 @@ def launch(kernel: Kernel, grid: tuple, block: tuple, args: Sequence[Any], share
                 kernel.function.translation.returned,
             )
         copies: list[tuple[np.ndarray, DeviceArray]] = []
+        for extension in kernel.extensions:
+            args = [extension.prepare_args(None, a, stream=0, retr=[])[1] for a in args]
         values = [_argument(n, a, copies) for n, a in zip(parameters, args, strict=True)]
         _run(kernel.function, state, values)
         for host, device in copies:
             device.copy_to_host(host)
+
+
+@contextmanager
+def explained(kernel: Kernel) -> Iterator[None]:
+    """What goes wrong inside is told with the kernel's own lines."""
+    try:
+        yield
     except EmulatorError as error:
         error.place = error.place or _place(kernel, error)
         raise
+    except RaisedInKernel as error:
+        raise error.raised from None
     except Exception as error:
         raise _explained(kernel, error) from None
 
@@ -362,16 +444,26 @@ def _views(values: Sequence[Any]) -> Iterator[ArrayView]:
 
 def _argument(name: str, value: Any, copies: list[tuple[np.ndarray, DeviceArray]]) -> Any:
     """A launch argument as the lanes see it."""
+    copied_back = True
+    if isinstance(value, In):
+        copied_back = isinstance(value, Out)
+        value = value.value
     if isinstance(value, np.ndarray):
         device = to_device(value)
         if not value.flags.writeable:
             return replace(view_of(device._array, name), writable=False)
-        copies.append((value, device))
+        if copied_back:
+            copies.append((value, device))
         value = device
     if isinstance(value, DeviceArray):
         return view_of(value._array, name)
     if isinstance(value, tuple):
-        return tuple(_argument(f"{name}[{i}]", v, copies) for i, v in enumerate(value))
+        items = (_argument(f"{name}[{i}]", v, copies) for i, v in enumerate(value))
+        return tuple_like(value, items)
+    if isinstance(value, enum.Enum):
+        return _argument(name, value.value, copies)
+    if isinstance(value, np.void):  # a record: an array of no axes, copied back after the launch
+        return _argument(name, np.asarray(value), copies)
     if isinstance(value, bool | int | float | complex) and not isinstance(value, np.generic):
         return _number(name, value)
     if isinstance(value, np.generic) and not isinstance(value, np.void):
@@ -452,6 +544,9 @@ class Declared:
         dtype, ndim = kind
         if isinstance(value, ArrayView):
             if (value.dtype, value.ndim) != kind:
+                same_bits = {dtype.kind, value.dtype.kind} == {"i", "u"}
+                if same_bits and (dtype.itemsize, ndim) == (value.dtype.itemsize, value.ndim):
+                    return replace(value, window=value.window.view(dtype), dtype=dtype)
                 raise LaunchError(
                     f"{self.name} declares {name} as {_typed(dtype, ndim)} and got an array of "
                     f"{_typed(value.dtype, value.ndim)}",
@@ -582,7 +677,7 @@ def jit(
     Options that steer Numba's compiler (inline, opt, fastmath, ...) are taken and change nothing.
     """
     if _is_function(func_or_sig):
-        return Kernel(func_or_sig, device)
+        return Kernel(func_or_sig, device, None, options.get("extensions", ()))
 
     def decorate(py_func: Callable[..., Any]) -> Kernel:
         if not _is_function(py_func):
@@ -591,7 +686,7 @@ def jit(
                 "it turns a Python function into a kernel",
                 "put @cuda.jit on the line above def",
             )
-        return Kernel(py_func, device, func_or_sig)
+        return Kernel(py_func, device, func_or_sig, options.get("extensions", ()))
 
     numba = type(func_or_sig).__module__.startswith("numba")  # a signature in Numba's own types
     if func_or_sig is None or isinstance(func_or_sig, str | tuple | list) or numba:

@@ -69,6 +69,14 @@ def coordinate(index: tuple[int, ...] | None) -> str:
     return str(index[0]) if not any(index[1:]) else str(tuple(index))
 
 
+class RaisedInKernel(Exception):
+    """Carries what a kernel raised to the host, which raises it: `raised`."""
+
+    def __init__(self, raised: Exception):
+        super().__init__(str(raised))
+        self.raised = raised
+
+
 class EmulatorError(Exception):
     """The root of all that the emulator raises. `place` is None for an error outside a kernel."""
 

@@ -5,6 +5,7 @@ from __future__ import annotations
 import ast
 import builtins
 import difflib
+import enum
 import inspect
 import math
 import types
@@ -13,10 +14,14 @@ from typing import Any
 
 import numpy as np
 
-from . import arithmetic, intrinsics
-from .errors import LaneError
+from . import arithmetic, intrinsics, names
+from .calling import Inner, call_value
+from .errors import LaneError, described
+from .functions import FUNCTIONS
 from .intrinsics import NOT_YET, Dim3, Intrinsic, canonical
 from .memory import DeviceArray, allocate, check_dtype, view_of
+from .ufuncs import call_ufunc
+from .values import Literal, tuple_like
 
 BINARY: dict[type, Callable] = {
     ast.Add: arithmetic.add,
@@ -49,6 +54,8 @@ UNARY: dict[type, Callable] = {
 # what a profiler counts, by the machine's name for it; a compiler makes an fma of some pairs
 _FLOPS = {ast.Add: "add", ast.Sub: "add", ast.Mult: "mul", ast.Div: "div"}
 _MISSING = object()
+# what has attributes that are known before the kernel runs
+_OWNERS = (types.ModuleType, type, Dim3, types.SimpleNamespace, enum.Enum)
 
 
 class Expressions:
@@ -85,9 +92,13 @@ class Expressions:
                 f"the name {node.id!r}",
                 f"write cuda.{node.id}" if ours else "look for a misspelling, or define it first",
             )
+        if isinstance(node, ast.Subscript) and isinstance(node.slice, ast.Constant):
+            owner = self.static(node.value)
+            if isinstance(owner, enum.EnumMeta):
+                return owner[node.slice.value]
         if isinstance(node, ast.Attribute):
             owner = self.static(node.value)
-            if isinstance(owner, types.ModuleType | type | Dim3 | types.SimpleNamespace):
+            if isinstance(owner, _OWNERS):
                 try:
                     return canonical(getattr(owner, node.attr))
                 except AttributeError:
@@ -125,6 +136,8 @@ class Expressions:
         match obj:
             case None | str() | np.generic() | np.dtype() | type():
                 return obj
+            case enum.Enum():  # known by its value
+                return self.as_constant(node, obj.value)
             case bool():
                 return np.bool_(obj)
             case int():
@@ -140,7 +153,9 @@ class Expressions:
             case types.EllipsisType():
                 self.unsupported(node, "an ellipsis", "write the index of every axis")
             case tuple():
-                return tuple(self.as_constant(node, item) for item in obj)
+                return tuple_like(obj, [self.as_constant(node, item) for item in obj])
+            case bytes():
+                return obj.decode("latin1")
             case np.ndarray():
                 check_dtype(obj.dtype)
                 memory = allocate(obj.nbytes).view(obj.dtype).reshape(obj.shape)
@@ -211,10 +226,9 @@ class Expressions:
 
     def _link(self, node: ast.Compare, operator: ast.cmpop, left: str, right: str) -> str:
         match operator:
-            case ast.Is():
-                return f"({left} is {right})"
-            case ast.IsNot():
-                return f"({left} is not {right})"
+            case ast.Is() | ast.IsNot():
+                text = f"{self.constant(arithmetic.same)}({left}, {right})"
+                return text if isinstance(operator, ast.Is) else f"{self.constant(_negate)}({text})"
             case ast.In() | ast.NotIn():
                 text = f"{self.constant(_contains)}({left}, {right})"
                 return text if isinstance(operator, ast.In) else f"{self.constant(_negate)}({text})"
@@ -262,11 +276,13 @@ class Expressions:
     def _expr_Call(self, node: ast.Call) -> str:
         callee = self.static(node.func)
         if callee is _MISSING:
-            return self._method_call(node)
-        if any(isinstance(a, ast.Starred) for a in node.args):
-            self.unsupported(node, "a starred argument")
+            if isinstance(node.func, ast.Attribute):
+                return self._method_call(node)
+            return self._value_call(node, self.expr(node.func))
         line, name = self._line(node), ast.unparse(node.func)
         if hasattr(callee, "py_func"):
+            if any(isinstance(a, ast.Starred) for a in node.args):
+                return self._value_call(node, self.constant(callee))
             return self._device_call(node, callee)
         if isinstance(callee, Intrinsic) and callee is not intrinsics.print_:
             return self._intrinsic_call(node, callee)
@@ -279,18 +295,22 @@ class Expressions:
                 if callee is intrinsics.print_
                 else "pass the argument by position",
             )
-        args = [self.expr(a) for a in node.args]
+        args = self._arguments(node)
         if callee is intrinsics.print_:
             return f"{self.constant(callee.run)}({', '.join(['R', 'm', line, *args])})"
-        operation = self._operation(callee)
-        if callee is complex and len(args) == 2:
-            operation = arithmetic.complex_of
+        if isinstance(callee, np.ufunc):
+            inputs = ", ".join(["R", "m", line, self.constant(callee), *args])
+            text = f"{self.constant(call_ufunc)}({inputs})"
+            counted = callee is np.sqrt and len(args) == 1
+            return f"R.flop(m, {text}, {line}, 'sqrt')" if counted else text
+        operation = operation_of(callee)
+        if operation is None and len(args) == 1:
+            operation = scalar_cast(callee)
         if operation is not None:
             text = f"{self.constant(operation)}({', '.join(args)})"
-            return f"R.flop(m, {text}, {line}, 'sqrt')" if callee in (math.sqrt, np.sqrt) else text
-        dtype = scalar_dtype(callee)
-        if dtype is not None and len(args) == 1:
-            return f"{self.constant(arithmetic.cast)}({args[0]}, {self.constant(dtype)})"
+            return f"R.flop(m, {text}, {line}, 'sqrt')" if callee is math.sqrt else text
+        if isinstance(callee, type) and hasattr(callee, "_fields"):  # a namedtuple or vector
+            return f"{self.constant(callee)}({', '.join(args)})"
         if isinstance(callee, types.FunctionType):
             advice = "a function called from a kernel needs @cuda.jit(device=True) above its def"
         elif str(getattr(callee, "__module__", "")).startswith("numba"):
@@ -303,11 +323,49 @@ class Expressions:
         self.unsupported(node, f"the call {name}(...)", advice)
         return ""
 
+    def _arguments(self, node: ast.Call) -> list[str]:
+        """The arguments of a call; `*a` is a tuple's items."""
+        return [
+            f"*{self.constant(items)}({self.expr(a.value)})"
+            if isinstance(a, ast.Starred)
+            else self._argument(a)
+            for a in node.args
+        ]
+
+    def _argument(self, node: ast.expr) -> str:
+        """An argument; functions can be handed over, too."""
+        function = self.static(node)
+        if isinstance(function, Intrinsic) and not function.value:
+            return self.constant(function)
+        if isinstance(node, ast.Constant) and isinstance(node.value, bool):
+            return self.constant(Literal.of(node.value))
+        return self.expr(node)
+
+    def _value_call(self, node: ast.Call, callee: str) -> str:
+        """A call of what a local holds: see `calling`."""
+        args = "".join(f"{a}, " for a in self._arguments(node))
+        named = "".join(f"{k.arg!r}: {self._argument(k.value)}, " for k in node.keywords if k.arg)
+        if any(k.arg is None for k in node.keywords):
+            self.unsupported(node, "** in a call")
+        return (
+            f"{self.constant(call_value)}(R, m, {callee}, ({args}), {{{named}}}, "
+            f"{self._line(node)}, {self._number()})"
+        )
+
+    def _expr_Lambda(self, node: ast.Lambda) -> str:
+        parameters = names.parameters(node.args)
+        heads = self._heads(node.args)
+        defaults = "".join(f"{self.expr(d)}, " for d in node.args.defaults)
+        outer, self.locals = self.locals, {*self.locals, *parameters}
+        body = f"lambda m, {heads}: {self.expr(node.body)}"
+        self.locals = outer
+        return f"{self.constant(Inner)}('lambda', {parameters!r}, ({defaults}), {body})"
+
     def _intrinsic_call(self, node: ast.Call, callee: Intrinsic) -> str:
         inputs = ["R", "m", self._line(node)]
         if callee.site:
             inputs.append(str(self._number()))
-        inputs += [self.expr(a) for a in node.args]
+        inputs += self._arguments(node)
         inputs += [f"{k.arg}={self.expr(k.value)}" for k in node.keywords]
         if callee.gives and node is self.discarded:
             inputs.append("used=False")
@@ -315,11 +373,10 @@ class Expressions:
 
     def _method_call(self, node: ast.Call) -> str:
         """`grid.sync()`: the value's type decides whether it has the method."""
-        if not isinstance(node.func, ast.Attribute) or node.keywords:
-            self.unsupported(node, f"the call {ast.unparse(node.func)}(...)")
-            return ""
+        if node.keywords:
+            self.unsupported(node, f"the call {ast.unparse(node.func)}(...) with keywords")
         owner = self.expr(node.func.value)
-        args = "".join(f"{self.expr(a)}, " for a in node.args)
+        args = "".join(f"{a}, " for a in self._arguments(node))
         return f"R.method(m, {owner}, {node.func.attr!r}, ({args}), {self._line(node)})"
 
     def _device_call(self, node: ast.Call, callee: Any) -> str:
@@ -339,21 +396,35 @@ class Expressions:
             )
         bound.apply_defaults()
         args = [
-            self.expr(a) if isinstance(a, ast.expr) else self.constant(self.as_constant(node, a))
-            for a in bound.arguments.values()
+            self._argument(a)
+            if isinstance(a, ast.expr)
+            else self.constant(self.as_constant(node, a))
+            for a in bound.args
         ]
         inputs = "".join(f"{a}, " for a in args)
         return f"R.call({self.constant(function_of(callee))}, m, ({inputs}))"
 
-    @staticmethod
-    def _operation(callee: Any) -> Callable | None:
-        try:
-            for table in (arithmetic.MATH, arithmetic.NUMPY, arithmetic.BUILTINS):
-                if callee in table:
-                    return table[callee]
-        except TypeError:  # not hashable: nothing that can be called here
-            pass
+
+def operation_of(callee: Any) -> Callable | None:
+    """The operation on lanes that a function of Python, `math`, ... stands for."""
+    try:
+        return FUNCTIONS.get(callee)
+    except TypeError:  # not hashable: nothing that can be called here
         return None
+
+
+def scalar_cast(callee: Any) -> Callable | None:
+    """The conversion that a type stands for where it is called: `np.float32(x)`."""
+    if isinstance(callee, type) and hasattr(callee, "_fields"):  # a namedtuple or a vector
+        return callee
+    dtype = scalar_dtype(callee)
+    return None if dtype is None else lambda value: arithmetic.cast(value, dtype)
+
+
+def items(value: Any) -> tuple:
+    if not isinstance(value, tuple):
+        raise LaneError(f"* takes a tuple apart, not {described(value)}")
+    return value
 
 
 def scalar_dtype(obj: Any) -> np.dtype | None:
@@ -369,8 +440,9 @@ def scalar_dtype(obj: Any) -> np.dtype | None:
     if isinstance(name, str) and type(obj).__module__.startswith("numba"):
         try:
             return np.dtype(name)
-        except TypeError:
-            return None
+        except (TypeError, ValueError):
+            dtype = getattr(obj, "dtype", None)  # of a record
+            return dtype if isinstance(dtype, np.dtype) else None
     return None
 
 
@@ -388,6 +460,8 @@ def _contains(item: Any, values: Any) -> Any:
 
 
 def _negate(value: Any) -> Any:
+    if isinstance(value, bool):
+        return not value
     return np.logical_not(value)
 
 
@@ -396,7 +470,6 @@ _SPOKEN = {
     "DictComp": "a dict",
     "GeneratorExp": "a generator",
     "JoinedStr": "an f-string",
-    "Lambda": "a lambda",
     "List": "a list",
     "ListComp": "a list",
     "NamedExpr": ":=",

@@ -116,8 +116,17 @@ def current_context(devnum: int | None = None) -> Context:
 
 def device_array_like(ary: Any, stream: Any = 0) -> DeviceArray:
     """Uninitialised device memory of the shape, dtype and order of `ary`."""
-    order = "F" if ary.ndim > 1 and ary.strides[0] < ary.strides[-1] else "C"
-    return device_array(ary.shape, ary.dtype, order=order)
+    return device_array(ary.shape, ary.dtype, strides=_packed(ary))
+
+
+def _packed(ary: Any) -> tuple[int, ...]:
+    """Strides without gaps, the axes in the order that they have in `ary`."""
+    if ary.flags.c_contiguous or ary.flags.f_contiguous:
+        return ary.strides
+    strides, step = [0] * ary.ndim, ary.dtype.itemsize
+    for axis in sorted(range(ary.ndim), key=lambda axis: (ary.strides[axis], -axis)):
+        strides[axis], step = step, step * ary.shape[axis]
+    return tuple(strides)
 
 
 def pinned_array(
@@ -128,8 +137,19 @@ def pinned_array(
     return np.empty(shape, dtype, order)
 
 
-def pinned_array_like(ary: np.ndarray) -> np.ndarray:
-    return np.empty_like(ary)
+def pinned_array_like(ary: Any) -> np.ndarray:
+    return device_array_like(ary)._array
+
+
+def mapped_array_like(ary: Any, stream: Any = 0, **_: Any) -> DeviceArray:
+    return device_array_like(ary)
+
+
+def managed_array(
+    shape: Any, dtype: Any = np.float64, strides: Any = None, order: str = "C", **_: Any
+) -> DeviceArray:
+    """Memory that moves between host and device by itself."""
+    return device_array(shape, dtype, strides, order)
 
 
 def mapped_array(

@@ -13,11 +13,11 @@ from typing import Any
 import numpy as np
 
 from . import arithmetic
-from .loops import ForLoop, Loop, Values
+from .loops import ForLoop, Loop, Together, Values
 from .machine import Launch, Line, Machine
 from .mask import EMPTY, Mask
 from .memory import ArrayView, converted
-from .values import UNDEFINED, conform, kind_of, unify_kinds
+from .values import UNDEFINED, Literal, conform, kind_of, tuple_like, unify_kinds
 
 MAX_ROUNDS = 16  # a type climbs at most bool, int8, ..., float64, complex128
 
@@ -35,6 +35,8 @@ class TypingMachine(Machine):
 
     def split(self, mask: Mask, condition: Any, line: Line) -> tuple[Mask, Mask]:
         if isinstance(condition, bool):  # known at compile time, as in `if x is None`
+            return (mask, EMPTY) if condition else (EMPTY, mask)
+        if isinstance(condition, Literal) and condition.ndim == 0:
             return (mask, EMPTY) if condition else (EMPTY, mask)
         arithmetic.truth(condition)
         return Mask(mask.lanes), Mask(mask.lanes)
@@ -68,6 +70,12 @@ class TypingMachine(Machine):
     def _write(self, mask: Mask, target: ArrayView, value: Any, line: Line) -> None:
         converted(value, target.dtype, target.name)
 
+    def raise_(self, mask: Mask, kind: type[Exception], values: tuple, line: Line) -> None:
+        pass
+
+    def assert_(self, mask: Mask, condition: Any, values: tuple, line: Line) -> None:
+        pass
+
     def print(self, mask: Mask, line: Line, *values: Any) -> None:
         pass
 
@@ -81,8 +89,8 @@ class TypingMachine(Machine):
 def _lanes(value: Any) -> Any:
     """A uniform number as a vector of no lanes: after a join it may differ by thread."""
     if isinstance(value, tuple):
-        return tuple(_lanes(v) for v in value)
-    if isinstance(value, np.generic):
+        return tuple_like(value, map(_lanes, value))
+    if isinstance(value, np.generic | Literal):
         return np.zeros(0, value.dtype)
     return value
 
@@ -141,14 +149,22 @@ class TypingForLoop(_TypingRounds, ForLoop):
     @property
     def least(self) -> int:
         """Each item of a tuple may have a type of its own."""
-        return len(self.items) if isinstance(self.items, tuple) else 0
+        return _tuple_length(self.items)
 
     def next(self, mask: Mask, values: Values) -> tuple[Mask, Any]:
         mask = self.test(mask, np.bool_(True), values)
         if mask is EMPTY or self.items is None:
             return mask, _lanes(self.value)
-        turn = np.int64(self.rounds)
-        if isinstance(self.items, tuple):
-            item = self.items[self.rounds % len(self.items)] if self.items else turn
-            return mask, _lanes(item)
-        return mask, _lanes(self.machine.load(mask, self.items, (turn,), self.line))
+        return mask, _lanes(self._item(mask, self.items, np.int64(self.rounds)))
+
+    def _item(self, mask: Mask, items: Any, at: Any) -> Any:
+        if isinstance(items, tuple):
+            return items[int(at) % len(items)] if items else at
+        return super()._item(mask, items, at)
+
+
+def _tuple_length(items: Any) -> int:
+    """The length of the longest tuple that is looped over."""
+    if isinstance(items, Together):
+        return max(map(_tuple_length, items.parts))
+    return len(items) if isinstance(items, tuple) else 0

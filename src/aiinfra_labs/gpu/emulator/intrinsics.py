@@ -91,8 +91,8 @@ def _dimensions(name: str, ndim: Any) -> int:
 # What numba.cuda has and this version of the emulator has not. A kernel that names it is told so.
 NOT_YET = frozenset(
     {
-        *("random", "fp16", "libdevice", "reduce", "Reduce", "vectorize", "guvectorize"),
-        *("declare_device", "as_cuda_array", "is_cuda_array", "managed_array", "open_ipc_array"),
+        "libdevice",
+        *("declare_device", "as_cuda_array", "is_cuda_array", "open_ipc_array"),
     }
 )
 

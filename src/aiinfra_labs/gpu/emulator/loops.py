@@ -6,6 +6,7 @@ variables had; one that continues waits for the next round. After the loop all a
 
 from __future__ import annotations
 
+import functools
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any
 
@@ -52,6 +53,49 @@ class Range:
             case [start, stop, step]:
                 pass
         return Range(start, step, _rounds(start, stop, step))
+
+
+@dataclass(frozen=True)
+class Together:
+    """`zip` and `enumerate`: things looped over side by side, up to the end of the shortest."""
+
+    parts: tuple[Any, ...]
+
+
+def items_in(items: Any) -> Any:
+    """How many rounds a loop over `items` takes: int64, or one for each thread."""
+    if isinstance(items, Range):
+        return np.int64(1) * items.rounds
+    if isinstance(items, tuple):
+        return np.int64(len(items))
+    if isinstance(items, ArrayView) and items.ndim:
+        return np.int64(1) * items.shape[0]
+    if isinstance(items, Together):
+        return functools.reduce(np.minimum, map(items_in, items.parts))
+    raise LaneError(
+        f"a kernel loops over range(...), a tuple or an array, not over {described(items)}"
+    )
+
+
+ZERO = np.int64(0)
+
+
+def enumerated(items: Any, start: Any = ZERO) -> Together:
+    """`enumerate(items, start)`: each item with its number."""
+    counter = Range(start, INT64.type(1), items_in(items))
+    return Together((counter, items))
+
+
+def backwards(items: Any) -> Any:
+    """`reversed(items)`."""
+    if isinstance(items, tuple):
+        return items[::-1]
+    if isinstance(items, Range):
+        last = items.start + items.step * (items.rounds - 1)
+        return Range(last, -items.step, items.rounds)
+    if isinstance(items, ArrayView) and items.ndim:
+        return items.flipped()
+    raise LaneError(f"reversed takes a range, a tuple or an array, not {described(items)}")
 
 
 def _rounds(start: Any, stop: Any, step: Any) -> Any:
@@ -166,8 +210,8 @@ class ForLoop(Loop):
         super().__init__(machine, table, site, mask, line)
         if isinstance(items, ArrayView) and items.ndim:
             self.items, self.range = items, Range.of((np.int64(1) * items.shape[0],))
-        elif isinstance(items, tuple):
-            self.items, self.range = items, Range.of((np.int64(len(items)),))
+        elif isinstance(items, tuple | Together):
+            self.items, self.range = items, Range.of((items_in(items),))
         elif isinstance(items, Range):
             self.items, self.range = None, items
         else:
@@ -184,7 +228,15 @@ class ForLoop(Loop):
         self.value = value + self.range.step
         if self.items is None:
             return mask, value
-        return mask, self.machine.load(mask, self.items, (value,), self.line)
+        return mask, self._item(mask, self.items, value)
+
+    def _item(self, mask: Mask, items: Any, at: Any) -> Any:
+        """The item that this round is about."""
+        if isinstance(items, Together):
+            return tuple(self._item(mask, part, at) for part in items.parts)
+        if isinstance(items, Range):
+            return items.start + items.step * at.astype(np.asarray(items.start).dtype)
+        return self.machine.load(mask, items, (at,), self.line)
 
 
 def _merge_all(mask_a: Mask, a: Values, mask_b: Mask, b: Values) -> Values:

@@ -14,11 +14,13 @@ from typing import TYPE_CHECKING, Any
 import numpy as np
 
 from . import arithmetic
-from .errors import LaneError, OutOfBounds, Place, UninitialisedRead, described
+from .errors import LaneError, OutOfBounds, Place, RaisedInKernel, UninitialisedRead, described
 from .loops import ForLoop, Loop, Range
 from .mask import EMPTY, WARP_SIZE, Mask
 from .memory import ArrayView
+from .methods import method_of
 from .values import UNDEFINED, Partial, conform, merge
+from .whole import element, indices
 
 if TYPE_CHECKING:
     from .dispatch import Function
@@ -197,11 +199,15 @@ class Machine:
     def and_(
         self, table: dict, site: int, mask: Mask, a: Any, b: Callable[[Mask], Any], line: Line
     ) -> Any:
+        if isinstance(a, bool):  # known at compile time
+            return b(mask) if a else a
         return self.choose(table, site, mask, a, b, lambda _: a, line)
 
     def or_(
         self, table: dict, site: int, mask: Mask, a: Any, b: Callable[[Mask], Any], line: Line
     ) -> Any:
+        if isinstance(a, bool):
+            return a if a else b(mask)
         return self.choose(table, site, mask, a, lambda _: a, b, line)
 
     def call(self, function: Function, mask: Mask, args: Sequence[Any]) -> Any:
@@ -247,11 +253,15 @@ class Machine:
                 raise LaneError(f"{array.name} holds other records than {value.name}")
             value = self._read(mask, value, line)
         if target.ndim:
-            raise LaneError(
-                f"{array.name} is assigned a whole row or slice: a thread stores one element",
-                "store one element at an index, or write a loop over the elements",
-            )
-        self._write(mask, target, value, line)
+            self._fill(mask, target, value, line)
+        else:
+            self._write(mask, target, value, line)
+
+    def _fill(self, mask: Mask, target: ArrayView, value: Any, line: Line) -> None:
+        """`row[:] = 0.0` or `a[i] = b`: each thread stores all the elements, one by one."""
+        for index in indices(self.typing, target):
+            item = element(self, mask, value, index, target.ndim, line)
+            self.store(mask, target, index, item, line)
 
     def _write(self, mask: Mask, target: ArrayView, value: Any, line: Line) -> None:
         target.write(mask, value)
@@ -273,17 +283,29 @@ class Machine:
                 case "ndim":
                     return np.int64(value.ndim)
                 case "size":
-                    size = np.int64(1)
-                    for n in value.shape:
-                        size = size * _int64(n)
-                    return size
+                    return self._size(value)
                 case "itemsize":
                     return np.int64(value.dtype.itemsize)
                 case "T":
                     return value.transposed()
-        elif name in ("real", "imag") and isinstance(value, np.ndarray | np.generic):
+                case "dtype":
+                    return value.dtype
+                case "nbytes":
+                    return np.int64(self._size(value) * value.dtype.itemsize)
+                case "strides":
+                    return tuple(np.int64(s * value.pitch) for s in value.strides)
+                case "real" | "imag" if value.dtype.kind == "c":
+                    return value.part(name)
+        elif name in _named(value):
             return getattr(value, name)
         raise LaneError(f"{described(value)} has no attribute {name!r} in a kernel")
+
+    @staticmethod
+    def _size(value: ArrayView) -> Any:
+        size = np.int64(1)
+        for n in value.shape:
+            size = size * _int64(n)
+        return size
 
     def length(self, value: Any) -> Any:
         if isinstance(value, tuple):
@@ -340,6 +362,9 @@ class Machine:
         known = getattr(type(value), "METHODS", ())
         if name in known:
             return getattr(value, name)(self, mask, line, *args)
+        method = method_of(value, name)
+        if method is not None:
+            return method(value, *args)
         raise LaneError(
             f"{described(value)} has no method {name}() in a kernel",
             "arrays and numbers have no methods in a kernel: write the loop",
@@ -353,6 +378,21 @@ class Machine:
         All lanes of a batch advance together, so that nobody has to wait. `adversary` differs.
         """
         return mask.lanes, value
+
+    # --- ending early --------------------------------------------------------------------
+
+    def raise_(self, mask: Mask, kind: type[Exception], values: tuple, line: Line) -> None:
+        """`raise ValueError("text")` ends the launch; the host gets it from the first thread."""
+        lane = int(np.argmax(mask.lanes))
+        place = self.place(line, lane)
+        thread = f"tid={list(place.thread or ())} ctaid={list(place.block or ())}"
+        message = ", ".join(str(_printed(v, lane)) for v in values)
+        raise RaisedInKernel(kind(f"{thread}: {message}" if message else thread))
+
+    def assert_(self, mask: Mask, condition: Any, values: tuple, line: Line) -> None:
+        failed = self.split(mask, condition, line)[1]
+        if failed is not EMPTY:
+            self.raise_(failed, AssertionError, values or (line.text,), line)
 
     # --- what observers see: see `observing.py` -------------------------------------------
 
@@ -416,6 +456,13 @@ def _printed(value: Any, lane: int) -> Any:
         return item
     # a float32 as its own shortest decimals, not as the float64 nearest to it
     return float(str(item)) if item.dtype.kind == "f" else item.item()
+
+
+def _named(value: Any) -> tuple[str, ...]:
+    """The attributes of a number, or of a tuple whose items have names."""
+    if isinstance(value, np.ndarray | np.generic):
+        return ("real", "imag")
+    return getattr(value, "_fields", ())
 
 
 def _int64(value: Any) -> Any:

@@ -46,6 +46,8 @@ def check_dtype(dtype: np.dtype, what: str = "an array") -> None:
             "CUDA devices are little-endian",
             "convert it first: array.astype(array.dtype.newbyteorder('='))",
         )
+    if element.kind in "SU":  # a kernel can store a constant text in it, and no more
+        return
     if element.kind in "biufc" and element.itemsize <= (16 if element.kind == "c" else 8):
         return
     raise DeviceMemoryError(
@@ -58,8 +60,6 @@ def check_dtype(dtype: np.dtype, what: str = "an array") -> None:
 
 _DTYPE_ADVICE = {
     "O": "make an array of numbers: np.array(values, dtype=np.float32)",
-    "U": "encode the text as integers first, for example np.frombuffer(text.encode(), np.uint8)",
-    "S": "view the bytes as numbers: array.view(np.uint8)",
     "M": "view the dates as integers: array.view(np.int64)",
     "m": "view the durations as integers: array.view(np.int64)",
 }
@@ -79,6 +79,7 @@ class DeviceArray:
     nbytes = property(lambda self: self._array.nbytes)
     alloc_size = property(lambda self: self._array.nbytes)
     T = property(lambda self: DeviceArray(self._array.T))
+    flags = property(lambda self: self._array.flags)
 
     def copy_to_host(self, ary: np.ndarray | None = None, stream: Any = 0) -> np.ndarray:
         """The contents as a host array (cudaMemcpy, device to host), into `ary` if given."""
@@ -180,7 +181,13 @@ def _record_copy(direction: str, nbytes: int) -> None:
         listener(direction, nbytes)
 
 
-def device_array(shape: Any, dtype: Any = np.float64, strides: Any = None, order: str = "C"):
+def device_array(
+    shape: Any,
+    dtype: Any = np.float64,
+    strides: Any = None,
+    order: str = "C",
+    stream: Any = 0,
+) -> DeviceArray:
     """Uninitialised device memory (cudaMalloc)."""
     dtype = np.dtype(dtype)
     check_dtype(dtype)
@@ -280,6 +287,8 @@ class ArrayView:
         """The element, row or slice that `index` names: a view of fewer dimensions."""
         if len(index) == 1 and isinstance(index[0], str):
             return self.field(index[0])
+        if not self.shape and self.dtype.fields and len(index) == 1 and not index[0].ndim:
+            return self.field(self.dtype.names[int(index[0])])  # record[0]: its first field
         if len(index) > len(self.shape):
             axes = len(self.shape)
             raise LaneError(
@@ -368,6 +377,17 @@ class ArrayView:
     def transposed(self) -> ArrayView:
         return replace(self, shape=self.shape[::-1], strides=self.strides[::-1])
 
+    def flipped(self) -> ArrayView:
+        """From the last element (row, ...) to the first."""
+        start = self.start + (np.int64(1) * self.shape[0] - 1) * self.strides[0]
+        return replace(self, start=start, strides=(-self.strides[0], *self.strides[1:]))
+
+    def part(self, name: str) -> ArrayView:
+        """The real or the imaginary parts of complex numbers."""
+        half = np.dtype(f"f{self.dtype.itemsize // 2}")
+        record = np.dtype([("real", half), ("imag", half)])
+        return replace(self, window=self.window.view(record), dtype=record).field(name)
+
     def addresses(self) -> Any:
         """Byte address of the element, one a lane: int64 [L], or one for all."""
         return self.address + self.start * self.pitch
@@ -393,16 +413,33 @@ class ArrayView:
         if not self.dtype.fields or name not in self.dtype.fields:
             raise LaneError(f"{self.name} has no field {name!r}")
         dtype, offset = self.dtype.fields[name][:2]
-        if dtype.subdtype:
-            raise LaneError(
-                f"the field {name!r} is itself an array, which kernels here do not read"
+        element, inner = dtype.subdtype or (dtype, ())
+        if not inner:
+            return replace(
+                self,
+                window=self.window[name],
+                address=self.address + offset,
+                dtype=dtype,
+                name=f"{self.name}.{name}",
             )
-        return replace(
-            self,
-            window=self.window[name],
-            address=self.address + offset,
-            dtype=dtype,
-            name=f"{self.name}.{name}",
+        # the field is an array itself: its axes follow those of the array of records
+        pitch = math.gcd(self.pitch, element.itemsize)
+        span = (self.window.size - 1) * self.pitch + dtype.itemsize
+        length = (span - element.itemsize) // pitch + 1
+        window = np.lib.stride_tricks.as_strided(self.window[name], (length,), (pitch,))
+        scale, step = self.pitch // pitch, element.itemsize // pitch
+        return ArrayView(
+            window,
+            self.address + offset,
+            self.start * scale,
+            (*self.shape, *inner),
+            (
+                *(s * scale for s in self.strides),
+                *(step * math.prod(inner[axis + 1 :]) for axis in range(len(inner))),
+            ),
+            element,
+            f"{self.name}.{name}",
+            self.space,
         )
 
 
@@ -424,6 +461,10 @@ def _of_lane(value: Any, lane: int) -> Any:
 
 def converted(value: Any, dtype: np.dtype, name: str) -> Any:
     """A value as an array of `dtype` stores it."""
+    if isinstance(value, bool):  # known before the kernel runs, as `a is None`
+        value = np.bool_(value)
+    if isinstance(value, str) and dtype.kind in "SU":
+        return np.array(value.encode("latin1") if dtype.kind == "S" else value, dtype)
     if not isinstance(value, np.ndarray | np.generic):
         raise LaneError(f"{name} holds {dtype}; {described(value)} cannot be stored in it")
     if value.dtype.kind == "c" and dtype.kind != "c":
@@ -445,14 +486,21 @@ def _slice(item: slice, extent: Any) -> tuple[Any, Any, int]:
             raise LaneError("the step of a slice is the same for all threads")
         return np.zeros(0, np.int64), np.zeros(0, np.int64), 1  # while types are inferred
     step = 1 if item.step is None else int(item.step)
-    if step < 1:
-        raise LaneError("a slice in a kernel goes forward: its step is 1 or more")
-    bounds = [0 if item.start is None else item.start, extent if item.stop is None else item.stop]
-    for k, bound in enumerate(bounds):
-        wrapped = np.where(np.asarray(bound) < 0, bound + extent, bound)
-        bounds[k] = np.clip(wrapped, 0, extent)[()]
-    length = np.maximum((bounds[1] - bounds[0] + step - 1) // step, 0)
-    return bounds[0].astype(np.int64), length, step
+    if step == 0:
+        raise LaneError("a slice has a step of 0")
+    # going forward a slice starts at 0 and ends before `extent`; backward, at the last and at -1
+    low, high = (0, extent) if step > 0 else (-1, np.asarray(extent) - 1)
+    ends = (low, high) if step > 0 else (high, low)
+    bounds = []
+    for bound, default in zip((item.start, item.stop), ends, strict=True):
+        if bound is None:
+            bounds.append(np.asarray(default)[()])
+        else:
+            wrapped = np.where(np.asarray(bound) < 0, bound + extent, bound)
+            bounds.append(np.clip(wrapped, low, high)[()])
+    first, last = bounds
+    length = np.maximum((last - first + step - np.sign(step)) // step, 0)
+    return first.astype(np.int64), length, step
 
 
 def common_window(a: ArrayView, b: ArrayView) -> tuple[ArrayView, ArrayView]:
@@ -489,7 +537,14 @@ def view_of(array: np.ndarray, name: str, space: str = "global") -> ArrayView:
         )
     if array.size == 0:
         return ArrayView(
-            np.zeros(1, array.dtype), array.ctypes.data, 0, array.shape, steps, array.dtype, name
+            np.zeros(1, array.dtype),
+            array.ctypes.data,
+            0,
+            array.shape,
+            steps,
+            array.dtype,
+            name,
+            space,
         )
     # from the lowest address to the highest: with a negative stride element 0 is not the lowest
     low = sum((n - 1) * s for n, s in zip(array.shape, steps, strict=True) if s < 0)

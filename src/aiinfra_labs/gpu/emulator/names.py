@@ -7,7 +7,7 @@ than inside one block of statements has nothing to join.
 from __future__ import annotations
 
 import ast
-from collections.abc import Iterable, Sequence
+from collections.abc import Iterable, Iterator, Sequence
 
 
 def mentions(nodes: Iterable[ast.AST], name: str) -> int:
@@ -15,13 +15,34 @@ def mentions(nodes: Iterable[ast.AST], name: str) -> int:
     return sum(isinstance(n, ast.Name) and n.id == name for node in nodes for n in ast.walk(node))
 
 
+def in_scope(node: ast.AST) -> Iterator[ast.AST]:
+    """`node` and all within it, but not what belongs to a function defined within it."""
+    yield node
+    if not isinstance(node, ast.FunctionDef | ast.Lambda):
+        for child in ast.iter_child_nodes(node):
+            yield from in_scope(child)
+
+
+def returns(statements: Iterable[ast.stmt]) -> list[ast.Return]:
+    """The returns of a function with these statements."""
+    return [n for s in statements for n in in_scope(s) if isinstance(n, ast.Return)]
+
+
+def parameters(args: ast.arguments) -> tuple[str, ...]:
+    """The names of a function's parameters, the one that takes the rest among them."""
+    rest = [args.vararg] if args.vararg else []
+    return tuple(a.arg for a in [*args.posonlyargs, *args.args, *rest])
+
+
 def assigned(nodes: Iterable[ast.AST]) -> list[str]:
     """The names assigned anywhere in `nodes`, in order of first assignment."""
     found: dict[str, None] = {}
     for node in nodes:
-        for n in ast.walk(node):
+        for n in in_scope(node):
             if isinstance(n, ast.Name) and isinstance(n.ctx, ast.Store):
                 found.setdefault(n.id)
+            elif isinstance(n, ast.FunctionDef):
+                found.setdefault(n.name)
     return list(found)
 
 
@@ -31,8 +52,10 @@ def escapes(nodes: Iterable[ast.AST]) -> bool:
 
 
 def _escapes(node: ast.AST, in_loop: bool) -> bool:
-    if isinstance(node, ast.Return):
+    if isinstance(node, ast.Return | ast.Raise):
         return True
+    if isinstance(node, ast.FunctionDef):
+        return False
     if isinstance(node, ast.Break | ast.Continue):
         return not in_loop
     if isinstance(node, ast.For | ast.While):
@@ -97,7 +120,7 @@ class _Flow:
             case ast.Break():
                 self.breaks[-1].append(sure)
                 return None
-            case ast.Continue():
+            case ast.Continue() | ast.Raise():
                 return None
             case ast.Return():
                 self.read(node, sure)
@@ -121,7 +144,7 @@ class _Flow:
         return _common(ways)
 
     def read(self, node: ast.AST, sure: set[str]) -> None:
-        for n in ast.walk(node):
+        for n in in_scope(node):
             read = isinstance(n, ast.Name) and isinstance(n.ctx, ast.Load)
             if read and n.id in self.names and n.id not in sure:
                 self.unsure.add(id(n))

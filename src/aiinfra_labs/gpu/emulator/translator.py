@@ -22,6 +22,7 @@ from dataclasses import dataclass
 from typing import Any
 
 from . import names
+from .calling import Inner
 from .errors import Place, UnsupportedFeature
 from .expressions import Expressions
 from .machine import Line
@@ -57,10 +58,12 @@ def _syntax_tree(function: Callable) -> tuple[ast.FunctionDef, int, str, list[st
             "define the kernel in a notebook cell or a file, with def",
         ) from error
     tree = _parsed(lines)
+    if name == "<lambda>":
+        tree = _of_lambda(function, lines)
     if not isinstance(tree, ast.FunctionDef):
         raise UnsupportedFeature(
             f"{name} is not a function made with def",
-            "a kernel has statements and stores results; a lambda has neither",
+            "the emulator reads the text of a function, and finds several here, or none",
             "write def name(...): with @cuda.jit above it",
         )
     file = inspect.getsourcefile(function) or "<kernel>"
@@ -77,6 +80,29 @@ def _parsed(lines: list[str]) -> ast.stmt | None:
         return ast.parse(source).body[0]
     except SyntaxError:  # a lambda in the midst of a statement
         return None
+
+
+def _of_lambda(function: Callable, lines: list[str]) -> ast.stmt | None:
+    """A lambda as a function with one return, if it is the only one of its kind in its lines."""
+    for end in range(1, len(lines) + 1):  # the statement may go on below, or begin above
+        tree = _parsed(["_ = (", *lines[:end], ")"]) or _parsed(lines[:end])
+        if tree is None:
+            continue
+        own = function.__code__.co_varnames[: function.__code__.co_argcount]
+        found = [
+            n
+            for n in ast.walk(tree)
+            if isinstance(n, ast.Lambda) and names.parameters(n.args) == own
+        ]
+        if len(found) == 1:
+            body = ast.Return(found[0].body, lineno=1)
+            head = ast.FunctionDef("lambda_", found[0].args, [body], [], lineno=1, col_offset=0)
+            for node in ast.walk(head):
+                if hasattr(node, "lineno"):
+                    node.lineno = 1
+            return head
+        return None
+    return None
 
 
 class _Translator(Expressions):
@@ -100,38 +126,46 @@ class _Translator(Expressions):
         self.output: list[tuple[str, int]] = []  # text, line of the kernel's source
         self.depth, self.serial, self.current = 0, 0, tree.lineno
         self.loops: list[tuple[str, str]] = []  # name of the loop, its variables
-        self.parameters = self._parameters()
+        self.parameters = self._parameters(tree.args)
         self.locals = {*self.parameters, *names.assigned(tree.body)}
         self.unsure = names.unsure_reads(tree, self.parameters)
+        self.early = False
         self.nonlocals = inspect.getclosurevars(function).nonlocals
 
     def translation(self) -> Translation:
-        self._write(f"def f_{self.tree.name}(R, T, m, {', '.join(map(_v, self.parameters))}):")
+        self._write(f"def f_{self.tree.name}(R, T, m, {self._heads(self.tree.args)}):")
+        self._body()
+        return self._compile()
+
+    def _body(self) -> None:
+        """The statements of the function `self.tree`, below its head."""
         self.depth += 1
         undefined = [n for n in names.assigned(self.tree.body) if n not in self.parameters]
         if undefined:
             self._write(" = ".join(map(_v, undefined)) + " = UNDEFINED")
-        early = self._returns_early()
-        if early:
+        self.early = self._returns_early()
+        if self.early:
             self._write(f"returns = R.loop(T, {self._number()}, m, {self._line(self.tree)})")
-        self.early = early
         self._block(self.tree.body)
-        if early:
+        if self.early:
             self._write("if m is not EMPTY: returns.leave(m, (None,))")
             self._write("values = returns.exit()[1]")
             self._write("return values[0] if values else None")
-        return self._compile()
+        self.depth -= 1
 
-    def _parameters(self) -> tuple[str, ...]:
-        args = self.tree.args
-        extra = args.vararg or args.kwarg or (args.kwonlyargs or None)
-        if extra:
-            self.unsupported(self.tree, "*args, **kwargs or keyword-only parameters")
-        return tuple(a.arg for a in [*args.posonlyargs, *args.args])
+    def _parameters(self, args: ast.arguments) -> tuple[str, ...]:
+        if args.kwarg or args.kwonlyargs:
+            self.unsupported(self.tree, "**kwargs or keyword-only parameters")
+        return names.parameters(args)
+
+    def _heads(self, args: ast.arguments) -> str:
+        """The parameters as the head of a function has them."""
+        plain = [_v(a.arg) for a in [*args.posonlyargs, *args.args]]
+        return ", ".join([*plain, f"*{_v(args.vararg.arg)}"] if args.vararg else plain)
 
     def _returns_early(self) -> bool:
         """Whether some lanes may return before others."""
-        returns = [n for n in ast.walk(self.tree) if isinstance(n, ast.Return)]
+        returns = names.returns(self.tree.body)
         return bool(returns) and returns != [self.tree.body[-1]]
 
     def _compile(self) -> Translation:
@@ -147,8 +181,8 @@ class _Translator(Expressions):
         return Translation(run, text, self.parameters, self.file, self._returned())
 
     def _returned(self) -> Place | None:
-        for node in ast.walk(self.tree):
-            if isinstance(node, ast.Return) and node.value is not None:
+        for node in names.returns(self.tree.body):
+            if node.value is not None:
                 nothing = isinstance(node.value, ast.Constant) and node.value.value is None
                 if not nothing:
                     return self._place(node)
@@ -217,7 +251,7 @@ class _Translator(Expressions):
         for statement in statements:
             self.current = statement.lineno
             self._statement(statement)
-            if isinstance(statement, ast.Return | ast.Break | ast.Continue):
+            if isinstance(statement, ast.Return | ast.Raise | ast.Break | ast.Continue):
                 break
             if names.escapes([statement]) and statement is not statements[-1]:
                 self._write("if m is not EMPTY:")
@@ -235,7 +269,7 @@ class _Translator(Expressions):
         method(node)
 
     def _tick(self, node: ast.stmt) -> None:
-        parts: list[ast.AST] = [node]
+        parts: list[ast.AST] = [] if isinstance(node, ast.FunctionDef) else [node]
         if isinstance(node, ast.If | ast.While):
             parts = [node.test]
         elif isinstance(node, ast.For):
@@ -319,6 +353,38 @@ class _Translator(Expressions):
             self._write("m = EMPTY")
         else:
             self._write(f"return {value}")
+
+    def _FunctionDef(self, node: ast.FunctionDef) -> None:
+        """A function of the kernel's own; it sees the kernel's variables."""
+        if node.decorator_list:
+            self.unsupported(node, "a decorated function inside a kernel", "move it out of it")
+        number = self._number()
+        defaults = "".join(f"{self.expr(d)}, " for d in node.args.defaults)
+        self._write(f"def inner_{number}(m, {self._heads(node.args)}):")
+        outer = self.tree, self.parameters, self.locals, self.unsure, self.early, self.loops
+        self.tree, self.parameters, self.loops = node, self._parameters(node.args), []
+        self.locals = {*self.locals, *self.parameters, *names.assigned(node.body)}
+        self.unsure = names.unsure_reads(node, self.parameters)
+        self._body()
+        head = f"{node.name!r}, {self.parameters!r}, ({defaults}), inner_{number}"
+        self.tree, self.parameters, self.locals, self.unsure, self.early, self.loops = outer
+        self.current = node.lineno
+        self._write(f"{_v(node.name)} = {self.constant(Inner)}({head})")
+
+    def _Raise(self, node: ast.Raise) -> None:
+        kind, args = node.exc, []
+        if isinstance(kind, ast.Call):
+            kind, args = kind.func, kind.args
+        what = None if kind is None else self.static(kind)
+        if not (isinstance(what, type) and issubclass(what, Exception)):
+            self.unsupported(node, "raise with anything but an exception", "raise ValueError(...)")
+        values = "".join(f"{self.expr(a)}, " for a in args)
+        self._write(f"R.raise_(m, {self.constant(what)}, ({values}), {self._line(node)})")
+        self._write("m = EMPTY")
+
+    def _Assert(self, node: ast.Assert) -> None:
+        message = "()" if node.msg is None else f"({self.expr(node.msg)},)"
+        self._write(f"R.assert_(m, {self.expr(node.test)}, {message}, {self._line(node)})")
 
     def _If(self, node: ast.If) -> None:
         variables = names.carried(self.tree, node.body, node.orelse)
@@ -433,17 +499,14 @@ _OPERATIONS = (
 )
 
 _SPOKEN = {
-    "Assert": "assert",
     "AsyncFor": "async for",
     "ClassDef": "a class",
     "Delete": "del",
-    "FunctionDef": "a function defined inside a kernel",
     "Global": "global",
     "Import": "import",
     "ImportFrom": "import",
     "Match": "match",
     "Nonlocal": "nonlocal",
-    "Raise": "raise",
     "Try": "try",
     "With": "with",
 }

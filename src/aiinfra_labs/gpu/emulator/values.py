@@ -7,6 +7,7 @@ before the kernel runs (`inference.py`), so that it never depends on which branc
 
 from __future__ import annotations
 
+from collections.abc import Iterable
 from dataclasses import dataclass, replace
 from typing import Any
 
@@ -40,6 +41,19 @@ class Partial:
     lanes: np.ndarray
 
 
+class Literal(np.ndarray):
+    """True or False as written in a call: a branch on it is known before the kernel runs."""
+
+    @staticmethod
+    def of(value: bool) -> Literal:
+        return np.asarray(value).view(Literal)
+
+
+def tuple_like(value: tuple, items: Iterable[Any]) -> tuple:
+    """A tuple of `items`; a namedtuple keeps its names."""
+    return type(value)(*items) if hasattr(value, "_fields") else tuple(items)
+
+
 def kind_of(value: Any) -> Any:
     """The type of a value: a dtype, a tuple of types, or None where nothing is to be unified."""
     if isinstance(value, tuple):
@@ -68,7 +82,9 @@ def conform(value: Any, kind: Any) -> Any:
     if isinstance(kind, tuple):
         if not isinstance(value, tuple):
             return value
-        return tuple(conform(v, k) for v, k in zip(value, kind, strict=True))
+        return tuple_like(value, (conform(v, k) for v, k in zip(value, kind, strict=True)))
+    if not isinstance(value, np.ndarray | np.generic):
+        raise _mixed(value, np.bool_(False))
     return value.astype(kind, copy=False)
 
 
@@ -81,7 +97,7 @@ def merge(mask_a: Mask, a: Any, mask_b: Mask, b: Any) -> Any:
     if any(v is UNDEFINED or isinstance(v, Partial) for v in (a, b)):
         return _merge_partial(mask_a, a, mask_b, b)
     if isinstance(a, tuple) and isinstance(b, tuple) and len(a) == len(b):
-        return tuple(merge(mask_a, x, mask_b, y) for x, y in zip(a, b, strict=True))
+        return tuple_like(a, (merge(mask_a, x, mask_b, y) for x, y in zip(a, b, strict=True)))
     if isinstance(a, ArrayView) and isinstance(b, ArrayView):
         return _merge_views(mask_a, a, b)
     if a is None and b is None:

@@ -33,6 +33,8 @@ def by_warp(machine: Machine, value: Any) -> np.ndarray:
 
 def meet_warp(machine: Machine, mask: Mask, line: Line, members: Any, name: str) -> np.ndarray:
     """Which lanes take part: bool [W, 32]. Every lane that `members` names must be here."""
+    if getattr(getattr(members, "dtype", None), "kind", "") not in ("i", "u"):
+        raise LaneError(f"Mask type must be an integer in {name}, not {described(members)}")
     named = by_warp(machine, members).astype(np.int64).astype(np.uint32)
     here = mask.lanes.reshape(-1, WARP_SIZE)
     if machine.typing:
@@ -121,6 +123,10 @@ def _ballot(machine: Machine, mask: Mask, line: Line, members: Any, predicate: A
 def _vote(
     machine: Machine, mask: Mask, line: Line, members: Any, predicate: Any, name: str
 ) -> tuple[np.ndarray, np.ndarray]:
+    if getattr(getattr(predicate, "dtype", None), "kind", "") not in ("i", "u", "b"):
+        raise LaneError(
+            f"Predicate must be an integer or boolean in {name}, not {described(predicate)}"
+        )
     here = meet_warp(machine, mask, line, members, name)
     return here, by_warp(machine, arithmetic.truth(predicate))
 
