@@ -67,6 +67,7 @@ SIMULATOR_ONLY = (
     "disabled for cudasim",
     "doesn't differentiate between normal and cooperative",
     "PTX inspection not available in cudasim",
+    "Overloading not supported in cudasim",
     "Can't check typing in simulator",
     "unlimited output",
     "multiple threads",
@@ -160,7 +161,7 @@ def compile_ptx(function: Any, signature: Any, **options: Any) -> tuple[str, Any
 
 
 def _show_arrays() -> None:
-    """What a test asks of compiled code is told of lane code: where arrays lie, and their dtypes."""
+    """What a test asks of compiled code, lane code answers: where arrays lie, their dtypes."""
     from numba.cuda.np.numpy_support import from_dtype
 
     from aiinfra_labs.gpu.emulator import dispatch

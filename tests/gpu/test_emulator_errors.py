@@ -87,8 +87,6 @@ def test_a_limit_is_the_devices_own():
 
 ARGUMENTS = [
     (np.array([None]), "dtype object", "np.array(values"),
-    (np.array(["a"]), "dtype <U1", "np.frombuffer"),
-    (np.array([b"a"]), "dtype |S1", "view(np.uint8)"),
     (np.array(["2026-01-01"], "M8[D]"), "dtype datetime64[D]", "view(np.int64)"),
     (np.array([1], "m8[s]"), "dtype timedelta64[s]", "view(np.int64)"),
     (np.zeros(1, np.longdouble), "dtype float128", "astype"),
@@ -139,16 +137,14 @@ STATEMENTS = [
     ("d = [k for k in range(3)]", "a list cannot be used"),
     ("d = sum(k for k in range(3))", "a generator cannot be used"),
     ("d = f'{i}'", "an f-string cannot be used"),
-    ("d = lambda x: x", "a lambda cannot be used"),
     ("d = yield i", "yield cannot be used"),
     ("if (d := i) > 2: a[d] = 1", ":= cannot be used"),
     ("import math", "import cannot be used"),
     ("from math import pi", "import cannot be used"),
     ("global scale", "global cannot be used"),
     ("class C: pass", "a class cannot be used"),
-    ("def g(): pass", "a function defined inside a kernel cannot be used"),
-    ("assert i >= 0", "assert cannot be used"),
-    ("raise ValueError", "raise cannot be used"),
+    ("a[i] = (lambda x: x)(i, i)", "lambda takes x and is called with 2 argument(s)"),
+    ("raise i", "raise with anything but an exception cannot be used"),
     ("del i", "del cannot be used"),
     ("try: a[i] = 1\n    except ValueError: pass", "try cannot be used"),
     ("with a: pass", "with cannot be used"),
@@ -165,8 +161,8 @@ STATEMENTS = [
     ("a.sort()", "has no method sort() in a kernel"),
     ("a[i] = plain(i)", "the call plain(...) cannot be used"),
     ("a[i] = double(i, i)", "double is called with other arguments than it takes"),
-    ("a[i] = double(*(i,))", "a starred argument cannot be used"),
-    ("a[i] = forever(i)", "forever calls itself"),
+    ("a[i] = double(*(i, i))", "double is called with other arguments than it takes"),
+    ("a[:] = (1, 2)", "an operation on arrays does not work on a tuple of 2"),
     ("a[i] = sometimes(i)", "a variable or a result is a different kind of thing"),
     ("first, *rest = (1, 2, 3)", "a starred name cannot be used"),
     ("x, y = a.shape", "a tuple of 1 cannot be unpacked into 2 names"),
@@ -177,9 +173,8 @@ STATEMENTS = [
     ("a[i < 2] = 1", "a is indexed with a number (bool)"),
     ("a[None] = 1", "a is indexed with None"),
     ("a['x'] = 1", "a has no field 'x'"),
-    ("a[:] = 1", "a is assigned a whole row or slice"),
     ("a[i] = a[0:2.5][0]", "a slice goes from integer to integer"),
-    ("a[i] = a[::-1][0]", "a slice in a kernel goes forward"),
+    ("a[i] = a[::0][0]", "a slice has a step of 0"),
     ("a[i] = a[::i][0]", "the step of a slice is the same for all threads"),
     ("i[0] = 1", "a number (int64) cannot be assigned to by index"),
     ("a[i] = i[0]", "a number (int64) cannot be indexed"),
@@ -211,7 +206,7 @@ STATEMENTS = [
     ("for k in range(0, 9, 0): a[i] = k", "range() has a step of 0"),
     ("for k in range(): a[i] = k", "range takes 1 to 3 integers"),
     ("for k in i: a[i] = k", "a kernel loops over range(...), a tuple or an array"),
-    ("for k in enumerate(a): a[i] = 1", "the call enumerate(...) cannot be used"),
+    ("for k in enumerate(i): a[i] = 1", "a kernel loops over range(...), a tuple or an array"),
     ("a[i] = nowhere", "the name 'nowhere' is not defined"),
     ("a[i] = threadIdx.x", "the name 'threadIdx' is not defined"),
     ("a[i] = cuda.gird(1)", "cuda.gird is not defined"),
@@ -297,31 +292,28 @@ def returns(a):
     return a[0]
 
 @cuda.jit
-def stars(a, *rest):
+def stars(a, **rest):
     a[0] = 1
 
 @cuda.jit("void(float32[:], int32)")
 def declared(a, n):
     a[0] = n / 2
 
-@cuda.jit("void(float32[:])")
-def miscounted(a, n):
+def plain(a, n):
     a[0] = n
 
-@cuda.jit("void(float[:], nonsense)")
-def misspelt(a, n):
-    a[0] = n
-
-default = cuda.jit(lambda a: None)
+default, _ = cuda.jit(lambda a: None), cuda.jit(lambda a: None)
 """,
     )
     assert "returns a value" in the_error(lambda: module.returns[1, 1](A)).what
-    assert "*args" in the_error(lambda: module.stars[1, 1](A)).what
+    assert "**kwargs" in the_error(lambda: module.stars[1, 1](A)).what
     assert "float64[:]" in the_error(lambda: module.declared[1, 1](np.zeros(1), 1)).what
     array_for_number = the_error(lambda: module.declared[1, 1](np.zeros(1, "f4"), A))
     assert "declares n as int32 and got an array of float64[:]" in array_for_number.what
-    assert "1 types" in the_error(lambda: module.miscounted[1, 1](A, 1)).what
-    assert "'nonsense'" in the_error(lambda: module.misspelt[1, 1](A, 1)).what
+    assert "1 types" in the_error(lambda: cuda.jit("void(float32[:])")(module.plain)).what
+    assert (
+        "'nonsense'" in the_error(lambda: cuda.jit("void(float[:], nonsense)")(module.plain)).what
+    )
     assert "not a function made with def" in the_error(lambda: module.default[1, 1](A)).what
     half = np.zeros(1, "f4")
     module.declared[1, 1](half, 7)

@@ -45,7 +45,13 @@ def call_value(
     if isinstance(callee, Inner):
         return _call_inner(machine, mask, callee, args, named)
     if hasattr(callee, "py_func"):
-        bound = inspect.signature(callee.py_func).bind(*args, **named)
+        try:
+            bound = inspect.signature(callee.py_func).bind(*args, **named)
+        except TypeError as error:
+            raise LaneError(
+                f"{callee.py_func.__name__} is called with other arguments than it takes: {error}",
+                "pass one argument for each of its parameters",
+            ) from None
         bound.apply_defaults()
         return machine.call(function_of(callee), mask, bound.args)
     if isinstance(callee, Intrinsic):

@@ -14,7 +14,15 @@ from typing import TYPE_CHECKING, Any
 import numpy as np
 
 from . import arithmetic
-from .errors import LaneError, OutOfBounds, Place, RaisedInKernel, UninitialisedRead, described
+from .errors import (
+    LaneError,
+    OutOfBounds,
+    Place,
+    RaisedInKernel,
+    StepBudgetExceeded,
+    UninitialisedRead,
+    described,
+)
 from .loops import ForLoop, Loop, Range
 from .mask import EMPTY, WARP_SIZE, Mask
 from .memory import ArrayView
@@ -212,6 +220,12 @@ class Machine:
 
     def call(self, function: Function, mask: Mask, args: Sequence[Any]) -> Any:
         """A device function, called by the lanes of `mask`."""
+        if self.depth >= MOST_CALLS:
+            raise StepBudgetExceeded(
+                f"{function.py_func.__name__} is called {self.depth} calls deep",
+                "each call waits for the one inside it; the stack of a GPU thread is small, too",
+                "check that the recursion comes to its end, or write it as a loop",
+            )
         self.depth += 1
         try:
             return function.run(self, mask, args)
@@ -233,6 +247,12 @@ class Machine:
         target = array.locate(self, mask, index, line)
         if target.ndim or target.dtype.fields:  # a row, a slice or a record: nothing is read yet
             return target
+        if target.dtype.kind in "SU":
+            raise LaneError(
+                f"{array.name} holds text, which a kernel can store and not read",
+                "encode it as numbers first: view(np.uint8), or np.frombuffer(text.encode(), "
+                "np.uint8)",
+            )
         return self._read(mask, target, line)
 
     def _read(self, mask: Mask, target: ArrayView, line: Line) -> Any:
@@ -444,6 +464,7 @@ class Machine:
         return value
 
 
+MOST_CALLS = 64  # of functions inside each other
 PRINT_LIMIT = 4096  # lines; CUDA's own print buffer holds about as many
 
 

@@ -221,7 +221,7 @@ class GeneralVectorized:
         return answers[0] if len(answers) == 1 else tuple(answers)
 
     def _signature(self, dtypes: Sequence[np.dtype]) -> list[tuple[np.dtype, int]]:
-        """dtype and axes of each parameter, by the first signature that the inputs can be cast to."""
+        """dtype and axes of each parameter, by the first signature that takes the inputs."""
         for casting in ("no", "safe", "same_kind"):
             for declared in self.declared:
                 kinds = [k for k in declared.kinds if k is not None]
