@@ -1,0 +1,1 @@
+"""Kernels made at random, run by three machines that must agree: see `campaign`."""
