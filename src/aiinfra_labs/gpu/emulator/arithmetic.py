@@ -158,9 +158,9 @@ def _by_squaring(a: Value, n: Value) -> Value:
 
 def negative(a: Value) -> Value:
     need_numbers("-", a)
-    if a.dtype.kind in _INTEGERS:
-        a = a.astype(UINT64 if a.dtype.kind == "u" else INT64, copy=False)
-    return np.negative(a)
+    if a.dtype == BOOL:
+        a = a.astype(INT64)
+    return _widened(np.negative(a))  # Numba negates first: -uint32(5) is 2**32 - 5
 
 
 def positive(a: Value) -> Value:
@@ -171,9 +171,14 @@ def positive(a: Value) -> Value:
 def invert(a: Value) -> Value:
     need_numbers("~", a)
     _need_integers("~", a.dtype)
+    return _widened(np.invert(a))
+
+
+def _widened(a: Value) -> Value:
+    """An integer in 64 bits."""
     if a.dtype.kind in "iu":
-        a = a.astype(UINT64 if a.dtype.kind == "u" else INT64, copy=False)
-    return np.invert(a)
+        return a.astype(UINT64 if a.dtype.kind == "u" else INT64, copy=False)
+    return a
 
 
 def truth(a: Value) -> Value:
