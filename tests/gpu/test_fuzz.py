@@ -17,7 +17,7 @@ from fuzz import campaign, generator, interpreter
 from fuzz.simulator import Simulator
 
 from aiinfra_labs.gpu import emulator as cuda
-from aiinfra_labs.gpu.emulator import arithmetic
+from aiinfra_labs.gpu.emulator import loops, machine
 
 PIECES = [range(first, first + 50) for first in range(100_000, 100_200, 50)]
 
@@ -52,17 +52,17 @@ def test_the_kernels_are_as_varied_as_they_are_meant_to_be():
         assert sum(what in source for source in sources) >= 5, what
 
 
-def test_a_machine_that_errs_is_found(simulator, monkeypatch):
-    """A slip in the emulator's subtraction does not pass the comparison."""
-    monkeypatch.setattr(arithmetic, "multiply", None)  # nothing looks it up by name any more
-    from aiinfra_labs.gpu.emulator import loops
+SLIPS = {
+    "a continue that leaves the loop": (loops.Loop, "wait", loops.Loop.leave),
+    "a branch that keeps its own types": (machine, "conform", lambda value, kind: value),
+}
 
-    of = loops.Range.of
-    monkeypatch.setattr(
-        loops.Range, "of", staticmethod(lambda b: of((*b[:-1], b[-1])) if len(b) < 3 else of(b[:2]))
-    )
-    outcomes = campaign.campaign(range(60), None)["outcomes"]
-    assert outcomes.get("WRONG", 0) > 3
+
+@pytest.mark.parametrize("slip", SLIPS)
+def test_a_machine_that_errs_is_found(slip, monkeypatch):
+    where, name, wrong = SLIPS[slip]
+    monkeypatch.setattr(where, name, wrong)
+    assert campaign.campaign(range(40), None)["outcomes"].get("WRONG", 0) > 0
 
 
 def test_the_interpreter_and_numbas_compiler_agree():
