@@ -87,7 +87,7 @@ class Generator:
         self.inputs = TAME if self.tame else INPUTS
         self.lines: list[str] = []
         self.names = 0
-        self.budget = self.random.randint(6, 22)  # statements
+        self.budget = self.random.randint(8, 26)  # statements
         self.functions: list[str] = []
 
     def program(self) -> Program:
@@ -100,7 +100,7 @@ class Generator:
             block = (pick.randint(2, 7), pick.randint(2, 5))
             grid = (pick.randint(1, 2), pick.randint(1, 2))
         else:
-            block, grid = (pick.choice((3, 8, 16, 19, 33, 40)),), (pick.randint(1, 3),)
+            block, grid = (pick.choice((3, 8, 11, 16, 19, 33)),), (pick.randint(1, 2),)
         self.block_threads = int(np.prod(block))
         for _ in range(pick.choice((0, 1, 1, 2))):
             self.function()
@@ -109,7 +109,7 @@ class Generator:
         self.write(1, *self.position(two))
         scope = Scope(["i", "t", "j", "p"], ["q"])
         self.write(1, "j = i % ai.size")
-        for _ in range(pick.randint(1, 3)):
+        for _ in range(pick.randint(2, 5)):
             self.declare(1, scope)
         if pick.random() < 0.4:
             dtype = pick.choice(("int64",) if self.tame else ("int64", "int32", "float32"))
@@ -182,6 +182,10 @@ class Generator:
             name = self.name("f")
             self.write(depth, f"{name} = {self.real(scope, 2)}")
             scope.reals.append(name)
+        elif kind < 0.85:  # an integer until some branch or round of a loop makes it a real
+            name = self.name("m")
+            self.write(depth, f"{name} = {self.integer(scope, 1)}")
+            scope.mixed.append(name)
         else:  # the type follows from both branches
             name = self.name("m")
             sides = [self.integer(scope, 1), self.real(scope, 1)]
@@ -241,8 +245,15 @@ class Generator:
         if self.random.random() < 0.5:
             self.write(1, f"ou[i] = ({self.integer(scope, 1)}) & 65535")
             self.write(1, f"og[i] = {self.real(scope, 1)}")
+        # every variable shows in an output, and so does its type
+        for name in scope.integers:
+            if name[0] == "a":
+                self.write(1, f"oi[i] = oi[i] * 3 + {name}")
+        for name in scope.reals:
+            if name[0] == "f":
+                self.write(1, f"of[i] = of[i] * 0.5 + {name} * {name}")
         for name in scope.mixed:
-            self.write(1, f"of[i] += {name}")
+            self.write(1, f"of[i] += {name} * {name} - {name} % 97")
 
     # --- statements -------------------------------------------------------------------------
 
@@ -278,8 +289,8 @@ class Generator:
         if len(integers) > 1:
             choices.append((self.swap, integers))
         if self.budget > 0 and nesting < 3:
-            choices += [(self.branch, nesting)] * 4 + [(self.for_loop, nesting)] * 2
-            choices.append((self.while_loop, nesting))
+            choices += [(self.branch, nesting)] * 4 + [(self.for_loop, nesting)] * 3
+            choices += [(self.while_loop, nesting)] * 2
         if nesting == 0:
             choices += [(self.declare,)] * 2
         if choices:
@@ -325,7 +336,7 @@ class Generator:
         k = self.name("k")
         bounds = self.random.choice(
             (
-                f"{self.random.randint(0, 4)}",
+                f"{self.random.randint(0, 6)}",
                 f"({self.integer(scope, 1)}) % 5",
                 f"{self.random.randint(-2, 1)}, ({self.integer(scope, 1)}) % 6, 2",
                 f"({self.integer(scope, 1)}) % 5, -2, -1",
@@ -345,10 +356,14 @@ class Generator:
             [*scope.integers, counter], scope.reals, scope.mixed, scope.local, scope.loops + 1,
             scope.device,
         )
-        if self.random.random() < 0.4:
+        if self.random.random() < 0.3:
+            self.block(depth, inner, 1, nesting + 1)
+        if self.random.random() < 0.5:
             way = self.random.choice(("break", "continue"))
-            self.write(depth, f"if {self.condition(inner, 1)}:", f"    {way}")
-        self.block(depth, inner, self.random.randint(1, 2), nesting + 1)
+            some = f"({counter} + {self.random.choice(inner.integers)}) % {self.random.randint(2, 3)}"
+            test = f"{some} == 0" if self.random.random() < 0.6 else self.condition(inner, 1)
+            self.write(depth, f"if {test}:", f"    {way}")
+        self.block(depth, inner, self.random.randint(1, 3), nesting + 1)
         if self.random.random() < 0.2:
             self.write(depth, f"if {self.condition(inner, 1)}:", "    break")
 
@@ -380,9 +395,9 @@ class Generator:
 
     def leaf(self, scope: Scope) -> str:
         pick = self.random.random()
-        if pick < 0.3:
+        if pick < 0.15:
             return str(self.random.randint(-4, 12))
-        if pick < 0.55 and not scope.device:
+        if pick < 0.5 and not scope.device:
             array = self.random.choice([n for n, d in self.inputs.items() if "int" in d])
             return f"{array}[{self.place(scope)}]"
         if pick < 0.6 and scope.local and not self.real_room:
@@ -439,6 +454,8 @@ class Generator:
             low = self.random.randint(-3, 5)
             return f"({low} < {self.integer(scope, 1)} <= {self.integer(scope, 1)})"
         sign = self.random.choice(("<", "<=", ">", ">=", "==", "!="))
+        if pick < 0.7:
+            return f"(({self.integer(scope, 1)}) % 3 {sign} {self.random.randint(0, 2)})"
         if pick < 0.85:
             return f"({self.integer(scope, 1)} {sign} {self.integer(scope, 1)})"
         return f"({self.real(scope, 1)} {sign} {self.real(scope, 1)})"
