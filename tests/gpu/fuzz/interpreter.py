@@ -133,7 +133,19 @@ def cast(value: Any, kind: types.Type) -> Any:
         return value
     if isinstance(value, int) and dtype.kind in "iu":  # a literal
         return np.array(value & (2 ** (8 * dtype.itemsize) - 1), f"u{dtype.itemsize}").view(dtype)[()]
+    if isinstance(value, float | np.floating) and dtype.kind in "iu":
+        return _whole(float(value), dtype)
     return np.asarray(value).astype(dtype)[()]
+
+
+def _whole(value: float, dtype: np.dtype) -> Any:
+    """A real as an integer, by PTX's cvt: the nearest end of the range where it does not fit."""
+    limits = np.iinfo(dtype)
+    if math.isnan(value):
+        bits = 8 * dtype.itemsize - 1
+        return np.uint64(1 << bits).astype(dtype)
+    whole = value if math.isinf(value) else int(value)
+    return dtype.type(min(max(whole, limits.min), limits.max))
 
 
 def type_of(value: Any) -> types.Type:
@@ -193,7 +205,8 @@ class Thread:
                         array, where = names[statement.target.name], names[index.name]
                         value = names[statement.value.name]
                         value = cast(value, code.calls[statement].args[2])
-                        array[where] = np.asarray(value).astype(array.dtype)
+                        kind = code.types[statement.target.name].dtype
+                        array[where] = cast(value, kind)
                     case ir.Branch():
                         taken = bool(names[statement.cond.name])
                         label = statement.truebr if taken else statement.falsebr
