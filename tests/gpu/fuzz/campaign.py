@@ -125,7 +125,9 @@ def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__.splitlines()[0])
     parser.add_argument("--first", type=int, default=0)
     parser.add_argument("--count", type=int, default=200)
-    parser.add_argument("--seed", type=int, help="show one kernel and what each machine makes of it")
+    parser.add_argument(
+        "--seed", type=int, help="show one kernel and what each machine makes of it"
+    )
     parser.add_argument("--record", type=Path, help="add the outcomes to this file")
     options = parser.parse_args()
     np.seterr(all="ignore")

@@ -210,8 +210,11 @@ class Generator:
         self.write(depth, f"{shared}[t] = {value}", "cuda.syncthreads()")
         kinds = scope.reals if real else scope.integers
         other = f"{shared}[({self.integer(scope, 1)}) % {size}]"
-        target = self.random.choice(kinds[1:] if kinds[0] in ("q", "i") else kinds) if (
-            len(kinds) > 4 or (real and len(kinds) > 1)) else None
+        target = (
+            self.random.choice(kinds[1:] if kinds[0] in ("q", "i") else kinds)
+            if (len(kinds) > 4 or (real and len(kinds) > 1))
+            else None
+        )
         if depth == 2 and target is None:
             target = self.name("f" if real else "a")
             self.lines.insert(len(self.lines) - 3, f"    {target} = {'0.5' if real else '1'}")
@@ -260,7 +263,11 @@ class Generator:
     def block(self, depth: int, scope: Scope, count: int, nesting: int) -> None:
         """Statements that hold no barrier. What they declare stays inside."""
         inner = Scope(
-            list(scope.integers), list(scope.reals), list(scope.mixed), scope.local, scope.loops,
+            list(scope.integers),
+            list(scope.reals),
+            list(scope.mixed),
+            scope.local,
+            scope.loops,
             scope.device,
         )
         before = len(self.lines)
@@ -353,14 +360,20 @@ class Generator:
 
     def body(self, depth: int, scope: Scope, nesting: int, counter: str) -> None:
         inner = Scope(
-            [*scope.integers, counter], scope.reals, scope.mixed, scope.local, scope.loops + 1,
+            [*scope.integers, counter],
+            scope.reals,
+            scope.mixed,
+            scope.local,
+            scope.loops + 1,
             scope.device,
         )
         if self.random.random() < 0.3:
             self.block(depth, inner, 1, nesting + 1)
         if self.random.random() < 0.5:
             way = self.random.choice(("break", "continue"))
-            some = f"({counter} + {self.random.choice(inner.integers)}) % {self.random.randint(2, 3)}"
+            some = (
+                f"({counter} + {self.random.choice(inner.integers)}) % {self.random.randint(2, 3)}"
+            )
             test = f"{some} == 0" if self.random.random() < 0.6 else self.condition(inner, 1)
             self.write(depth, f"if {test}:", f"    {way}")
         self.block(depth, inner, self.random.randint(1, 3), nesting + 1)
@@ -415,7 +428,9 @@ class Generator:
             if self.random.random() < 0.5 or scope.device:
                 return self.random.choice([*scope.reals, "0.5", "-1.25", "3.0"])
             if scope.local and self.random.random() < 0.2:
-                return f"({self.random.choice(('1.5', 'q'))} * room[({scope.integers[0]}) % {ROOM}])"
+                return (
+                    f"({self.random.choice(('1.5', 'q'))} * room[({scope.integers[0]}) % {ROOM}])"
+                )
             array = self.random.choice([n for n, d in self.inputs.items() if "float" in d])
             return f"{array}[{self.place(scope)}]"
         a, b = self.real(scope, depth - 1), self.real(scope, depth - 1)

@@ -68,7 +68,10 @@ class Typed:
         state.cr = None
         try:
             front_end.compile_extra(function)
-        except (NumbaError, CudaNumbaError) as error:  # also raised at the end: there is no machine code
+        except (
+            NumbaError,
+            CudaNumbaError,
+        ) as error:  # also raised at the end: there is no machine code
             if state.typemap is None:
                 raise Refused(str(error)) from error
         self.blocks, self.types = state.func_ir.blocks, state.typemap
@@ -132,7 +135,9 @@ def cast(value: Any, kind: types.Type) -> Any:
     if dtype is None or not isinstance(value, int | float | np.number | np.bool_):
         return value
     if isinstance(value, int) and dtype.kind in "iu":  # a literal
-        return np.array(value & (2 ** (8 * dtype.itemsize) - 1), f"u{dtype.itemsize}").view(dtype)[()]
+        return np.array(value & (2 ** (8 * dtype.itemsize) - 1), f"u{dtype.itemsize}").view(dtype)[
+            ()
+        ]
     if isinstance(value, float | np.floating) and dtype.kind in "iu":
         return _whole(float(value), dtype)
     return np.asarray(value).astype(dtype)[()]
@@ -284,8 +289,9 @@ class Thread:
         if callee in SHUFFLES:
             return (yield ("shuffle", callee, args[1], args[2]))
         if callee is range:
-            start, stop, step = (np.int64(0), args[0], np.int64(1)) if len(args) == 1 else (
-                *args, np.int64(1))[:3]
+            start, stop, step = (
+                (np.int64(0), args[0], np.int64(1)) if len(args) == 1 else (*args, np.int64(1))[:3]
+            )
             kind = stop.dtype.type
             return _Range(kind(start), stop, kind(step))
         if callee in ATOMICS:
@@ -300,9 +306,13 @@ class Thread:
             return bool(args[0] != 0)
         if callee in PLAIN:
             dtype = dtype_of(signature.return_type)
-            return functools.reduce(PLAIN[callee], [a.astype(dtype) for a in args[1:]],
-                                    args[0].astype(dtype)) if callee in (min, max) else (
-                PLAIN[callee](*args))
+            return (
+                functools.reduce(
+                    PLAIN[callee], [a.astype(dtype) for a in args[1:]], args[0].astype(dtype)
+                )
+                if callee in (min, max)
+                else (PLAIN[callee](*args))
+            )
         if callee in (int, float) or isinstance(callee, type):
             return args[0]  # the assignment casts it
         raise NotImplementedError(str(callee))
@@ -363,7 +373,9 @@ class Block:
     def run(self, code: Typed, args: Sequence[Any]) -> None:
         x, y, z = self.size
         threads = [
-            Thread(self, (i, j, k)).run(code, args) for k in range(z) for j in range(y)
+            Thread(self, (i, j, k)).run(code, args)
+            for k in range(z)
+            for j in range(y)
             for i in range(x)
         ]
         answers: dict[int, Any] = dict.fromkeys(range(len(threads)))
@@ -404,5 +416,3 @@ def launch(kernel: Any, grid: tuple, block: tuple, args: Sequence[Any]) -> None:
             for y in range(grid[1]):
                 for x in range(grid[0]):
                     Block(grid, block, (x, y, z)).run(code, args)
-
-

@@ -84,6 +84,7 @@ class Machine:
         self.alive = self.all.lanes  # bool [L]: the threads that have not returned
         self.depth = 0  # of calls: 0 in the kernel itself
         self.arrays: dict[Any, Any] = {}  # what the kernel made: shared and local arrays
+        self.offsets: dict[Any, Any] = {}  # of indices used before: see `memory`
         self.shared_bytes = 0  # of a block's static shared arrays so far
 
     # --- where a thread is ---------------------------------------------------------------

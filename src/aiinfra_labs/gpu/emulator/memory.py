@@ -9,6 +9,7 @@ what a GPU would see.
 from __future__ import annotations
 
 import math
+import weakref
 from dataclasses import dataclass, replace
 from typing import TYPE_CHECKING, Any
 
@@ -23,6 +24,8 @@ from .mask import Mask
 if TYPE_CHECKING:
     from .machine import Machine
 
+KEPT_OFFSETS = 16  # index vectors that a machine remembers; see `ArrayView._offset`
+_NEVER: tuple[Any, Any] = (lambda: None, None)
 ALIGNMENT = 256  # bytes; cudaMalloc's guarantee (CUDA C++ Programming Guide, 5.3.2)
 
 
@@ -303,15 +306,38 @@ class ArrayView:
                 first, length, step = _slice(item, extent)
                 shape.append(length)
                 strides.append(stride * step)
-            else:
-                first = self._checked(machine, mask, item, axis, index, line)
-            if stride != 1:
                 first = first * stride
+            else:
+                first = self._offset(machine, mask, item, axis, index, line)
             start = first if isinstance(start, int) and start == 0 else start + first
         shape.extend(self.shape[len(index) :])
         strides.extend(self.strides[len(index) :])
         kept = (self.dtype, self.name, self.space, self.writable)
         return ArrayView(self.window, self.address, start, tuple(shape), tuple(strides), *kept)
+
+    def _offset(
+        self, machine: Machine, mask: Mask, item: Any, axis: int, index: tuple, line: Any
+    ) -> Any:
+        """How far index `item` leads along an axis.
+
+        A vector that comes again, as threadIdx.x in each round of a loop, leads as far as before:
+        lane vectors never change.
+        """
+        extent, stride = self.shape[axis], self.strides[axis]
+        if not isinstance(item, np.ndarray) or isinstance(extent, np.ndarray) or machine.typing:
+            return self._checked(machine, mask, item, axis, index, line) * stride
+        key = (id(item), extent, stride)
+        known, offset = machine.offsets.get(key, _NEVER)
+        again = known() is item
+        if again and offset is not None:
+            return offset
+        first = self._checked(machine, mask, item, axis, index, line)
+        offset = first if stride == 1 else first * stride
+        inside = first is item or (again and np.array_equal(first, item))  # none has wrapped
+        if len(machine.offsets) >= KEPT_OFFSETS:
+            machine.offsets.pop(next(iter(machine.offsets)))
+        machine.offsets[key] = weakref.ref(item), offset if again and inside else None
+        return offset
 
     def _checked(
         self, machine: Machine, mask: Mask, item: Any, axis: int, index: tuple, line: Any
