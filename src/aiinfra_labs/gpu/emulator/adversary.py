@@ -105,7 +105,7 @@ class _Residents:
                 # none: some wait here and some there, for ever. Go on, so that the barrier tells
                 warp = self.draw.choice(ready or running)
                 if warp.waiting is not None:
-                    warp.join([warp])
+                    warp.let_go([warp])
                 warp.resume()
                 if warp.error is not None:
                     raise warp.error
@@ -121,7 +121,7 @@ class _Residents:
                 continue
             scope = [w for w in self.warps if not w.done and w.near(warp)]
             if all(w.waiting is not None and w.waiting.at == warp.waiting.at for w in scope):
-                warp.join(scope)
+                warp.let_go(scope)
 
 
 class _Stopped(BaseException):
@@ -200,7 +200,7 @@ class _Warp(ObservedMachine):
         """Whether the barrier that `other` waits at waits for this warp."""
         return self.block == other.block or other.waiting.name == GRID
 
-    def join(self, warps: list[_Warp]) -> None:
+    def let_go(self, warps: list[_Warp]) -> None:
         """These warps, which wait at one barrier, may go on."""
         waiting = [w.waiting for w in warps]
         value = waiting[0].value

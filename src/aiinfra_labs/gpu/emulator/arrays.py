@@ -34,11 +34,11 @@ def _shared_array(
     """`cuda.shared.array(shape, dtype)`; shape 0 is the launch's dynamic shared memory."""
     lengths, kind = _shape("shared", shape), _dtype("shared", dtype)
     dynamic = lengths == (0,)
-    key: Any = ("dynamic", kind) if dynamic else ("shared", line, site)
+    key: Any = ("dynamic", kind, _name(line)) if dynamic else ("shared", line, site)
     view = machine.arrays.get(key)
     if view is None:
         view = (
-            _dynamic(machine, kind)
+            _dynamic(machine, _name(line), kind)
             if dynamic
             else _make_shared(machine, _name(line), lengths, kind, line)
         )
@@ -73,7 +73,7 @@ def _per_block(
     return _view(machine, memory, name, lengths, dtype, padded // dtype.itemsize, "shared")
 
 
-def _dynamic(machine: Machine, dtype: np.dtype) -> ArrayView:
+def _dynamic(machine: Machine, name: str, dtype: np.dtype) -> ArrayView:
     """All dynamic shared arrays are one memory, whatever their dtypes."""
     nbytes = machine.launch.shared
     key = ("dynamic", "bytes")
@@ -87,7 +87,7 @@ def _dynamic(machine: Machine, dtype: np.dtype) -> ArrayView:
     if memory is None:
         memory = machine.arrays[key] = _poisoned(max(machine.blocks, 1) * padded)
     lengths = (nbytes // dtype.itemsize,)
-    return _view(machine, memory, "shared", lengths, dtype, padded // dtype.itemsize, "shared")
+    return _view(machine, memory, name, lengths, dtype, padded // dtype.itemsize, "shared")
 
 
 def _local_array(

@@ -34,7 +34,7 @@ class Checking(Observer):
     def __init__(self, launch: Launch):
         launch.tracked = True
         self.launch, self.order = launch, Order(launch)
-        self.sites: list[tuple[Line, str]] = [(Line("", 0), "")]  # line and kind, by event
+        self.sites: list[tuple[Line, str, str]] = [(Line("", 0), "", "")]  # by event; see _access
         self.memory = _global_shadows(launch.arrays)
         self.own: list[Shadow] = []  # of the shared and local arrays of this batch
         self.races: dict[Any, RaceSeen] = {}
@@ -48,8 +48,12 @@ class Checking(Observer):
 
     def findings(self) -> list[EmulatorError]:
         """Races first: an element read too early may be one that nobody had written yet."""
-        racy = {(side.line, r.array) for r in self.races.values() for side in (r.before, r.after)}
+        racy = {
+            (side.line, side.array) for r in self.races.values() for side in (r.before, r.after)
+        }
         unwritten = [u for (line, array), u in self.unwritten.items() if (line, array) not in racy]
+        for race in self.races.values():
+            race.atomics = any(kind == "atomic" for _, kind, _ in self.sites)
         seen = [*self.races.values(), *unwritten]
         return [s.error() for s in seen] + [inactive_lane(*s) for s in self.inactive.values()]
 
@@ -108,13 +112,13 @@ class Checking(Observer):
         lanes = self.everyone if mask.full else np.flatnonzero(mask.lanes)
         addresses = np.broadcast_to(target.addresses(), (self.machine.size,))[lanes]
         self.order.next()
-        self.sites.append((line, kind))
+        self.sites.append((line, kind, target.name))
         if kind == "atomic":
             self.order.atomic(lanes, addresses)
         for shadow, chosen in self._shadows(target, addresses):
             shadow.fit(target.dtype.itemsize, target.address, target.pitch)
             some, at = lanes[chosen], addresses[chosen]
-            counted = np.zeros(some.size, bool)  # a wide element races once, not once a piece
+            counted: dict[Any, np.ndarray] = {}  # a wide element races once, not once a piece
             for cells in shadow.pieces(at, target.dtype.itemsize):
                 if shadow.written is not None:
                     self._initialised(kind, shadow, cells, some, at, target, line)
@@ -175,7 +179,7 @@ class Checking(Observer):
         self,
         kind: str,
         clash: Clash,
-        counted: np.ndarray,
+        counted: dict[Any, np.ndarray],
         lanes: np.ndarray,
         addresses: np.ndarray,
         target: ArrayView,
@@ -183,28 +187,30 @@ class Checking(Observer):
         value: Any,
     ) -> None:
         """Sort the races of one access by the line that they race with."""
-        lanes_per_block = self.launch.lanes_per_block
         for event in np.unique(clash.events):
             chosen = clash.events == event
             mine, theirs = clash.lanes[chosen], clash.threads[chosen]
-            other_line, other_kind = self.sites[event]
+            other_line, other_kind, other_name = self.sites[event]
+            now = lanes[mine] + self.order.first
+            distance = self.order.distance(theirs, now)
+            far = int(np.argmax(distance))  # the instance to show
             key = (target.name, frozenset((line, other_line)))
             seen = self.races.get(key)
             if seen is None:
-                lane, other = int(lanes[mine[0]]), int(theirs[0])
-                array, index = self._element(target, int(addresses[mine[0]]), lane)
-                seen = self.races[key] = RaceSeen(
-                    array,
-                    index,
-                    target.space == "shared",
-                    self._side(other_kind, other_line, other - self.order.first),
-                    self._side(kind, line, lane),
-                )
-            now = lanes[mine] + self.order.first
-            seen.times += int(np.count_nonzero(~counted[mine]))
-            counted[mine] = True
-            seen.same_warp &= bool((theirs // WARP_SIZE == now // WARP_SIZE).all())
-            seen.same_block &= bool((theirs // lanes_per_block == now // lanes_per_block).all())
+                seen = self.races[key] = RaceSeen(target.space == "shared")
+            if not seen.times or distance[far] > seen.distance:
+                lane, other = int(lanes[mine[far]]), int(theirs[far]) - self.order.first
+                array, index = self._element(target, int(addresses[mine[far]]), lane)
+                if other_name == target.name:
+                    other_name = array
+                before = self._side(other_kind, other_line, other_name, other)
+                seen.show(before, self._side(kind, line, array, lane), index, int(distance[far]))
+            done = counted.setdefault(key, np.zeros(lanes.size, bool))
+            seen.times += int(np.count_nonzero(~done[mine]))
+            done[mine] = True
+            seen.both_write |= kind == other_kind == "write"
+            seen.same_warp &= bool((distance == 0).all())
+            seen.same_block &= bool((distance < 2).all())
             if seen.same_value:
                 same = kind == other_kind == "write" and self._same(
                     target, value, lanes[mine], theirs, clash.among_themselves
@@ -230,10 +236,10 @@ class Checking(Observer):
 
     # --- names ---------------------------------------------------------------------------
 
-    def _side(self, kind: str, line: Line, lane: int) -> Side:
+    def _side(self, kind: str, line: Line, array: str, lane: int) -> Side:
         place = self.machine.place(line, lane)
         thread = _short(place.thread, self.launch.block)
-        return Side(kind, line, place, thread, _short(place.block, self.launch.grid))
+        return Side(kind, line, array, place, thread, _short(place.block, self.launch.grid))
 
     def _element(self, target: ArrayView, address: int, lane: int) -> tuple[str, tuple[int, ...]]:
         """The array that a byte lies in, as the kernel names it, and the index of the element."""

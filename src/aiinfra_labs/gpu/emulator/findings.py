@@ -14,7 +14,7 @@ from .errors import (
 )
 from .machine import Line
 
-VERBS = {"read": "reads", "write": "writes", "atomic": "changes atomically"}
+VERBS = {"read": "reads it", "write": "writes it", "atomic": "changes it atomically"}
 
 
 @dataclass(frozen=True)
@@ -23,6 +23,7 @@ class Side:
 
     kind: str  # "read", "write" or "atomic"
     line: Line
+    array: str  # by the name that it has in this access
     place: Place
     thread: str  # as a kernel of so many axes counts: 5, or (5, 0)
     block: str
@@ -30,34 +31,38 @@ class Side:
 
 @dataclass
 class RaceSeen:
-    """A race on one pair of lines: its first instance, and what holds for all."""
+    """A race on one pair of lines: the instance to tell of, and what holds for all."""
 
-    array: str
-    index: tuple[int, ...]
     shared: bool
-    before: Side
-    after: Side
     times: int = 0
     same_value: bool = True  # each store stored what was there already
     same_warp: bool = True
     same_block: bool = True
+    both_write: bool = False  # two threads write one element: an update may get lost
+    distance: int = 0  # of the two threads shown: the same warp, the same block, two blocks
+    atomics: bool = False  # whether the kernel uses any
+
+    def show(self, before: Side, after: Side, index: tuple[int, ...], distance: int) -> None:
+        """Take this instance for the one to tell of; index: of the element of `after.array`."""
+        self.before, self.after, self.index, self.distance = before, after, index, distance
 
     def error(self) -> Race:
         before, after = self.before, self.after
         kinds = {before.kind, after.kind}
-        element = f"{self.array}[{', '.join(map(str, self.index))}]"
+        element = f"{after.array}[{', '.join(map(str, self.index))}]"
         one_line = before.line == after.line
         block = "the same block" if before.block == after.block else f"block {after.block}"
+        also = "" if before.array == after.array else f" (which {before.array} holds, too)"
         what = (
-            f"a race on {element}: thread {before.thread} of block {before.block} "
-            f"{VERBS[before.kind]} it (line {before.line.number}), thread {after.thread} of "
-            f"{block} {VERBS[after.kind]} it "
+            f"a race on {element}{also}: thread {before.thread} of block {before.block} "
+            f"{VERBS[before.kind]} (line {before.line.number}), thread {after.thread} of "
+            f"{block} {VERBS[after.kind]} "
             f"({'the same line' if one_line else f'line {after.line.number}'}), and nothing says "
             "which comes first"
         )
         kind = SharedMemoryRace if self.shared else GlobalMemoryRace
         error = kind(what, self._why(), self._advice(one_line, element), after.place)
-        error.array, error.index, error.times = self.array, self.index, self.times
+        error.array, error.index, error.times = after.array, self.index, self.times
         error.kind = "write-write" if kinds == {"write"} else "read-write"
         error.places, error.same_value = (before.place, after.place), self.stored_same
         return error
@@ -69,23 +74,24 @@ class RaceSeen:
     def _why(self) -> str:
         often = f"It happened {self.times:,} times" if self.times > 1 else "It happened once"
         if self.stored_same:
-            tail = (
-                "Each of them stores the same value, so the result is right on most GPUs; it is a "
-                "race in CUDA's terms all the same, and a waste of stores"
+            return (
+                "each of them stores the same value, so the result is right on most GPUs; it is a "
+                f"race in CUDA's terms all the same, and a waste of stores. {often}"
             )
-        elif "atomic" in (self.before.kind, self.after.kind):
-            tail = (
-                "An atomic operation is safe from other atomic operations, not from plain reads "
-                "and writes"
+        if "atomic" in (self.before.kind, self.after.kind):
+            return (
+                "an atomic operation is safe from other atomic operations, not from plain reads "
+                f"and writes. {often}"
             )
-        elif self.same_block:
-            tail = (
-                "Threads of a block run in any order between two barriers, and a GPU's order "
-                "differs from one run to the next"
-            )
+        who = "threads of a block" if self.same_block else "blocks, and the threads in them,"
+        until = " between two barriers" if self.same_block else ""
+        if self.both_write and _updates(self.after.line.text):
+            so = "two can read the old value before either stores, and one update is lost"
+        elif self.before.kind == self.after.kind == "write":
+            so = "nobody knows whose value stays"
         else:
-            tail = "Blocks run in any order, and at the same time"
-        return f"{tail}. {often}"
+            so = "the read may come before or after the write"
+        return f"{who} run in any order{until}, so {so}. {often}"
 
     def _advice(self, one_line: bool, element: str) -> str:
         before, after = self.before, self.after
@@ -93,12 +99,12 @@ class RaceSeen:
         atomics = "atomic" in (before.kind, after.kind)
         if self.stored_same:
             return f"let one thread store it, for example `if cuda.{self._first_thread()}:`"
-        if one_line and _updates(after.line.text):
+        if one_line and self.both_write and _updates(after.line.text):
             return (
-                f"cuda.atomic.add({self.array}, index, value), or another of cuda.atomic, which "
+                f"cuda.atomic.add({after.array}, index, value), or another of cuda.atomic, which "
                 "reads, changes and writes the element in one step"
             )
-        if before.kind == after.kind == "write" and one_line:
+        if before.kind == after.kind == "write" and one_line and self.same_block:
             return (
                 "give each thread an element of its own to write, or combine the values with one "
                 "of cuda.atomic"
@@ -107,7 +113,12 @@ class RaceSeen:
             return self._between_blocks(atomics)
         barrier = "cuda.syncthreads()"
         if self.same_warp:
-            barrier += " (or cuda.syncwarp(), for all these threads are of one warp)"
+            barrier += " (cuda.syncwarp() is enough: these threads are of one warp)"
+        if one_line and before.kind == "write":  # a later round of a loop reads it
+            return (
+                f"put {barrier} at the end of each round of the loop, outside any `if`, where "
+                "every thread of the block passes"
+            )
         if one_line:
             return (
                 f"read {element} into a variable first, put {barrier} on the next line, and store "
@@ -133,10 +144,11 @@ class RaceSeen:
                 "give each thread of the grid an element of its own to write (is blockIdx in the "
                 "index?), or combine the values with one of cuda.atomic"
             )
+        fence = "; or call cuda.threadfence() before the atomic operation that tells the others"
         return (
             "write to another array than the one that is read; or split the kernel in two at this "
             "place, for cuda.syncthreads() waits for one block only, and a launch waits for the "
-            "launch before it"
+            f"launch before it{fence if self.atomics else ''}"
         )
 
     def _first_thread(self) -> str:

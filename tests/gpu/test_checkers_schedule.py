@@ -1,0 +1,165 @@
+"""`schedule="adversarial"`: correct kernels do not mind any order, racy ones soon show it."""
+
+import importlib.util
+import threading
+from pathlib import Path
+
+import numpy as np
+import pytest
+
+from aiinfra_labs.gpu import emulator as cuda
+
+SEEDS = range(4)
+
+
+def _kernels():
+    path = Path(__file__).with_name("checked_kernels.py")
+    spec = importlib.util.spec_from_file_location("checked_kernels", path)
+    module = importlib.util.module_from_spec(spec)
+    spec.loader.exec_module(module)
+    return module
+
+
+kernels = _kernels()
+SHOWN = [case for case in kernels.RACY if case.shows and case.grid != 2048]
+
+
+def adversarial(seed, raise_=False):
+    return cuda.check(raise_=raise_, schedule="adversarial", seed=seed)
+
+
+@pytest.mark.parametrize("case", kernels.CORRECT, ids=lambda case: case.name)
+def test_a_correct_kernel_gives_one_result(case):
+    expected = case.launch()
+    for seed in SEEDS:
+        with adversarial(seed, raise_=True):
+            np.testing.assert_array_equal(case.launch(), expected)
+
+
+@pytest.mark.parametrize("case", SHOWN, ids=lambda case: case.name)
+def test_a_race_shows_as_a_wrong_result(case):
+    """Wrong is: not what the threads compute when they all advance together."""
+    together = case.launch()
+    wrong = 0
+    for seed in SEEDS:
+        with adversarial(seed) as c:
+            wrong += not np.array_equal(case.launch(), together)
+        assert any({*f.lines} & {*case.lines} for f in c.findings if isinstance(f, cuda.Race))
+    assert wrong >= 3
+
+
+@cuda.jit
+def note_order(order, count):
+    if cuda.threadIdx.x % 32 == 0:
+        place = cuda.atomic.add(count, 0, 1)
+        order[place] = cuda.grid(1) // 32
+
+
+def order_of(seed, blocks, threads):
+    order = np.full(blocks * threads // 32, -1)
+    with adversarial(seed, raise_=True):
+        note_order[blocks, threads](order, np.zeros(1, np.int32))
+    return order.tolist()
+
+
+def test_warps_and_blocks_come_in_an_order_that_the_seed_decides():
+    warps = [order_of(seed, 1, 256) for seed in range(6)]
+    blocks = [order_of(seed, 8, 32) for seed in range(6)]
+    for orders in (warps, blocks):
+        assert all(sorted(order) == list(range(8)) for order in orders)
+        assert len({tuple(order) for order in orders}) >= 5
+    assert order_of(3, 1, 256) == warps[3]
+    assert order_of(3, 8, 32) == blocks[3]
+
+
+@cuda.jit
+def turns(log, count):
+    """Each warp notes its number, before and after a barrier."""
+    first = cuda.threadIdx.x % 32 == 0
+    if first:
+        log[cuda.atomic.add(count, 0, 1)] = cuda.threadIdx.x // 32
+    cuda.syncthreads()
+    if first:
+        log[cuda.atomic.add(count, 0, 1)] = 10 + cuda.threadIdx.x // 32
+
+
+def test_a_barrier_holds_every_warp_back():
+    for seed in SEEDS:
+        log = np.zeros(8, np.int64)
+        with adversarial(seed, raise_=True):
+            turns[1, 128](log, np.zeros(1, np.int32))
+        assert sorted(log[:4]) == [0, 1, 2, 3]
+        assert sorted(log[4:]) == [10, 11, 12, 13]
+
+
+@cuda.jit
+def barriers_of_two_branches(out):
+    if cuda.threadIdx.x < 32:
+        cuda.syncthreads()
+    else:
+        cuda.syncthreads()
+    cuda.syncthreads()
+    out[cuda.threadIdx.x] = 1
+
+
+@cuda.jit
+def fails_in_one_warp(out):
+    s = cuda.shared.array(256, np.float32)
+    s[cuda.threadIdx.x] = 1
+    cuda.syncthreads()
+    out[cuda.grid(1)] = s[0]
+
+
+@pytest.mark.parametrize("kernel", [barriers_of_two_branches])
+def test_a_divergent_barrier_is_found_in_any_order(kernel):
+    for seed in SEEDS:
+        with pytest.raises(cuda.DivergentBarrier), adversarial(seed, raise_=True):
+            kernel[1, 64](np.zeros(64))
+
+
+def test_no_thread_is_left_behind_when_a_warp_fails():
+    before = threading.active_count()
+    for seed in SEEDS:
+        with adversarial(seed) as c:
+            fails_in_one_warp[2, 256](np.zeros(400))
+        assert [type(f) for f in c.findings] == [cuda.OutOfBounds]
+        assert "fails_in_one_warp" in str(c.findings[0].place)
+    assert threading.active_count() == before
+
+
+@cuda.jit
+def work_between_grid_barriers(a, out):
+    """Block 0 has a barrier of its own before all blocks meet."""
+    s = cuda.shared.array(64, np.float32)
+    t, i = cuda.threadIdx.x, cuda.grid(1)
+    grid = cuda.cg.this_grid()
+    if cuda.blockIdx.x == 0:
+        s[t] = a[i]
+        cuda.syncthreads()
+        a[i] = s[63 - t]
+    grid.sync()
+    out[i] = a[a.size - 1 - i]
+
+
+def test_blocks_that_wait_for_each_other():
+    a = np.arange(192, dtype=np.float32)
+    expected = np.concatenate([a[:64][::-1], a[64:]])[::-1]
+    for seed in SEEDS:
+        out = np.zeros(192, np.float32)
+        with adversarial(seed, raise_=True):
+            work_between_grid_barriers[3, 64](a.copy(), out)
+        np.testing.assert_array_equal(out, expected)
+
+
+def test_counters_are_the_same_in_any_order():
+    case = next(case for case in kernels.CORRECT if case.name == "matmul")
+    with cuda.profile() as together:
+        case.launch()
+    with cuda.profile() as apart, adversarial(1, raise_=True):
+        case.launch()
+    assert apart.report.to_dict() == together.report.to_dict()
+
+
+def test_an_unknown_schedule_is_refused():
+    with pytest.raises(cuda.LaunchError, match="no schedule 'random'"):
+        cuda.check(schedule="random")
