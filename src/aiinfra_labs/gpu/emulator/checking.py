@@ -353,11 +353,11 @@ class Check:
     # --- called by the launch ------------------------------------------------------------
 
     def observer(self, launch: Launch) -> Observer | None:
+        self.launches += 1
         self._watching = Checking(launch)
         return self._watching
 
     def end(self, launch: Launch, observer: Checking) -> None:
-        self.launches += 1
         found = self._keep(observer)
         if found and self.raise_:
             raise found[0]

@@ -7,7 +7,7 @@ that takes a requirement `r` fails it in three parts: what was seen, why, what t
 from __future__ import annotations
 
 from collections.abc import Iterator
-from contextlib import contextmanager
+from contextlib import contextmanager, nullcontext
 from typing import Any
 
 import numpy as np
@@ -20,10 +20,14 @@ from .thread_map import ROUNDS, TracedLaunch
 BEST = 4  # sectors of a request for 32 neighbouring float32: 32 x 4 bytes / 32 bytes a sector
 
 
-def launch(kernel: Any, grid: Any, block: Any, *args: Any) -> None:
-    """Run a learner's kernel on arrays of the emulated device."""
+def launch(kernel: Any, grid: Any, block: Any, *args: Any, check: bool = False) -> None:
+    """Run a learner's kernel on arrays of the emulated device.
+
+    check: a race, an element read before it has a value, or a shuffle from a lane that takes no
+    part fails the exercise, too.
+    """
     try:
-        with emulator.step_budget(ROUNDS):
+        with emulator.step_budget(ROUNDS), emulator.check() if check else nullcontext():
             emulated(kernel)[grid, block](*args)
     except emulator.StepBudgetExceeded as error:
         error.try_ = "follow one thread: what changes from round to round, and when does it stop?"
