@@ -17,6 +17,7 @@ import numpy as np
 
 from .emulator import memory
 from .emulator.dispatch import Kernel, launch, launch_shape
+from .emulator.occupancy import registers_of
 from .emulator.profiling import Profile
 
 
@@ -95,9 +96,10 @@ class ProfileBeside(Profile):
                 self._beside = False
             result = original(configured, *args)
             kernel = emulated(configured.dispatcher)
-            shape = (tuple(configured.griddim), tuple(configured.blockdim))
-            grid, block, _ = launch_shape(kernel.__name__, shape)
-            launch(kernel, grid, block, copies)
+            shape = (tuple(configured.griddim), tuple(configured.blockdim), 0, configured.sharedmem)
+            grid, block, shared = launch_shape(kernel.__name__, shape)
+            launch(kernel, grid, block, copies, shared)
+            self.launches[-1].registers = registers_of(configured.dispatcher)
             return result
 
         return call

@@ -78,5 +78,6 @@ def _numba_cuda() -> ModuleType | None:
 
     intrinsics.alias_module(cuda, emulator)
     cuda.profile, cuda.check = profile_beside(cuda), emulator.check
-    cuda.step_budget, cuda.trace = emulator.step_budget, emulator.trace
+    for name in ("step_budget", "trace", "compare", "estimate", "occupancy_of"):
+        setattr(cuda, name, getattr(emulator, name))
     return cuda
