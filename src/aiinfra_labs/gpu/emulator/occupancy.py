@@ -21,6 +21,9 @@ MAX_REGISTERS = 255  # a thread can name
 PARTITIONS = 4  # of an SM, each with its part of the registers
 
 
+_SPOKEN = {"blocks": "the most that an SM takes"}
+
+
 @dataclass(frozen=True, repr=False)
 class Occupancy:
     """limits: for each resource, the blocks of an SM that it allows; None where it is not known.
@@ -62,8 +65,8 @@ class Occupancy:
     def note(self) -> str:
         if self.registers is None:
             return (
-                "the registers of a thread are not known, so that this is the most it can be: "
-                "pass registers=..., from kernel.get_regs_per_thread() on a GPU or from ptxas -v"
+                "this is the most it can be, for the registers of a thread are not known: pass "
+                "registers=..., from kernel.get_regs_per_thread() on a GPU, or from ptxas -v"
             )
         return ""
 
@@ -78,11 +81,10 @@ class Occupancy:
             ("shared bytes a block", f"{self.shared:,}"),
         ]
         rows += [
-            (f"blocks that {name} allow", "?" if n is None else str(n))
+            (f"blocks, by {_SPOKEN.get(name, name)}", "?" if n is None else str(n))
             for name, n in self.limits.items()
         ]
-        rows += [("note", self.note)] if self.note else []
-        return Table(rows, title=f"theoretical occupancy on {self.device}")
+        return Table(rows, title=f"theoretical occupancy on {self.device}", note=self.note)
 
     def __str__(self) -> str:
         return self._table().text()

@@ -3,10 +3,12 @@
 from __future__ import annotations
 
 import html
+import textwrap
 from collections.abc import Sequence
 from dataclasses import dataclass
 
 Row = Sequence[str]
+_INDENTED = {"initial_indent": "  ", "subsequent_indent": "  "}
 
 
 @dataclass(frozen=True)
@@ -18,6 +20,7 @@ class Table:
     title: str = ""
     left: int = 1
     code: int = -1  # the column that holds source code
+    note: str = ""  # a sentence below
 
     def text(self) -> str:
         body = [*([self.head] if self.head else []), *self.rows]
@@ -30,6 +33,7 @@ class Table:
                 for k, (cell, width) in enumerate(zip(row, widths, strict=True))
             ]
             lines.append(("  " + "  ".join(cells)).rstrip())
+        lines += textwrap.wrap(f"note: {self.note}", 78, **_INDENTED) if self.note else []
         return "\n".join(lines)
 
     def html(self) -> str:
@@ -44,6 +48,7 @@ class Table:
         return (
             "<table class='aiinfra-report' style='font-variant-numeric:tabular-nums'>"
             f"{caption}{thead}<tbody>{body}</tbody></table>"
+            + (f"<p>Note: {html.escape(self.note)}</p>" if self.note else "")
         )
 
     def _cells(self, row: Row) -> str:
