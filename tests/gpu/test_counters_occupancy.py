@@ -245,6 +245,8 @@ def test_more_of_anything_never_makes_room(capability, threads, registers, share
         ((0,), "1 to 1024"),
         ((256, 32, 300_000), "at most 232,448"),
         ((1024, 65), "65,536 registers"),
+        # 25 warps x 80 x 32 = 64,000 registers would be enough, were the partitions not four
+        ((800, 80), "65,536 registers"),
         ((32, 256), "255"),
         ((32, 0), "1 to 255"),
     ],

@@ -180,9 +180,13 @@ def test_a_comparison_reads_in_a_terminal_and_in_a_notebook(conflicts, clean):
     assert "(a)" in str(conflicts.compare(conflicts)) and "(b)" in str(conflicts.compare(conflicts))
 
 
-def test_a_comparison_escapes_what_it_shows():
-    html = Report(kernel="<lambda> & co").compare(Report(kernel="b"))._repr_html_()
-    assert "&lt;lambda&gt; &amp; co" in html and "<lambda>" not in html
+def test_every_text_is_escaped():
+    odd = Report(kernel="<lambda> & co", source={1: "a < b"}, lines={1: Counters(branches=1)})
+    odd.notes = ["<b>"]
+    for shown in (odd.compare(Report(kernel="b")), odd):
+        html = shown._repr_html_()
+        assert "&lt;lambda&gt; &amp; co" in html and "<lambda>" not in html
+    assert "<code>a &lt; b</code>" in html and "&lt;b&gt;" in html
 
 
 def test_what_is_not_known_is_a_dash():
