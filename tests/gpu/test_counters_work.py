@@ -182,6 +182,19 @@ def test_an_fma_is_one_instruction_and_two_operations():
         assert (getattr(r, field), r.flops) == (N, 2 * N)
 
 
+def test_half_precision_by_name():
+    @cuda.jit
+    def kernel(x, out):
+        i = cuda.grid(1)
+        total = cuda.fp16.hadd(x[i], x[i])
+        total = cuda.fp16.hfma(total, x[i], cuda.fp16.hmul(total, total))
+        out[i] = cuda.fp16.hsub(total, cuda.fp16.hneg(x[i]))
+
+    r = profiled(kernel, 4, 256, zeros(N, "f2"), zeros(N, "f2"))
+    assert (r.fp16_add, r.fp16_mul, r.fp16_fma) == (2 * N, N, N)
+    assert r.flops_by_dtype == {"fp16": 5 * N, "fp32": 0, "fp64": 0}
+
+
 def test_divisions_and_square_roots_are_kept_apart():
     @cuda.jit
     def kernel(x, out):

@@ -36,7 +36,7 @@ class TheirArray:
 class TheirLaunch:
     """Stands for `kernel[grid, block]` of Numba's; it triples, to tell its results from ours."""
 
-    griddim, blockdim, dispatcher = (2, 1, 1), (32, 1, 1), double
+    griddim, blockdim, sharedmem, dispatcher = (2, 1, 1), (32, 1, 1), 0, double
 
     def __call__(self, a):
         a.held *= 3

@@ -21,6 +21,8 @@ if TYPE_CHECKING:
     from .mask import Mask
 
 HALF = np.dtype(np.float16)
+# what a profiler counts, and as what
+_COUNTED = {"hadd": "add", "hsub": "add", "hmul": "mul", "hdiv": "div", "hsqrt": "sqrt"}
 
 
 def _of_halves(name: str, function: Callable[..., Any], count: int) -> Intrinsic:
@@ -28,7 +30,8 @@ def _of_halves(name: str, function: Callable[..., Any], count: int) -> Intrinsic
         need_numbers(f"fp16.{name}", *args)
         if len(args) != count:
             raise TypeError(f"fp16.{name} takes {count} number(s), not {len(args)}")
-        return function(*(convert(a, HALF) for a in args))
+        result = function(*(convert(a, HALF) for a in args))
+        return machine.flop(mask, result, line, _COUNTED[name]) if name in _COUNTED else result
 
     return Intrinsic(f"fp16.{name}", run)
 
