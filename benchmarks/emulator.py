@@ -1,11 +1,13 @@
-"""How fast the emulator runs kernels, beside Numba's own CUDA simulator. Units 3.2 and 3.3.
+"""How fast the emulator runs kernels, beside Numba's own CUDA simulator. Units 3.2 to 3.6.
 
     python benchmarks/emulator.py [--quick] [--out FILE]
 
-One run measures all: vector addition with and without the profiler's counters, the same kernel on
-the simulator (whose time for each thread does not depend on how many there are, so it is given
-fewer), the other kernels of unit 3.2, launches of tiny grids, and growth from 2**10 to 2**24
-threads with the memory it takes. Times are medians of several repetitions, in seconds.
+One run measures all: the kernels of unit 3.2 on 1,048,576 elements, with and without the profiler's
+counters, against the simulator (whose time for each thread does not depend on how many there are,
+so it is given fewer); the kernels of units 3.2 to 3.6 on the same data on both; launches of tiny
+grids; growth from 2**10 to 2**24 threads and a product of 1024 x 1024 matrices, with the memory
+they take. Times are medians of several repetitions, the simulator's of the second group those of
+one launch. They are seconds of the processor, which other programs on the machine do not stretch.
 """
 
 from __future__ import annotations
@@ -32,7 +34,8 @@ os.environ.setdefault("AIINFRA_CUDA", "emulator")
 
 import numpy as np
 
-from aiinfra_labs.gpu.kernels import cuda_model
+from aiinfra_labs.gpu.kernels import cuda_model, matmul
+from course_kernels import cases
 
 RESULTS = Path(__file__).parent / "results"
 THREADS_PER_BLOCK = 256
@@ -67,9 +70,9 @@ def median_seconds(launch: Callable[[], Any], repetitions: int) -> float:
 
 
 def _seconds(launch: Callable[[], Any]) -> float:
-    start = time.perf_counter()
+    start = time.process_time()
     launch()
-    return time.perf_counter() - start
+    return time.process_time() - start
 
 
 def vectors(n: int) -> list[np.ndarray]:
@@ -114,16 +117,51 @@ def on_emulator(n: int, repetitions: int) -> dict[str, dict[str, float]]:
     return found
 
 
+def cases_on_emulator(quick: bool, repetitions: int) -> dict[str, dict[str, float]]:
+    """Seconds of each case of `course_kernels`, counters off and on."""
+    from aiinfra_labs.gpu import emulator
+
+    found = {}
+    for case in cases(quick):
+        launch, _ = case.launch(emulator.to_device)
+
+        def counted(launch: Callable = launch) -> None:
+            with emulator.profile():
+                launch()
+
+        off, on = median_seconds(launch, repetitions), median_seconds(counted, repetitions)
+        found[case.name] = {"elements": case.elements, "counters_off": off, "counters_on": on}
+    return found
+
+
+def cases_on_simulator(quick: bool) -> dict[str, dict[str, float]]:
+    """Seconds of one launch of each case; nothing is compiled, so no launch has to come first."""
+    from numba import cuda
+
+    found = {}
+    for case in cases(quick):
+        if case.simulated:
+            launch, _ = case.launch(cuda.to_device, _simulated(case.kernel))
+            found[case.name] = {"elements": case.elements, "seconds": _seconds(launch)}
+    return found
+
+
+def _simulated(kernel: Any) -> Any:
+    """The same code, with the simulator's `cuda` in place of the emulator's."""
+    from numba import cuda
+
+    function = kernel.py_func
+    scope = function.__globals__ | {"cuda": cuda}
+    return cuda.jit(types.FunctionType(function.__code__, scope, function.__name__))
+
+
 def on_simulator(n: int, repetitions: int) -> dict[str, Any]:
     """The same kernels under Numba's simulator. Runs in a process with NUMBA_ENABLE_CUDASIM=1."""
     from numba import cuda
 
     kernels = {}
     for name in ("vector_add", "saxpy", "grey", "blur"):
-        function = getattr(cuda_model, name).py_func
-        # the same code, with the simulator's `cuda` in place of the emulator's
-        scope = function.__globals__ | {"cuda": cuda}
-        kernels[name] = cuda.jit(types.FunctionType(function.__code__, scope, name))
+        kernels[name] = _simulated(getattr(cuda_model, name))
     found = {
         name: {"elements": n, "seconds": median_seconds(launch, repetitions)}
         for name, launch in launches(kernels, cuda.to_device, n).items()
@@ -164,6 +202,24 @@ def grow(n: int, counted: bool) -> dict[str, Any]:
     }
 
 
+def multiply(side: int) -> dict[str, Any]:
+    """A tiled product of matrices [side, side] with counters, and the memory of the process."""
+    from aiinfra_labs.gpu import emulator
+
+    a, b, c = (emulator.device_array((side, side), np.float32) for _ in range(3))
+    a[:] = b[:] = 1
+    blocks = (cuda_model.blocks_for(side, matmul.TILE),) * 2
+    with emulator.profile() as p:
+        seconds = _seconds(lambda: matmul.matmul_tiled[blocks, (matmul.TILE,) * 2](a, b, c))
+    assert (c.copy_to_host() == side).all()
+    return {
+        "side": side,
+        "seconds": seconds,
+        "peak_bytes": _peak(),
+        "global_load_sectors": p.report.global_load_sectors,
+    }
+
+
 def _peak() -> int:
     """The most memory that the process has held so far, in bytes."""
     status = Path("/proc/self/status")
@@ -189,10 +245,17 @@ def measure(quick: bool) -> dict[str, Any]:
     powers = range(10, 13) if quick else range(10, 25)
     theirs = child("--simulator", str(few), str(2 if quick else 3), NUMBA_ENABLE_CUDASIM="1")
     ours = on_emulator(n, repetitions)
+    their_cases = child("--cases", *(["--quick"] if quick else []), NUMBA_ENABLE_CUDASIM="1")
+    our_cases = cases_on_emulator(quick, repetitions)
     return {
         "machine": machine(),
         "repetitions": repetitions,
         "kernels": {name: compared(times, theirs["kernels"][name]) for name, times in ours.items()},
+        "same_data": {
+            name: compared(times, their_cases[name]) if name in their_cases else alone(times)
+            for name, times in our_cases.items()
+        },
+        "matmul": child("--multiply", "64" if quick else "1024"),
         "tiny": tiny_compared(theirs["tiny"], repetitions),
         "growth": [child("--grow", str(1 << p)) for p in powers],
         "growth_counted": [child("--grow", str(1 << p), "--counted") for p in powers],
@@ -210,6 +273,16 @@ def compared(ours: dict[str, float], theirs: dict[str, float]) -> dict[str, Any]
         "simulator_seconds": theirs["seconds"],
         "faster_counters_off": simulator * ours["elements"] / ours["counters_off"],
         "faster_counters_on": simulator * ours["elements"] / ours["counters_on"],
+        "counters_cost": ours["counters_on"] / ours["counters_off"],
+    }
+
+
+def alone(ours: dict[str, float]) -> dict[str, Any]:
+    """A kernel that the simulator cannot run."""
+    return {
+        "elements": ours["elements"],
+        "counters_off_seconds": ours["counters_off"],
+        "counters_on_seconds": ours["counters_on"],
         "counters_cost": ours["counters_on"] / ours["counters_off"],
     }
 
@@ -235,15 +308,23 @@ def summary(figures: dict[str, Any]) -> str:
         f"{m['cpu']}, {m['cores']} cores; Python {m['python']}, NumPy {m['numpy']}, "
         f"Numba {m['numba']}; {m['date']}",
         "",
-        f"{'kernel':<12}{'elements':>10}{'off':>10}{'on':>10}{'on/off':>8}"
+        f"{'kernel':<20}{'elements':>10}{'off':>10}{'on':>10}{'on/off':>8}"
         f"{'x simulator, off':>18}{'on':>8}",
     ]
-    for name, k in figures["kernels"].items():
-        text.append(
-            f"{name:<12}{k['elements']:>10,}{k['counters_off_seconds'] * 1e3:>7.1f} ms"
+    for name, k in [*figures["kernels"].items(), *figures["same_data"].items()]:
+        row = (
+            f"{name:<20}{k['elements']:>10,}{k['counters_off_seconds'] * 1e3:>7.1f} ms"
             f"{k['counters_on_seconds'] * 1e3:>7.1f} ms{k['counters_cost']:>8.2f}"
-            f"{k['faster_counters_off']:>18,.0f}{k['faster_counters_on']:>8,.0f}"
         )
+        if "faster_counters_off" in k:
+            row += f"{k['faster_counters_off']:>18,.0f}{k['faster_counters_on']:>8,.0f}"
+        text.append(row)
+    product = figures["matmul"]
+    text += [
+        "",
+        f"matmul_tiled, {product['side']} x {product['side']}, counters on: "
+        f"{product['seconds']:.1f} s, {product['peak_bytes'] / 2**20:,.0f} MiB in all",
+    ]
     text += ["", f"{'threads':<10}{'emulator':>12}{'simulator':>12}{'x':>8}   (one block)"]
     for threads, t in figures["tiny"].items():
         text.append(
@@ -265,10 +346,18 @@ def main() -> None:
     parser.add_argument("--out", type=Path, help="where to write the results as JSON")
     parser.add_argument("--simulator", nargs=2, type=int, help=argparse.SUPPRESS)
     parser.add_argument("--grow", type=int, help=argparse.SUPPRESS)
+    parser.add_argument("--cases", action="store_true", help=argparse.SUPPRESS)
+    parser.add_argument("--multiply", type=int, help=argparse.SUPPRESS)
     parser.add_argument("--counted", action="store_true", help=argparse.SUPPRESS)
     options = parser.parse_args()
     if options.simulator:
         print(json.dumps(on_simulator(*options.simulator)))
+        return
+    if options.cases:
+        print(json.dumps(cases_on_simulator(options.quick)))
+        return
+    if options.multiply:
+        print(json.dumps(multiply(options.multiply)))
         return
     if options.grow:
         print(json.dumps(grow(options.grow, options.counted)))

@@ -25,11 +25,11 @@ if __package__ in (None, ""):
     sys.modules.pop("campaign", None)
 
 import numpy as np
-from fuzz import generator, interpreter  # noqa: E402
-from fuzz.generator import Program
-from fuzz.simulator import Simulator
 
 from aiinfra_labs.gpu import emulator
+from fuzz import generator, interpreter
+from fuzz.generator import Program
+from fuzz.simulator import Simulator
 
 
 def built(program: Program, cuda: Any) -> Any:
@@ -59,7 +59,7 @@ def interpreted(program: Program) -> list:
 def difference(ours: list, theirs: list) -> str:
     """Where two lists of arguments differ; empty where they are the same to the last bit.
 
-    A NaN equals a NaN. Zeros of both signs are one: IEEE 754 leaves open which of them is the least.
+    A NaN equals a NaN. Zeros of both signs are one: which is the least, IEEE 754 leaves open.
     """
     names = [*generator.INPUTS, "ab", "p", "q", *generator.OUTPUTS, "counts", "tops"]
     for name, a, b in zip(names, ours, theirs, strict=True):

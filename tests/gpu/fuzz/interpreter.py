@@ -9,6 +9,7 @@ rules for types.
 
 from __future__ import annotations
 
+import contextlib
 import functools
 import math
 import operator
@@ -18,9 +19,9 @@ from unittest import mock
 
 import numpy as np
 from numba import cuda
+from numba.core.errors import NumbaError
 from numba.cuda import compiler, dispatcher, types
 from numba.cuda.core import ir
-from numba.core.errors import NumbaError
 from numba.cuda.core.errors import NumbaError as CudaNumbaError
 from numba.cuda.descriptor import cuda_target
 
@@ -382,10 +383,8 @@ class Block:
         while answers:
             waiting: dict[int, tuple] = {}
             for number in answers:
-                try:
+                with contextlib.suppress(StopIteration):
                     waiting[number] = threads[number].send(answers[number])
-                except StopIteration:
-                    pass
             answers = self.answer(waiting)
 
     def answer(self, waiting: dict[int, tuple]) -> dict[int, Any]:
