@@ -323,7 +323,8 @@ class Generator:
             self.write(depth, f"{targets} = {name}({arguments})")
 
     def atomic(self, depth: int, scope: Scope) -> None:
-        slot = f"({self.integer(scope, 1)}) % {SLOTS}"
+        # an int64 and a uint64 make a float64, which atomics cut and other indexing refuses
+        slot = f"np.int64({self.integer(scope, 1)}) % {SLOTS}"
         if self.random.random() < 0.6:
             self.write(depth, f"cuda.atomic.add(counts, {slot}, ({self.integer(scope, 1)}) % 100)")
         else:
