@@ -157,7 +157,9 @@ def test_counters_are_the_same_in_any_order():
         case.launch()
     with cuda.profile() as apart, adversarial(1, raise_=True):
         case.launch()
-    assert apart.report.to_dict() == together.report.to_dict()
+    names = ("load_requests", "load_sectors", "store_requests", "store_sectors")
+    for name in [f"global_{n}" for n in names] + ["thread_instructions", "branches", "flops"]:
+        assert getattr(apart.report, name) == getattr(together.report, name) > 0, name
 
 
 def test_an_unknown_schedule_is_refused():

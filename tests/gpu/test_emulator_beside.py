@@ -8,7 +8,7 @@ import numpy as np
 import pytest
 
 from aiinfra_labs.gpu import emulator as cuda
-from aiinfra_labs.gpu.beside import ProfileBeside, host_copies
+from aiinfra_labs.gpu.beside import CheckBeside, ProfileBeside, host_copies
 from aiinfra_labs.gpu.emulator.memory import DeviceArray
 
 
@@ -78,3 +78,39 @@ def test_copies_share_nothing_with_the_arguments():
     ours, (inner,), number = host_copies([host, (TheirArray(host),), 5])
     ours[0] = 9
     assert host[0] == 0 and isinstance(inner, DeviceArray) and number == 5
+
+
+@cuda.jit
+def pile_up(a):
+    s = cuda.shared.array(0, np.float64)
+    s[cuda.threadIdx.x] = 1
+    a[0] += s[cuda.threadIdx.x]
+
+
+class TheirRace(TheirLaunch):
+    """Stands for a launch of a kernel with a race and dynamic shared memory."""
+
+    dispatcher, sharedmem = pile_up, 256
+
+
+def test_a_race_is_found_beside_the_device():
+    array = TheirArray(np.arange(40.0))
+    with CheckBeside(TheirRace, None, False) as c:
+        TheirRace()(array)
+    np.testing.assert_array_equal(array.held, 3 * np.arange(40.0))
+    assert [(type(f), f.array) for f in c.findings] == [(cuda.GlobalMemoryRace, "a")]
+    with pytest.raises(cuda.GlobalMemoryRace), CheckBeside(TheirRace):
+        TheirRace()(array)
+    TheirRace()(array)  # nothing stays patched
+
+
+@pytest.mark.parametrize("check_outside", [True, False])
+def test_profile_and_check_share_one_run_on_the_emulator(check_outside):
+    check, profile = CheckBeside(TheirLaunch), ProfileBeside(TheirLaunch, TheirArray)
+    outer, inner = (check, profile) if check_outside else (profile, check)
+    array = TheirArray(np.arange(40.0))
+    with outer, inner:
+        TheirLaunch()(array)
+    assert len(profile.launches) == check.launches == 1
+    np.testing.assert_array_equal(array.held, 3 * np.arange(40.0))
+    assert profile.bytes_to_host == 0

@@ -1,8 +1,9 @@
-"""On a device: profile a launch by running it on the emulator as well, on copies. Unit 3.2.
+"""On a device: profile or check a launch by running it on the emulator too, on copies. Unit 3.2.
 
-A GPU gives no counters to a user without rights, and none by source line. So `cuda.profile()` on a
-device lets the launch run as it is, and runs the same kernel on the emulator beside it, with copies
-of the arguments as they were before. The results stay the device's; the figures are the emulator's.
+A GPU gives no counters to a user without rights, and none by source line. So `cuda.profile()` and
+`cuda.check()` on a device let the launch run as it is, and run the same kernel on the emulator
+beside it, with copies of the arguments as they were before. The results stay the device's; figures
+and findings are the emulator's.
 """
 
 from __future__ import annotations
@@ -15,7 +16,8 @@ from unittest import mock
 
 import numpy as np
 
-from .emulator import memory
+from .emulator import dispatch, memory
+from .emulator.checking import Check
 from .emulator.dispatch import Kernel, launch, launch_shape
 from .emulator.occupancy import registers_of
 from .emulator.profiling import Profile
@@ -39,6 +41,34 @@ def _host_copy(value: Any) -> Any:
     return value.copy() if isinstance(value, np.ndarray) else value
 
 
+_launching = False  # a launch is being run on both: one open profile or check sees to it for all
+
+
+def on_both(original: Callable[..., Any]) -> Callable[..., Any]:
+    """Numba's call of a launch, with the emulator's run of it beside."""
+
+    def call(configured: Any, *args: Any) -> Any:
+        global _launching
+        if _launching:  # inside the call of another profile or check
+            return original(configured, *args)
+        _launching = True
+        try:
+            copies = host_copies(args)
+            result = original(configured, *args)
+        finally:
+            _launching = False
+        kernel = emulated(configured.dispatcher)
+        shape = (tuple(configured.griddim), tuple(configured.blockdim), 0, configured.sharedmem)
+        grid, block, shared = launch_shape(kernel.__name__, shape)
+        launch(kernel, grid, block, copies, shared)
+        for profile in dispatch._listeners:
+            if isinstance(profile, ProfileBeside):
+                profile.launches[-1].registers = registers_of(configured.dispatcher)
+        return result
+
+    return call
+
+
 class ProfileBeside(Profile):
     """A `Profile` for Numba's own kernels.
 
@@ -50,13 +80,12 @@ class ProfileBeside(Profile):
         super().__init__(kernel)
         self.launch_class, self.array_class = launch_class, array_class
         self._patches = ExitStack()
-        self._beside = False
 
     def __enter__(self) -> ProfileBeside:
         super().__enter__()
         memory._copy_listeners.remove(self._copied)  # the emulator's own copies are not transfers
         patches = (
-            (self.launch_class, "__call__", self._launching(self.launch_class.__call__)),
+            (self.launch_class, "__call__", on_both(self.launch_class.__call__)),
             (
                 self.array_class,
                 "copy_to_device",
@@ -87,26 +116,9 @@ class ProfileBeside(Profile):
 
         return run
 
-    def _launching(self, original: Callable[..., Any]) -> Callable[..., Any]:
-        def call(configured: Any, *args: Any) -> Any:
-            self._beside = True  # copying the arguments is ours, not the program's
-            try:
-                copies = host_copies(args)
-            finally:
-                self._beside = False
-            result = original(configured, *args)
-            kernel = emulated(configured.dispatcher)
-            shape = (tuple(configured.griddim), tuple(configured.blockdim), 0, configured.sharedmem)
-            grid, block, shared = launch_shape(kernel.__name__, shape)
-            launch(kernel, grid, block, copies, shared)
-            self.launches[-1].registers = registers_of(configured.dispatcher)
-            return result
-
-        return call
-
     def _copying(self, direction: str, original: Callable[..., Any]) -> Callable[..., Any]:
         def copy(array: Any, *args: Any, **kwargs: Any) -> Any:
-            if not self._beside:
+            if not _launching:  # copying the arguments is ours, not the program's
                 self._copied(direction, array.size * array.dtype.itemsize)
             return original(array, *args, **kwargs)
 
@@ -123,3 +135,34 @@ def profile_beside(cuda: ModuleType) -> Callable[..., ProfileBeside]:
         return ProfileBeside(_LaunchConfiguration, DeviceNDArrayBase, kernel)
 
     return profile
+
+
+class CheckBeside(Check):
+    """A `Check` for Numba's own kernels. launch_class: Numba's `_LaunchConfiguration`."""
+
+    def __init__(self, launch_class: type, *options: Any):
+        super().__init__(*options)
+        self._patch = mock.patch.object(launch_class, "__call__", on_both(launch_class.__call__))
+
+    def __enter__(self) -> CheckBeside:
+        super().__enter__()
+        self._patch.start()
+        return self
+
+    def __exit__(self, *exception: Any) -> bool:
+        self._patch.stop()
+        return super().__exit__(*exception)
+
+
+def check_beside(cuda: ModuleType) -> Callable[..., CheckBeside]:
+    """`cuda.check` for Numba's module."""
+    from numba.cuda.dispatcher import _LaunchConfiguration
+
+    def check(
+        kernel: Any = None, raise_: bool | None = None, schedule: str | None = None, seed: int = 0
+    ) -> CheckBeside:
+        """As the emulator's `check`: it watches launches that run beside the device's."""
+        raise_ = kernel is None if raise_ is None else raise_
+        return CheckBeside(_LaunchConfiguration, kernel, raise_, schedule, seed)
+
+    return check

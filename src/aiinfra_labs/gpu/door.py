@@ -74,10 +74,10 @@ def _numba_cuda() -> ModuleType | None:
             return None
     except Exception:  # a broken driver raises many kinds of error: the emulator takes over
         return None
-    from .beside import profile_beside
+    from .beside import check_beside, profile_beside
 
     intrinsics.alias_module(cuda, emulator)
-    cuda.profile, cuda.check = profile_beside(cuda), emulator.check
+    cuda.profile, cuda.check = profile_beside(cuda), check_beside(cuda)
     for name in ("step_budget", "trace", "compare", "estimate", "occupancy_of"):
         setattr(cuda, name, getattr(emulator, name))
     return cuda
