@@ -3,7 +3,8 @@
 Unit 3.2 shows it; the other units of chapter 3 build on it. Read it in this order: `mask`,
 `arithmetic`, `memory`, `values`, `loops`, `machine`, `translator`, `expressions`, `inference`,
 `dispatch`, and for the figures `figures`, `counting`, `banks`, `cache`, `report`, `profiling`, then
-`occupancy` and `roofline`.
+`occupancy` and `roofline`. For the checkers: `checking`, `shadow` (who touched what), `ordering`
+(what a barrier puts in order), `fresh` (what nobody wrote), `findings` (the words), `adversary`.
 """
 
 from . import random

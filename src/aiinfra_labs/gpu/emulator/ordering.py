@@ -52,6 +52,7 @@ class Order:
         """A batch of blocks starts."""
         self.first = machine.first * self.lanes_per_block  # thread number of lane 0
         self.block_at = np.ones(machine.size, np.int32)  # [L]: events before it, for the own block
+        self.all_at = 1  # the least of block_at
         self.warp_at: np.ndarray | None = None  # [L, 32]: the same for each lane of the own warp
         self.fence_at: np.ndarray | None = None  # [L]: the thread's last threadfence
 
@@ -73,13 +74,14 @@ class Order:
     def barrier(self, mask: Mask) -> None:
         came = mask.lanes.reshape(-1, self.lanes_per_block).any(axis=1)  # [blocks]
         self.block_at.reshape(-1, self.lanes_per_block)[came] = self.event + 1
+        self.all_at = int(self.block_at.min())
         for thread in [t for t in self.learned if 0 <= t - self.first < self.block_at.size]:
             block = thread // self.lanes_per_block
             if came[block - self.first // self.lanes_per_block]:
                 _merge(self.learned_by_block.setdefault(block, {}), self.learned.pop(thread))
 
     def grid_barrier(self) -> None:
-        self.block_at[:] = self.grid_at = self.event + 1
+        self.block_at[:] = self.all_at = self.grid_at = self.event + 1
 
     def warp_barrier(self, mask: Mask, members: np.ndarray, alive: np.ndarray) -> None:
         """members: int64 [W, 32], the lanes that each lane names, one a bit; alive: bool [L]."""

@@ -64,6 +64,11 @@ class Shadow:
         self.low, self.high, self.granule, self.shared = low, high, granule, shared
         self.written = written  # bool [cells]
         self.slots: dict[str, Slot] = {}
+        self.scratch: np.ndarray | None = None  # int32 [cells]: see _ends
+
+    @property
+    def _cells(self) -> int:
+        return -(-(self.high - self.low) // self.granule)
 
     def fit(self, size: int, address: int, pitch: int) -> None:
         """Make the cells small enough for elements of `size` bytes at `address` + k * `pitch`."""
@@ -84,8 +89,8 @@ class Shadow:
 
     def slot(self, kind: str, order: Order) -> Slot:
         if kind not in self.slots:
-            cells = -(-(self.high - self.low) // self.granule)
-            self.slots[kind] = Slot(np.zeros(cells, order.dtype), np.zeros(cells, np.int32))
+            thread = np.zeros(self._cells, order.dtype)
+            self.slots[kind] = Slot(thread, np.zeros(self._cells, np.int32))
         return self.slots[kind]
 
     def touch(
@@ -115,6 +120,8 @@ class Shadow:
         order: Order,
     ) -> Iterator[Clash]:
         event = slot.event[cells]
+        if self._all_before(event, order):
+            return
         found = np.flatnonzero((event > 0) & (slot.thread[cells] != threads))
         if not found.size:
             return
@@ -134,9 +141,13 @@ class Shadow:
     ) -> None:
         """Keep an access in the first slot, else in the second if it is farther from the first."""
 
+        cells, threads, lanes = self._ends(cells, threads, lanes)
+
         def free(slot: Slot) -> np.ndarray:
-            """What the slot holds need not be kept, for it comes before this access."""
+            """Where what the slot holds need not be kept, for it comes before this access."""
             held, event = slot.thread[cells], slot.event[cells]
+            if self._all_before(event, order):
+                return np.ones(cells.size, bool)
             return (held == threads) | order.ordered(held, event, lanes, self.shared)
 
         chosen = free(one)
@@ -154,3 +165,22 @@ class Shadow:
             if not chosen.any():
                 break
             two.keep(cells[chosen][::-1], threads[chosen][::-1], order.event)
+
+    def _all_before(self, events: np.ndarray, order: Order) -> bool:
+        """Whether all these accesses lie before the last barrier of every block: soon answered."""
+        return int(events.max()) < (order.all_at if self.shared else order.grid_at)
+
+    def _ends(
+        self, cells: np.ndarray, threads: np.ndarray, lanes: np.ndarray
+    ) -> tuple[np.ndarray, np.ndarray, np.ndarray]:
+        """Of all lanes in one cell the first and the last: no two are farther from each other."""
+        if self.scratch is None or self.scratch.size != self._cells:
+            self.scratch = np.zeros(self._cells, np.int32)
+        place = np.arange(cells.size, dtype=np.int32)
+        self.scratch[cells] = place
+        last = self.scratch[cells] == place
+        if last.all():
+            return cells, threads, lanes
+        self.scratch[cells[::-1]] = place[::-1]
+        ends = last | (self.scratch[cells] == place)
+        return cells[ends], threads[ends], lanes[ends]
