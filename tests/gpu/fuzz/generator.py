@@ -471,7 +471,9 @@ class Generator:
             return f"({low} < {self.integer(scope, 1)} <= {self.integer(scope, 1)})"
         sign = self.random.choice(("<", "<=", ">", ">=", "==", "!="))
         if pick < 0.7:
-            return f"(({self.integer(scope, 1)}) % 3 {sign} {self.random.randint(0, 2)})"
+            # with a variable: what a constant decides, Numba leaves out, types and all
+            value = f"{scope.integers[0]} + {self.integer(scope, 1)}"
+            return f"(({value}) % 3 {sign} {self.random.randint(0, 2)})"
         if pick < 0.85:
             return f"({self.integer(scope, 1)} {sign} {self.integer(scope, 1)})"
         return f"({self.real(scope, 1)} {sign} {self.real(scope, 1)})"

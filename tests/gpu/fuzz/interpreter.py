@@ -13,6 +13,7 @@ import contextlib
 import functools
 import math
 import operator
+import re
 from collections.abc import Callable, Generator, Sequence
 from typing import Any
 from unittest import mock
@@ -89,6 +90,17 @@ def typed(function: Callable, args: tuple[types.Type, ...]) -> Typed:
     if key not in _typed:
         _typed[key] = Typed(function, args)
     return _typed[key]
+
+
+def order_decides(function: Callable) -> bool:
+    """Whether a variable that the fuzzer calls an integer (a1, a2, ...) is a float64 to Numba."""
+    return any(
+        isinstance(kind, types.Float)
+        for (typed_function, _), code in _typed.items()
+        if typed_function.__code__.co_filename == function.__code__.co_filename
+        for name, kind in code.types.items()
+        if re.match(r"a\d", name)
+    )
 
 
 def _device_template(self: Any, args: Any, kws: Any) -> Any:

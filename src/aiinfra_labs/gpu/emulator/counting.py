@@ -213,14 +213,17 @@ def _distinct(sectors: np.ndarray, active: np.ndarray | None) -> np.ndarray:
     """The different values of each row's active entries, row after row."""
     if active is not None:
         sectors = np.where(active, sectors, -1)  # below every address, so that it sorts first
-    new = np.empty(sectors.shape, bool)
-    np.not_equal(sectors[:, 1:], sectors[:, :-1], out=new[:, 1:])
-    down = sectors[:, 1:] < sectors[:, :-1]
+    width, flat = sectors.shape[1], sectors.reshape(-1)
+    down = np.zeros(flat.size, bool)
+    np.less(flat[1:], flat[:-1], out=down[1:])
+    down[::width] = False  # from one row to the next
     if down.any():
-        unsorted = down.any(axis=1)
+        unsorted = down.reshape(-1, width).any(axis=1)
         sectors = sectors.copy()
-        ordered = sectors[unsorted] = np.sort(sectors[unsorted], axis=1)
-        new[unsorted, 1:] = ordered[:, 1:] != ordered[:, :-1]
+        sectors[unsorted] = np.sort(sectors[unsorted], axis=1)
+        flat = sectors.reshape(-1)
     # each step up begins another value; the first counts unless it marks an inactive lane
-    new[:, 0] = sectors[:, 0] >= 0
-    return sectors[new]
+    new = np.empty(flat.size, bool)
+    np.not_equal(flat[1:], flat[:-1], out=new[1:])
+    new[::width] = flat[::width] >= 0
+    return flat[new]

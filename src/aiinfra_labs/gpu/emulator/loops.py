@@ -221,7 +221,9 @@ class ForLoop(Loop):
         self.value = self.range.start
 
     def next(self, mask: Mask, values: Values) -> tuple[Mask, Any]:
-        mask = self.test(mask, np.greater(self.range.rounds, self.rounds), values)
+        more = self.range.rounds > self.rounds
+        more = np.bool_(more) if isinstance(more, bool) else more  # a bool is one of the compiler's
+        mask = self.test(mask, more, values)
         value = self.value
         if mask is EMPTY:
             return mask, value
