@@ -1,13 +1,19 @@
 """`schedule="adversarial"`: correct kernels do not mind any order, racy ones soon show it."""
 
 import importlib.util
+import sys
 import threading
 from pathlib import Path
 
 import numpy as np
 import pytest
 
+sys.path.insert(0, str(Path(__file__).parent))  # `fuzz` is a package of this folder
+
+from fuzz import campaign, generator
+
 from aiinfra_labs.gpu import emulator as cuda
+from aiinfra_labs.gpu.kernels import histogram, reduction, transpose
 
 SEEDS = range(4)
 
@@ -149,6 +155,51 @@ def test_blocks_that_wait_for_each_other():
         with adversarial(seed, raise_=True):
             work_between_grid_barriers[3, 64](a.copy(), out)
         np.testing.assert_array_equal(out, expected)
+
+
+INTEGERS = np.arange(300) % 10
+OF_THE_COURSE = {
+    "transpose": (transpose.transpose_padded, (2, 2), (32, 32), (40, 40)),
+    "tree": (reduction.block_sums_tree, 3, reduction.THREADS, 3),
+    "shuffle": (reduction.block_sums_shuffle, 3, reduction.THREADS, 3),
+    "histogram": (histogram.histogram_shared, 2, 128, 256),
+}
+
+
+@pytest.mark.parametrize("name", OF_THE_COURSE)
+def test_the_courses_kernels_do_not_mind_any_order(name):
+    kernel, grid, block, size = OF_THE_COURSE[name]
+    integers = name == "histogram"
+    source = INTEGERS if integers else np.arange(1600, dtype=np.float32)
+    source = source.reshape(size) if name == "transpose" else source
+
+    def result():
+        out = np.zeros(size, np.int32 if integers else np.float32)
+        kernel[grid, block](source, out)
+        return out
+
+    expected = result()
+    assert expected.any()
+    for seed in SEEDS:
+        with adversarial(seed, raise_=True):
+            np.testing.assert_array_equal(result(), expected)
+
+
+def test_random_kernels_are_not_accused_and_do_not_mind_any_order():
+    """Kernels of `fuzz/generator.py` are correct: see there."""
+    ran = 0
+    for seed in range(12):
+        program = generator.program(seed)
+        try:
+            expected = campaign.emulated(program)
+        except cuda.EmulatorError:  # a few use what no kernel can
+            continue
+        with cuda.check():
+            assert not campaign.difference(campaign.emulated(program), expected)
+        with adversarial(seed, raise_=True):
+            assert not campaign.difference(campaign.emulated(program), expected)
+        ran += 1
+    assert ran > 8
 
 
 def test_counters_are_the_same_in_any_order():
