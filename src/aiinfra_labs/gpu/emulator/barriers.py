@@ -44,7 +44,8 @@ def arrive(
         first, other = int(np.argmax(here[block])), int(np.argmax(missing[block]))
         waiting, away = int(here[block].sum()), int(missing[block].sum())
         raise DivergentBarrier(
-            f"{waiting} of the block's threads wait at {name}(), and {away} never come to it",
+            f"{waiting} of the block's threads wait{'s' * (waiting == 1)} at {name}(), and {away} "
+            f"never come{'s' * (away == 1)} to it",
             f"a barrier ends when every thread of the block has reached it; thread {other}, for "
             "one, went another way, so a GPU would wait for ever or go on with wrong data",
             f"move {name}() out of the `if` or the loop that some threads do not enter, and put "

@@ -36,7 +36,7 @@ def made(memory: np.ndarray) -> np.ndarray:
     if memory.size:
         low = memory.ctypes.data
         _fresh[low] = Fresh(low, low + memory.size)
-        weakref.finalize(memory.base, _fresh.pop, low, None)
+        weakref.finalize(memory.base, _fresh.pop, low, None).atexit = False
     return memory
 
 
