@@ -133,7 +133,7 @@ def test_a_barrier_that_some_threads_miss(kernel):
         kernel[2, 64](np.zeros(64))
     assert caught.value.place.line == line_of(kernel)
     assert caught.value.place.block == (0, 0, 0)
-    assert "never come to it" in caught.value.what and "move" in caught.value.try_
+    assert "never come" in caught.value.what and "move" in caught.value.try_
 
 
 @pytest.mark.parametrize("kernel", [in_a_device_function, after_the_return_of_a_function], **named)
