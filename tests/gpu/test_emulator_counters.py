@@ -275,6 +275,48 @@ def test_elements_that_straddle_sectors():
     assert r.global_load_sectors == 32 * 5
 
 
+def test_records_copied_whole_that_straddle_sectors():
+    @cuda.jit
+    def kernel(r, out):
+        i = cuda.grid(1)
+        out[i] = r[i]
+
+    # 32 records of 5 bytes from the 27th on: bytes 130 to 289, sectors 4 to 9; stored at 0 to 159
+    r = cuda.to_device(np.zeros(96, PACKED))
+    report = profiled(kernel, 1, 32, r[26:], cuda.to_device(np.zeros(32, PACKED)))
+    assert (report.global_load_sectors, report.global_store_sectors) == (6, 5)
+
+
+def test_rounds_of_a_loop_that_ask_alike_and_otherwise():
+    @cuda.jit
+    def kernel(a, where, out):
+        i = cuda.grid(1)
+        for k in range(where.size):
+            out[k, i] = a[i + where[k]]
+
+    # 0 and 8: 4 sectors; 1 and 9 and 12: 5, whatever was asked before. 2 warps.
+    where = np.array([0, 8, 1, 9, 8, 0, 12, 16])
+    a, out = cuda.device_array(128, "f4"), cuda.device_array((8, 64), "f4")
+    report = profiled(kernel, 2, 32, a, cuda.to_device(where), out)
+    loads = sum((c for c in report.lines.values() if c.global_store_requests), Counters())
+    # and `where[k]`: one element for all, a sector each round
+    assert loads.global_load_sectors == 2 * (4 + 4 + 5 + 5 + 4 + 4 + 5 + 4) + 2 * 8
+    assert report.dram_bytes_written == 8 * 64 * 4
+
+
+def test_rounds_of_a_loop_that_fewer_and_fewer_lanes_go():
+    @cuda.jit
+    def kernel(a, out):
+        i = cuda.grid(1)
+        for k in range(i + 1):
+            out[i] = a[i + 32 * k]
+
+    # round k: lanes k to 31 of 128 bytes, the sectors 4 k // 32 to 3: 4 for k < 8, then 3, 2, 1
+    a, out = cuda.device_array(1024, "f4"), cuda.device_array(32, "f4")
+    report = profiled(kernel, 1, 32, a, out)
+    assert report.global_load_sectors == 8 * (4 + 3 + 2 + 1)
+
+
 def test_order_within_a_warp_does_not_matter():
     @cuda.jit
     def backwards(a, out):

@@ -43,6 +43,7 @@ def _work() -> dict[tuple[np.dtype, str], tuple[tuple[str, int], ...]]:
 
 
 _WORK = _work()
+_NOTHING: tuple = (np.zeros(0), EMPTY, 0, None)
 
 
 class Counting(Observer):
@@ -51,6 +52,7 @@ class Counting(Observer):
     def __init__(self) -> None:
         self.lines: dict[Line, Counters] = {}
         self._last: tuple[Any, ...] = (None, None, (), 0, 0, None)  # the last access, its sectors
+        self._before: dict[tuple[Line, str], tuple] = {}  # a line's last access to an array
         self.cache = L2Cache(get_current_device().l2_bytes)
         self.machine: Machine | None = None
         self.shared_bytes = 0  # static shared memory of a block
@@ -95,16 +97,29 @@ class Counting(Observer):
             both = yes.any_by_warp() & no.any_by_warp()
             counters.divergent_branches += int(np.count_nonzero(both))
 
-    def _touched(self, mask: Mask, target: ArrayView) -> tuple[int, np.ndarray]:
-        """As `touched`; `a[i] + b[i]` touches as many in b as in a, so that is counted once.
+    def _touched(self, mask: Mask, target: ArrayView, line: Line) -> tuple[int, np.ndarray]:
+        """As `touched`, worked out anew only where it must be.
 
-        The arrays may begin at other addresses, a whole number of sectors apart.
+        `a[i] + b[i]` touches as many in b as in a, if both begin as far into a sector. And a line
+        in a loop mostly asks as it did the round before, all lanes so many sectors further on.
         """
         start, last_mask, last_layout, address, count, sectors = self._last
         layout = (target.address % SECTOR, target.pitch, target.dtype.itemsize)
         if start is target.start and last_mask is mask and last_layout == layout:
             return count, sectors + (target.address - address) // SECTOR
+        first = None
+        if isinstance(target.start, np.ndarray) and _within_sectors(target):
+            first = target.addresses() >> 5
+            before, old_mask, count, sectors = self._before.get((line, target.name), _NOTHING)
+            if before.size == first.size and (mask is old_mask or (mask.full and old_mask.full)):
+                shift = first - before
+                if (shift == shift[0]).all():
+                    sectors = sectors + shift[0]
+                    self._last = (target.start, mask, layout, target.address, count, sectors)
+                    return count, sectors
         count, sectors = touched(target, mask)
+        if first is not None:
+            self._before[line, target.name] = first, mask, count, sectors
         self._last = (target.start, mask, layout, target.address, count, sectors)
         return count, sectors
 
@@ -112,7 +127,7 @@ class Counting(Observer):
         counters = self.counters(line)
         match target.space:
             case "global":
-                count, sectors = self._touched(mask, target)
+                count, sectors = self._touched(mask, target, line)
                 self.cache.touch(sectors, load=True, store=False)
                 counters.global_load_requests += mask.warps
                 counters.global_load_sectors += count
@@ -129,7 +144,7 @@ class Counting(Observer):
         counters = self.counters(line)
         match target.space:
             case "global":
-                count, sectors = self._touched(mask, target)
+                count, sectors = self._touched(mask, target, line)
                 self.cache.touch(sectors, load=False, store=True)
                 counters.global_store_requests += mask.warps
                 counters.global_store_sectors += count
@@ -148,7 +163,7 @@ class Counting(Observer):
         waits = banks.turns(addresses.reshape(-1, WARP_SIZE), mask.lanes.reshape(-1, WARP_SIZE))
         match target.space:
             case "global":
-                count, sectors = self._touched(mask, target)
+                count, sectors = self._touched(mask, target, line)
                 self.cache.touch(sectors, load=True, store=True)
                 counters.global_atomic_requests += mask.warps
                 counters.global_atomic_sectors += count
@@ -176,6 +191,12 @@ def _aligned(target: ArrayView, size: int) -> bool:
     return target.pitch % size == 0 and target.address % size == 0
 
 
+def _within_sectors(target: ArrayView) -> bool:
+    """Whether no element straddles the end of a sector."""
+    size = target.dtype.itemsize
+    return size <= SECTOR and SECTOR % size == 0 and _aligned(target, size)
+
+
 def touched(target: ArrayView, mask: Mask) -> tuple[int, np.ndarray]:
     """Distinct 32-byte sectors of each warp's active lanes: their number, summed over the warps,
     and the sectors themselves (address // 32), int64 [n], in the order of the warps."""
@@ -185,14 +206,14 @@ def touched(target: ArrayView, mask: Mask) -> tuple[int, np.ndarray]:
         first, last = int(addresses // SECTOR), int((addresses + itemsize - 1) // SECTOR)
         return mask.warps * (last - first + 1), np.arange(first, last + 1)
     if mask.full and _unbroken(target, addresses):
-        every = np.arange(addresses[0] // SECTOR, addresses[-1] // SECTOR + 1)
+        every = np.arange(addresses[0] // SECTOR, (addresses[-1] + itemsize - 1) // SECTOR + 1)
         # from one warp to the next is a multiple of 32 bytes: all begin within a sector, or none
         shared = 0 if addresses[0] % SECTOR == 0 else addresses.size // WARP_SIZE - 1
         return every.size + shared, every
     sectors = (addresses >> 5).reshape(-1, WARP_SIZE)  # [W, 32]
     active = None if mask.full else mask.lanes.reshape(-1, WARP_SIZE)
     # an element that straddles a sector's end touches the next ones, too
-    if not (_aligned(target, itemsize) and itemsize <= SECTOR and SECTOR % itemsize == 0):
+    if not _within_sectors(target):
         last = ((addresses + (itemsize - 1)) >> 5).reshape(-1, WARP_SIZE)
         spans = [sectors + k for k in range(int((last - sectors).max()) + 1)]
         sectors = np.concatenate([np.minimum(s, last) for s in spans], axis=1)  # [W, 32 * spans]
