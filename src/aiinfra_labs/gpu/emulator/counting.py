@@ -8,6 +8,7 @@ shared memory are in `banks.py`, those of DRAM in `cache.py`.
 
 from __future__ import annotations
 
+import math
 from typing import Any
 
 import numpy as np
@@ -68,8 +69,11 @@ class Counting(Observer):
         self.machine = None
 
     def _keep_shared_bytes(self) -> None:
-        if self.machine is not None:
-            self.shared_bytes = max(self.shared_bytes, self.machine.shared_bytes)
+        made = self.machine.arrays.items() if self.machine is not None else ()
+        arrays = [array for key, array in made if key[0] == "shared"]
+        sizes = [math.prod(array.shape) * array.dtype.itemsize for array in arrays]
+        # each begins at a multiple of 16 bytes
+        self.shared_bytes = max(self.shared_bytes, sum(-(-size // 16) * 16 for size in sizes))
 
     def counters(self, line: Line) -> Counters:
         """The sums of a line so far."""
