@@ -52,17 +52,19 @@ def test_the_kernels_are_as_varied_as_they_are_meant_to_be():
         assert sum(what in source for source in sources) >= 5, what
 
 
-SLIPS = {
-    "a continue that leaves the loop": (loops.Loop, "wait", loops.Loop.leave),
-    "a branch that keeps its own types": (machine, "conform", lambda value, kind: value),
+SLIPS = {  # and kernels that show them
+    "a continue that leaves the loop": (loops.Loop, "wait", loops.Loop.leave, (309, 348)),
+    "a branch that keeps its own types": (machine, "conform", lambda value, kind: value, (344,)),
+    "a loop that keeps its own types": (loops, "conform", lambda value, kind: value, (322,)),
 }
 
 
 @pytest.mark.parametrize("slip", SLIPS)
 def test_a_machine_that_errs_is_found(slip, monkeypatch):
-    where, name, wrong = SLIPS[slip]
+    where, name, wrong, seeds = SLIPS[slip]
+    assert campaign.campaign(seeds, None)["outcomes"] == {"equal": len(seeds)}
     monkeypatch.setattr(where, name, wrong)
-    assert campaign.campaign(range(40), None)["outcomes"].get("WRONG", 0) > 0
+    assert campaign.campaign(seeds, None)["outcomes"] == {"WRONG": len(seeds)}
 
 
 def test_the_interpreter_and_numbas_compiler_agree():

@@ -466,17 +466,18 @@ class Generator:
         if pick < 0.52 and not scope.device:  # the right side fails where the left does not hold
             index = f"({self.random.choice(scope.integers)}) % {2 * N}"
             return f"({index} < al.size and ad[{index}] > {self.random.choice(scope.reals)})"
+        # a variable in each comparison: what constants decide, Numba leaves out, types and all
+        first = self.random.choice(scope.integers)
         if pick < 0.6:
-            low = self.random.randint(-3, 5)
-            return f"({low} < {self.integer(scope, 1)} <= {self.integer(scope, 1)})"
+            low, high = self.random.randint(-3, 5), self.integer(scope, 1)
+            return f"({low} < {first} - {self.integer(scope, 1)} <= {high})"
         sign = self.random.choice(("<", "<=", ">", ">=", "==", "!="))
         if pick < 0.7:
-            # with a variable: what a constant decides, Numba leaves out, types and all
-            value = f"{scope.integers[0]} + {self.integer(scope, 1)}"
+            value = f"{first} + {self.integer(scope, 1)}"
             return f"(({value}) % 3 {sign} {self.random.randint(0, 2)})"
         if pick < 0.85:
-            return f"({self.integer(scope, 1)} {sign} {self.integer(scope, 1)})"
-        return f"({self.real(scope, 1)} {sign} {self.real(scope, 1)})"
+            return f"({first} - {self.integer(scope, 1)} {sign} {self.integer(scope, 1)})"
+        return f"({scope.reals[0]} - {self.real(scope, 1)} {sign} {self.real(scope, 1)})"
 
 
 def program(seed: int) -> Program:
