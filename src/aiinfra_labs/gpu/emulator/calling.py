@@ -39,7 +39,7 @@ def call_value(
     site: int,
 ) -> Any:
     """Call what a local name holds."""
-    from .dispatch import function_of  # which imports all that a kernel is made of
+    from .dispatch import function_of, typed  # which imports all that a kernel is made of
     from .expressions import operation_of, scalar_cast
 
     if isinstance(callee, Inner):
@@ -53,7 +53,8 @@ def call_value(
                 "pass one argument for each of its parameters",
             ) from None
         bound.apply_defaults()
-        return machine.call(function_of(callee), mask, bound.args)
+        values = [typed(callee.py_func.__name__, value) for value in bound.args]
+        return machine.call(function_of(callee), mask, values)
     if isinstance(callee, Intrinsic):
         places = (site,) if callee.site else ()
         return callee.run(machine, mask, line, *places, *args, **named)

@@ -163,7 +163,9 @@ class Kernel:
         self.extensions: list[Any] = list(extensions)  # each may change an argument at the launch
         self.function = Function(py_func, signature)
         if signature is not None and not isinstance(signature, list):
-            self._check_types()
+            code = py_func.__code__
+            if code.co_name not in (*code.co_names, *code.co_freevars):  # its own is not bound yet
+                self._check_types()
 
     def _check_types(self) -> None:
         """With a signature the types are known: what is wrong with them is told at once."""
@@ -484,6 +486,12 @@ def _article(name: str) -> str:
     if name == "NoneType":
         return "None"
     return f"{'an' if name[0] in 'aeiou' else 'a'} {name}"
+
+
+def typed(name: str, value: Any) -> Any:
+    """A default value of Python's with its type in a kernel; all else as it is."""
+    plain = isinstance(value, bool | int | float | complex) and not isinstance(value, np.generic)
+    return _number(name, value) if plain else value
 
 
 def _number(name: str, value: bool | int | float | complex) -> np.generic:

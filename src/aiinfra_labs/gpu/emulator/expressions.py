@@ -337,6 +337,10 @@ class Expressions:
         function = self.static(node)
         if isinstance(function, Intrinsic) and not function.value:
             return self.constant(function)
+        if isinstance(function, Dim3):  # print(cuda.threadIdx)
+            axes = (getattr(function, axis) for axis in "xyz")
+            reads = "".join(f"{self.constant(a.run)}(R, m, {self._line(node)}), " for a in axes)
+            return f"({reads})"
         if isinstance(node, ast.Constant) and isinstance(node.value, bool):
             return self.constant(Literal.of(node.value))
         return self.expr(node)

@@ -75,7 +75,7 @@ def _rect(r: Any, phi: Any) -> Any:
     r, phi = r.astype(dtype), phi.astype(dtype)
     nothing, straight = (r == 0) & ~np.isfinite(phi), phi == 0
     real = np.where(nothing, 0, np.where(straight, r, r * np.cos(phi)))
-    imaginary = np.where(nothing, 0, np.where(straight, r * phi, r * np.sin(phi)))
+    imaginary = np.where(nothing, 0, np.where(straight, np.copysign(1, r) * phi, r * np.sin(phi)))
     return arithmetic.joined(real.astype(dtype), imaginary.astype(dtype))
 
 

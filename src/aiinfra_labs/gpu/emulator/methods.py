@@ -92,6 +92,8 @@ def _contiguous_size(array: ArrayView, what: str) -> int:
     """The number of elements of an array without gaps, in C's order."""
     if any(isinstance(n, np.ndarray) for n in array.shape):
         raise LaneError(f"{what} of an array whose length differs from thread to thread")
+    if 0 in array.shape:
+        return 0
     expected = _unit(array)
     for length, stride in zip(array.shape[::-1], array.strides[::-1], strict=True):
         if length != 1 and stride != expected:

@@ -10,11 +10,6 @@ import ast
 from collections.abc import Iterable, Iterator, Sequence
 
 
-def mentions(nodes: Iterable[ast.AST], name: str) -> int:
-    """How often `name` is read or assigned in `nodes`."""
-    return sum(isinstance(n, ast.Name) and n.id == name for node in nodes for n in ast.walk(node))
-
-
 def in_scope(node: ast.AST) -> Iterator[ast.AST]:
     """`node` and all within it, but not what belongs to a function defined within it."""
     yield node
@@ -65,26 +60,80 @@ def _escapes(node: ast.AST, in_loop: bool) -> bool:
     return any(_escapes(n, in_loop) for n in ast.iter_child_nodes(node) if isinstance(n, ast.stmt))
 
 
-def writes_first(block: Sequence[ast.stmt], name: str) -> bool:
-    """Whether the first statement of `block` that mentions `name` plainly assigns it."""
-    for statement in block:
-        if mentions([statement], name) == 0:
-            continue
-        if not isinstance(statement, ast.Assign):
-            return False
-        targets = {n.id for t in statement.targets for n in ast.walk(t) if isinstance(n, ast.Name)}
-        return name in targets and mentions([statement.value], name) == 0
-    return False
+class Liveness:
+    """Which names' values are still needed, at each place of a function (backward data flow).
+
+    A value that no way on reads has nothing to join: `t` may be a number in one loop and an array
+    in the next.
+    """
+
+    def __init__(self, function: ast.FunctionDef):
+        self.after: dict[int, set[str]] = {}  # by id of a statement
+        self.other: dict[int, set[str]] = {}  # by id of an if: where its other side begins
+        self.header: dict[int, set[str]] = {}  # by id of a loop: where a round begins, or it ends
+        self._loops: list[tuple[set[str], set[str]]] = []  # needed after the loop, at its header
+        inner = [n for n in ast.walk(function) if isinstance(n, ast.FunctionDef | ast.Lambda)]
+        # a function inside may be called at any time
+        self.captured = set().union(*(_read(n) for n in inner if n is not function))
+        self._block(function.body, set())
+
+    def carried(self, node: ast.If | ast.While | ast.For) -> list[str]:
+        """The names assigned in `node` whose values are needed outside the block that does it."""
+        place = self.after if isinstance(node, ast.If) else self.header
+        needed = place[id(node)] | self.captured
+        return [name for name in assigned([node]) if name in needed]
+
+    def restored(self, node: ast.If) -> list[str]:
+        """The names that the one side assigns, of which the other needs the value from before."""
+        needed = self.other[id(node)] | self.captured
+        return [name for name in assigned(node.body) if name in needed]
+
+    def _block(self, statements: Sequence[ast.stmt], live: set[str]) -> set[str]:
+        """What is needed before the statements, where `live` is needed after them."""
+        for statement in reversed(statements):
+            self.after[id(statement)] = live
+            live = self._before(statement, live)
+        return live
+
+    def _before(self, node: ast.stmt, live: set[str]) -> set[str]:
+        match node:
+            case ast.If():
+                other = self.other[id(node)] = self._block(node.orelse, live)
+                return self._block(node.body, live) | other | _read(node.test)
+            case ast.While():
+                return self._loop(node, live, _read(node.test), set())
+            case ast.For():
+                turn = set(assigned([node.target]))
+                return self._loop(node, live, set(), turn) | _read(node.iter)
+            case ast.Break():
+                return self._loops[-1][0]
+            case ast.Continue():
+                return self._loops[-1][1]
+            case ast.Return() | ast.Raise():
+                return _read(node)
+            case ast.AugAssign(target=ast.Name(id=name)):
+                return live | _read(node.value) | {name}
+        return live - set(assigned([node])) | _read(node)
+
+    def _loop(
+        self, node: ast.While | ast.For, live: set[str], tested: set[str], turn: set[str]
+    ) -> set[str]:
+        """What is needed at the header; `turn` are the names that each round begins with."""
+        header = live | tested
+        while True:
+            self._loops.append((live, header))
+            more = header | self._block(node.body, header) - turn
+            self._loops.pop()
+            if more == header:
+                break
+            header = more
+        self.header[id(node)] = header
+        return header
 
 
-def carried(function: ast.FunctionDef, *blocks: Sequence[ast.stmt]) -> list[str]:
-    """The names assigned in `blocks` whose value is needed outside the block that assigns them."""
-    names = assigned([statement for block in blocks for statement in block])
-    return [name for name in names if not any(_private(function, b, name) for b in blocks)]
-
-
-def _private(function: ast.FunctionDef, block: Sequence[ast.stmt], name: str) -> bool:
-    return mentions(block, name) == mentions(function.body, name) and writes_first(block, name)
+def _read(node: ast.AST) -> set[str]:
+    """The names read anywhere in `node`, in functions inside it, too."""
+    return {n.id for n in ast.walk(node) if isinstance(n, ast.Name) and isinstance(n.ctx, ast.Load)}
 
 
 def unsure_reads(function: ast.FunctionDef, parameters: Iterable[str]) -> set[int]:

@@ -129,6 +129,7 @@ class _Translator(Expressions):
         self.parameters = self._parameters(tree.args)
         self.locals = {*self.parameters, *names.assigned(tree.body)}
         self.unsure = names.unsure_reads(tree, self.parameters)
+        self.liveness = names.Liveness(tree)
         self.early = False
         self.nonlocals = inspect.getclosurevars(function).nonlocals
 
@@ -362,12 +363,14 @@ class _Translator(Expressions):
         defaults = "".join(f"{self.expr(d)}, " for d in node.args.defaults)
         self._write(f"def inner_{number}(m, {self._heads(node.args)}):")
         outer = self.tree, self.parameters, self.locals, self.unsure, self.early, self.loops
+        liveness, self.liveness = self.liveness, names.Liveness(node)
         self.tree, self.parameters, self.loops = node, self._parameters(node.args), []
         self.locals = {*self.locals, *self.parameters, *names.assigned(node.body)}
         self.unsure = names.unsure_reads(node, self.parameters)
         self._body()
         head = f"{node.name!r}, {self.parameters!r}, ({defaults}), inner_{number}"
         self.tree, self.parameters, self.locals, self.unsure, self.early, self.loops = outer
+        self.liveness = liveness
         self.current = node.lineno
         self._write(f"{_v(node.name)} = {self.constant(Inner)}({head})")
 
@@ -387,16 +390,18 @@ class _Translator(Expressions):
         self._write(f"R.assert_(m, {self.expr(node.test)}, {message}, {self._line(node)})")
 
     def _If(self, node: ast.If) -> None:
-        variables = names.carried(self.tree, node.body, node.orelse)
+        variables = self.liveness.carried(node)
+        restored = dict.fromkeys([*variables, *self.liveness.restored(node)])
         line, serial = self._line(node), self._number()
         yes, no, before = f"yes_{serial}", f"no_{serial}", f"before_{serial}"
         self._write(f"{before} = m")
         self._write(f"{yes}, {no} = R.split(m, {self.expr(node.test)}, {line})")
-        for name in variables:
+        for name in restored:
             self._write(f"old_{serial}_{name} = {_v(name)}")
         self._side(yes, node.body)
         for name in variables:
             self._write(f"new_{serial}_{name} = {_v(name)}")
+        for name in restored:
             self._write(f"{_v(name)} = old_{serial}_{name}")
         if node.orelse:
             self._side(no, node.orelse)
@@ -416,7 +421,7 @@ class _Translator(Expressions):
 
     def _While(self, node: ast.While) -> None:
         self._refuse_else(node)
-        variables = names.carried(self.tree, node.body)
+        variables = self.liveness.carried(node)
         loop, values = self._begin_loop("loop", "", variables, node)
         self._tick_test(node)
         self._write(f"m = {loop}.test(m, {self.expr(node.test)}, {values})")
@@ -424,9 +429,7 @@ class _Translator(Expressions):
 
     def _For(self, node: ast.For) -> None:
         self._refuse_else(node)
-        # the loop's variable is assigned first thing in each round
-        target = ast.Assign([node.target], ast.Constant(0), lineno=node.lineno)
-        variables = names.carried(self.tree, [target, *node.body])
+        variables = self.liveness.carried(node)
         items = self.expr(node.iter)
         loop, values = self._begin_loop("for_loop", f"{items}, ", variables, node)
         turn = f"turn_{self._number()}"
