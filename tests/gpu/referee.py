@@ -75,11 +75,11 @@ SIMULATOR_ONLY = (
 
 # Why the emulator does not pass what the simulator passes, by module or by test.
 REASONS = {
-    "test_array_alignment": "tests that the simulator refuses `alignment=`, which the emulator takes",
+    "test_array_alignment": "tests that the simulator refuses alignment=; the emulator takes it",
     "test_array_methods.TestCudaArrayMethods.test_array_copy": "copy() in a kernel needs Numba's "
     "run-time memory, which the course does not use",
     "test_datetime": "datetime64 is not among the dtypes that the emulator has",
-    "test_enums.EnumTest.test_compare": "a member of an enum is known by its value, so that members "
+    "test_enums.EnumTest.test_compare": "a member of an enum is known by its value, so that those "
     "of two enums with one value are the same",
     "test_errors": "tests the words of Numba's errors; the emulator has its own",
     "test_exception.TestException.test_exception": "tests the words of Python's IndexError",
@@ -89,8 +89,8 @@ REASONS = {
     "test_make_function_to_jit_function.TestMakeFunctionToJITFunction.test_with_overload": "an "
     "overload that is given a function defined in the kernel",
     "test_print.TestPrint.test_too_many_args": "tests the words of a warning of Numba's",
-    "test_ssa.TestSSA.test_unhandled_undefined": "a kernel that returns numbers in some threads and "
-    "nothing in others",
+    "test_ssa.TestSSA.test_unhandled_undefined": "returns numbers in some threads and nothing in "
+    "others",
 }
 
 

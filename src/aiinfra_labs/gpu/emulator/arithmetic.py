@@ -198,6 +198,8 @@ def _compare(symbol: str, ufunc: Callable) -> Callable[[Value, Value], Value]:
         if isinstance(a, tuple) and isinstance(b, tuple) and symbol in ("==", "!="):
             same = _tuples_equal(a, b)
             return same if symbol == "==" else np.logical_not(same)
+        if isinstance(a, str) and isinstance(b, str) and symbol in ("==", "!="):
+            return (a == b) is (symbol == "==")  # known before the kernel runs
         try:
             if "c" in (a.dtype.kind, b.dtype.kind) and symbol not in ("==", "!="):
                 raise LaneError("complex numbers have no order")
