@@ -160,7 +160,7 @@ def overload(function: Any, **options: Any) -> Callable[[Any], Any]:
 
     from aiinfra_labs.gpu.emulator import dispatch, intrinsics
     from aiinfra_labs.gpu.emulator.calling import call_value
-    from aiinfra_labs.gpu.emulator.memory import ArrayView
+    from aiinfra_labs.gpu.emulator.views import ArrayView
 
     def typeof(value: Any) -> Any:
         if isinstance(value, ArrayView):

@@ -9,7 +9,7 @@ from numba import types
 from numba.core.registry import cpu_target
 from numba.np import numpy_support
 
-from aiinfra_labs.gpu.emulator import arithmetic
+from aiinfra_labs.gpu.emulator import arithmetic, promotion
 
 DTYPES = [
     np.dtype(t)
@@ -106,4 +106,4 @@ def test_unification_is_numbas():
     for a in DTYPES:
         for b in DTYPES:
             expected = CONTEXT.unify_types(numba_type(a), numba_type(b))
-            assert arithmetic.unify(a, b) == numpy_support.as_dtype(expected), (a, b)
+            assert promotion.unify(a, b) == numpy_support.as_dtype(expected), (a, b)

@@ -18,7 +18,8 @@ import numpy as np
 
 from .emulator import dispatch, memory
 from .emulator.checking import Check
-from .emulator.dispatch import Kernel, launch, launch_shape
+from .emulator.configuration import launch_shape
+from .emulator.dispatch import Kernel, launch
 from .emulator.occupancy import registers_of
 from .emulator.profiling import Profile
 

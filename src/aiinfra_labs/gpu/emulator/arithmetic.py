@@ -21,77 +21,25 @@ from typing import Any
 import numpy as np
 
 from .errors import LaneError, described
+from .promotion import (
+    BOOL,
+    FLOAT64,
+    INT64,
+    INTEGERS,
+    UINT64,
+    arithmetic_dtype,
+    bitwise_dtype,
+    division_dtype,
+    math_power_dtype,
+    need_integers,
+    no_complex,
+    ordered,
+    overload_dtype,
+    power_dtype,
+    shift_dtype,
+)
 
 Value = Any  # np.ndarray [L] or np.generic
-
-BOOL, INT64, UINT64, UINT16, FLOAT64 = map(np.dtype, ("?", "i8", "u8", "u2", "f8"))
-_INTEGERS = "biu"
-
-
-def unify(a: np.dtype, b: np.dtype) -> np.dtype:
-    """The type of a local that is assigned both an `a` and a `b` (Numba's unification)."""
-    return a if a == b else np.promote_types(a, b)
-
-
-def overload_dtype(a: np.dtype, b: np.dtype) -> np.dtype:
-    """The type in which Numba computes on an `a` and a `b` of which one is no integer."""
-    common = unify(a, b)
-    if UINT16 in (a, b) and common.kind in "fc":
-        # Numba's overloads lead from uint16 to float64, though every value would fit a float32
-        return np.promote_types(common, FLOAT64)
-    return common
-
-
-def arithmetic_dtype(a: np.dtype, b: np.dtype) -> np.dtype:
-    """The result of `+ - * // %` on `a` and `b`."""
-    if a.kind in _INTEGERS and b.kind in _INTEGERS:
-        return UINT64 if a.kind == b.kind == "u" else INT64
-    return overload_dtype(a, b)
-
-
-def division_dtype(a: np.dtype, b: np.dtype) -> np.dtype:
-    if a.kind in _INTEGERS and b.kind in _INTEGERS:
-        return FLOAT64
-    return overload_dtype(a, b)
-
-
-def power_dtype(a: np.dtype, b: np.dtype) -> np.dtype:
-    if a.kind == "f" and b.kind in _INTEGERS:
-        return a
-    return arithmetic_dtype(a, b)
-
-
-def shift_dtype(a: np.dtype, b: np.dtype) -> np.dtype:
-    _need_integers("a shift", a, b)
-    return UINT64 if a.kind == "u" else INT64
-
-
-def bitwise_dtype(a: np.dtype, b: np.dtype) -> np.dtype:
-    _need_integers("a bitwise operation", a, b)
-    return BOOL if a == b == BOOL else arithmetic_dtype(a, b)
-
-
-def _need_integers(what: str, *dtypes: np.dtype) -> None:
-    if any(d.kind not in _INTEGERS for d in dtypes):
-        raise LaneError(f"{what} needs integers, not {' and '.join(map(str, dtypes))}")
-
-
-def _no_complex(a: np.dtype, b: np.dtype) -> np.dtype:
-    if "c" in (a.kind, b.kind):
-        raise LaneError("complex numbers have no // and no %")
-    return arithmetic_dtype(a, b)
-
-
-def _math_power_dtype(a: np.dtype, b: np.dtype) -> np.dtype:
-    """`math.pow` of a float32 and an integer is float64: Numba has it for float64 alone."""
-    common = overload_dtype(a, b)
-    return FLOAT64 if b.kind in "iu" and common.kind != "c" else common
-
-
-def _ordered(a: np.dtype, b: np.dtype) -> np.dtype:
-    if "c" in (a.kind, b.kind):
-        raise LaneError("complex numbers have no order")
-    return unify(a, b)
 
 
 def _wrong(operation: str, *values: Any) -> LaneError:
@@ -130,11 +78,11 @@ def _integer_power(a: Value, b: Value) -> Value:
 def power(a: Value, b: Value) -> Value:
     need_numbers("**", a, b)
     dtype = power_dtype(a.dtype, b.dtype)
-    if dtype.kind in _INTEGERS:
+    if dtype.kind in INTEGERS:
         a, b = a.astype(dtype), b.astype(dtype)
         return np.power(a, b) if dtype.kind == "u" else _integer_power(a, b)
     a = a.astype(dtype)
-    if b.dtype.kind not in _INTEGERS:
+    if b.dtype.kind not in INTEGERS:
         return np.power(a, b.astype(dtype)).astype(dtype, copy=False)
     small = np.abs(b.astype(FLOAT64)) <= 64
     squared = _by_squaring(a, np.where(small, b, 0).astype(INT64))
@@ -170,7 +118,7 @@ def positive(a: Value) -> Value:
 
 def invert(a: Value) -> Value:
     need_numbers("~", a)
-    _need_integers("~", a.dtype)
+    need_integers("~", a.dtype)
     return _widened(np.invert(a))
 
 
@@ -232,16 +180,16 @@ def add(a: Value, b: Value) -> Value:
 subtract = _binary("-", np.subtract, arithmetic_dtype)
 multiply = _binary("*", np.multiply, arithmetic_dtype)
 divide = _binary("/", np.true_divide, division_dtype)
-floor_divide = _binary("//", np.floor_divide, _no_complex)
-remainder = _binary("%", np.remainder, _no_complex)
+floor_divide = _binary("//", np.floor_divide, no_complex)
+remainder = _binary("%", np.remainder, no_complex)
 left_shift = _binary("<<", np.left_shift, shift_dtype)
 right_shift = _binary(">>", np.right_shift, shift_dtype)
 bitwise_and = _binary("&", np.bitwise_and, bitwise_dtype)
 bitwise_or = _binary("|", np.bitwise_or, bitwise_dtype)
 bitwise_xor = _binary("^", np.bitwise_xor, bitwise_dtype)
 # CUDA's fmin and fmax, as of IEEE 754-2008's minNum: a NaN gives way to a number
-minimum2 = _binary("min", np.fmin, _ordered)
-maximum2 = _binary("max", np.fmax, _ordered)
+minimum2 = _binary("min", np.fmin, ordered)
+maximum2 = _binary("max", np.fmax, ordered)
 equal, not_equal = _compare("==", np.equal), _compare("!=", np.not_equal)
 less, less_equal = _compare("<", np.less), _compare("<=", np.less_equal)
 greater, greater_equal = _compare(">", np.greater), _compare(">=", np.greater_equal)
@@ -350,7 +298,7 @@ def _real_function(ufunc: Callable, rule: Callable = overload_dtype) -> Callable
         dtype = args[0].dtype
         for arg in args[1:]:
             dtype = rule(dtype, arg.dtype)
-        if dtype.kind in _INTEGERS:
+        if dtype.kind in INTEGERS:
             dtype = FLOAT64
         if dtype.kind == "c":
             raise LaneError("the functions of math take real numbers, not complex ones")
@@ -363,7 +311,7 @@ def _to_integer(ufunc: Callable) -> Callable:
     """math.floor, ceil, trunc: floats become int64; integers stay integers."""
 
     def apply(a: Value) -> Value:
-        if a.dtype.kind in _INTEGERS:
+        if a.dtype.kind in INTEGERS:
             return positive(a.astype(UINT64 if a.dtype.kind == "u" else INT64))
         return ufunc(a).astype(INT64)
 
@@ -374,7 +322,7 @@ def _by_python(function: Callable) -> Callable:
     """For the few functions that NumPy lacks (erf, gamma): one lane at a time, in float64."""
 
     def apply(a: Value) -> Value:
-        dtype = FLOAT64 if a.dtype.kind in _INTEGERS else a.dtype
+        dtype = FLOAT64 if a.dtype.kind in INTEGERS else a.dtype
         flat = np.atleast_1d(a)
         result = np.array([_guarded(function, float(x)) for x in flat], dtype=dtype)
         return result if a.ndim else result[0]
@@ -393,7 +341,7 @@ def _guarded(function: Callable, x: float) -> float:
 
 def _pair(function: Callable) -> Callable:
     def apply(a: Value) -> tuple[Value, Value]:
-        return function(a.astype(FLOAT64) if a.dtype.kind in _INTEGERS else a)
+        return function(a.astype(FLOAT64) if a.dtype.kind in INTEGERS else a)
 
     return apply
 
@@ -480,7 +428,7 @@ _OF_TWO = {
     "fmod": _real_function(np.fmod),
     "hypot": _real_function(np.hypot),
     "ldexp": lambda a, n: np.ldexp(a, n.astype(np.int32)),
-    "pow": _real_function(np.power, _math_power_dtype),
+    "pow": _real_function(np.power, math_power_dtype),
 }
 MATH: dict[Any, Callable] = {
     getattr(math, name): _function(f"math.{name}", function, count)
@@ -500,8 +448,8 @@ NUMPY |= {
     np.floor: _function("np.floor", _real_function(np.floor)),
     np.isinf: _function("np.isinf", np.isinf),
     np.isnan: _function("np.isnan", np.isnan),
-    np.maximum: _binary("np.maximum", np.maximum, _ordered),
-    np.minimum: _binary("np.minimum", np.minimum, _ordered),
+    np.maximum: _binary("np.maximum", np.maximum, ordered),
+    np.minimum: _binary("np.minimum", np.minimum, ordered),
 }
 
 BUILTINS: dict[Any, Callable] = {

@@ -18,7 +18,8 @@ from .devices import get_current_device
 from .errors import LaneError, LaunchError, described
 from .expressions import scalar_dtype
 from .intrinsics import Intrinsic
-from .memory import ArrayView, allocate, check_dtype
+from .memory import allocate, check_dtype
+from .views import ArrayView
 
 if TYPE_CHECKING:
     from .machine import Line, Machine

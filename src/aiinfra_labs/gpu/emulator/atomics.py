@@ -16,7 +16,7 @@ import numpy as np
 from .arithmetic import convert
 from .errors import LaneError, described
 from .intrinsics import Intrinsic
-from .memory import ArrayView, converted
+from .views import ArrayView, converted
 
 if TYPE_CHECKING:
     from .machine import Line, Machine

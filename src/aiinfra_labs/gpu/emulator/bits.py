@@ -6,9 +6,10 @@ from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
-from .arithmetic import convert, unify
+from .arithmetic import convert
 from .errors import LaneError, described
 from .intrinsics import Intrinsic
+from .promotion import unify
 
 if TYPE_CHECKING:
     from .machine import Line, Machine

@@ -39,8 +39,9 @@ def call_value(
     site: int,
 ) -> Any:
     """Call what a local name holds."""
-    from .dispatch import function_of, typed  # which imports all that a kernel is made of
+    from .dispatch import function_of  # which imports all that a kernel is made of
     from .expressions import operation_of, scalar_cast
+    from .passing import typed
 
     if isinstance(callee, Inner):
         return _call_inner(machine, mask, callee, args, named)

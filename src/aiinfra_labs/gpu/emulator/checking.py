@@ -22,10 +22,10 @@ from .findings import RaceSeen, Side, UnwrittenSeen, inactive_lane
 from .fresh import overlapping
 from .machine import Launch, Line, Machine
 from .mask import WARP_SIZE, Mask
-from .memory import ArrayView, converted
 from .observing import Observer
 from .ordering import Order
 from .shadow import Clash, Shadow
+from .views import ArrayView, converted
 
 
 class Checking(Observer):

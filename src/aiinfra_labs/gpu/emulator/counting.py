@@ -19,8 +19,8 @@ from .devices import get_current_device
 from .figures import Counters
 from .machine import Line, Machine
 from .mask import EMPTY, WARP_SIZE, Mask
-from .memory import ArrayView
 from .observing import Observer
+from .views import ArrayView
 
 SECTOR = 32  # bytes
 

@@ -2,23 +2,19 @@
 
 from __future__ import annotations
 
-import enum
 import functools
 import inspect
 import linecache
 import math
 import os
-import re
 from collections.abc import Callable, Iterable, Iterator, Sequence
 from contextlib import contextmanager
-from dataclasses import dataclass, replace
 from typing import Any
 
 import numpy as np
 
-from .arguments import In, Out
-from .arithmetic import convert
 from .calling import Inner
+from .configuration import launch_shape, three_axes
 from .devices import get_current_device
 from .errors import (
     DeviceMemoryError,
@@ -28,17 +24,18 @@ from .errors import (
     Place,
     RaisedInKernel,
     UnsupportedFeature,
-    described,
 )
-from .expressions import scalar_dtype
 from .fresh import wrote_bytes
 from .inference import TypingMachine
 from .machine import Launch, Machine
 from .mask import Mask
-from .memory import ArrayView, DeviceArray, check_dtype, to_device, view_of
+from .memory import DeviceArray
 from .observing import ObservedMachine, Observer
+from .passing import argument, arrays_among
+from .signatures import Declared
 from .translator import Translation, translate
-from .values import Literal, kind_of, tuple_like
+from .values import Literal, kind_of
+from .views import ArrayView, view_of
 
 MAX_PASSES = 4  # over a function that calls itself, until the type of its result stays
 LANES = 1 << 16  # lanes that run together: enough to hide Python's cost, small enough for a cache
@@ -194,7 +191,7 @@ class Kernel:
                 "pass the number of elements that the kernel works on",
             )
         threads = tpb or 256
-        tasks = _three(self.__name__, "grid", ntasks)[0]
+        tasks = three_axes(self.__name__, "grid", ntasks)[0]
         return self[max(1, -(-tasks // threads)), threads, stream, sharedmem]
 
     def specialize(self, *args: Any) -> Kernel:
@@ -241,7 +238,7 @@ class Overload:
     def max_cooperative_grid_blocks(self, block: Any, sharedmem: int = 0) -> int:
         """How many blocks of a cooperative launch fit on the device at once, by their threads."""
         device = get_current_device()
-        threads = math.prod(_three("the kernel", "block", block))
+        threads = math.prod(three_axes("the kernel", "block", block))
         return device.multiprocessors * (device.max_threads_per_block // threads)
 
 
@@ -250,87 +247,6 @@ class Overloads(dict):
 
     def __missing__(self, signature: Any) -> Overload:
         return Overload()
-
-
-def launch_shape(name: str, configuration: Any) -> tuple[tuple, tuple, int]:
-    """Grid, block (three axes each) and dynamic shared memory, checked against the device."""
-    if not isinstance(configuration, tuple) or not 2 <= len(configuration) <= 4:
-        raise LaunchError(
-            f"{name}[{configuration!r}] is not a launch configuration",
-            "it takes the number of blocks and the threads of a block, then optionally a stream "
-            "and bytes of shared memory",
-            f"{name}[blocks, threads](...)",
-        )
-    grid = _three(name, "grid", configuration[0])
-    block = _three(name, "block", configuration[1])
-    device = get_current_device()
-    for what, dims, limits in (
-        ("grid", grid, device.max_grid_dim),
-        ("block", block, device.max_block_dim),
-    ):
-        for axis, size, limit in zip("xyz", dims, limits, strict=True):
-            if size < 1:
-                raise LaunchError(
-                    f"{name} is launched with {size} {_UNITS[what]} along {axis}",
-                    f"a {what} has at least 1 along every axis",
-                    "round up: (n + threads - 1) // threads; and launch nothing when n is 0"
-                    if what == "grid"
-                    else "use 128 or 256 threads a block, and as many blocks as cover the data",
-                )
-            if size > limit and (
-                what == "grid" or math.prod(block) <= device.max_threads_per_block
-            ):
-                raise LaunchError(
-                    f"{name} is launched with {size} {_UNITS[what]} along {axis}",
-                    f"{device.name} takes at most {limit} along {axis}",
-                    "use another axis, or let each thread do more with a grid-stride loop",
-                )
-    threads = math.prod(block)
-    if threads > device.max_threads_per_block:
-        raise LaunchError(
-            f"{name} is launched with {threads} threads a block",
-            f"{device.name} takes at most {device.max_threads_per_block} threads a block",
-            "use fewer threads and more blocks: 128 or 256 threads is a good start",
-        )
-    shared = configuration[3] if len(configuration) == 4 else 0
-    if isinstance(shared, bool) or not isinstance(shared, int | np.integer) or shared < 0:
-        raise LaunchError(
-            f"{name} asks for {shared!r} of shared memory",
-            "the fourth part of a launch configuration is a number of bytes",
-            f"{name}[blocks, threads, 0, bytes](...)",
-        )
-    if shared > device.shared_memory_per_block:
-        raise LaunchError(
-            f"{name} asks for {shared} bytes of shared memory a block",
-            f"{device.name} has {device.shared_memory_per_block} bytes for a block",
-            "keep a smaller tile in shared memory",
-        )
-    return grid, block, int(shared)
-
-
-_UNITS = {"grid": "blocks", "block": "threads a block"}
-
-
-def _three(name: str, what: str, dims: Any) -> tuple[int, int, int]:
-    sizes = tuple(dims) if isinstance(dims, tuple | list | np.ndarray) else (dims,)
-    if not 1 <= len(sizes) <= 3:
-        raise LaunchError(
-            f"{name} is launched with a {what} of {len(sizes)} dimensions",
-            "a grid and a block have 1, 2 or 3",
-            "give one number an axis: (x, y, z), and leave out the axes that are not there",
-        )
-    for size in sizes:
-        if isinstance(size, bool | np.bool_) or not isinstance(size, int | np.integer):
-            raise LaunchError(
-                f"{name} is launched with a {what} of {size!r}"
-                + ("" if size is None else f", {_article(type(size).__name__)}"),
-                f"the number of {_UNITS[what]} is an integer",
-                "divide with // instead of /, or round up with math.ceil"
-                if isinstance(size, float)
-                else f"{name}[blocks, threads](...) with whole numbers, as {name}[8, 256](...)",
-            )
-    full = [int(s) for s in sizes] + [1] * (3 - len(sizes))
-    return full[0], full[1], full[2]
 
 
 class ConfiguredKernel:
@@ -377,7 +293,7 @@ def launch(kernel: Kernel, grid: tuple, block: tuple, args: Sequence[Any], share
         copies: list[tuple[np.ndarray, DeviceArray]] = []
         for extension in kernel.extensions:
             args = [extension.prepare_args(None, a, stream=0, retr=[])[1] for a in args]
-        values = [_argument(n, a, copies) for n, a in zip(parameters, args, strict=True)]
+        values = [argument(n, a, copies) for n, a in zip(parameters, args, strict=True)]
         _run(kernel.function, state, values)
         for host, device in copies:
             device.copy_to_host(host)
@@ -402,7 +318,7 @@ def _arguments(count: int) -> str:
 
 
 def _run(function: Function, state: Launch, values: list[Any]) -> None:
-    state.arrays = tuple(_views(values))
+    state.arrays = tuple(arrays_among(values))
     watching = [(listener, listener.observer(state)) for listener in list(_listeners)]
     observers = [observer for _, observer in watching if observer is not None]
     if not state.tracked:  # what the kernel leaves unwritten is not known afterwards
@@ -433,191 +349,6 @@ def _run_in_batches(
             else Machine(state, first, count)
         )
         function.run(machine, machine.all, values)
-
-
-def _views(values: Sequence[Any]) -> Iterator[ArrayView]:
-    """The arrays among the arguments of a launch, also those within tuples."""
-    for value in values:
-        if isinstance(value, ArrayView):
-            yield value
-        elif isinstance(value, tuple):
-            yield from _views(value)
-
-
-def _argument(name: str, value: Any, copies: list[tuple[np.ndarray, DeviceArray]]) -> Any:
-    """A launch argument as the lanes see it."""
-    copied_back = True
-    if isinstance(value, In):
-        copied_back = isinstance(value, Out)
-        value = value.value
-    if isinstance(value, np.ndarray):
-        device = to_device(value)
-        if not value.flags.writeable:
-            return replace(view_of(device._array, name), writable=False)
-        if copied_back:
-            copies.append((value, device))
-        value = device
-    if isinstance(value, DeviceArray):
-        return view_of(value._array, name)
-    if isinstance(value, tuple):
-        items = (_argument(f"{name}[{i}]", v, copies) for i, v in enumerate(value))
-        return tuple_like(value, items)
-    if isinstance(value, enum.Enum):
-        return _argument(name, value.value, copies)
-    if isinstance(value, np.void):  # a record: an array of no axes, copied back after the launch
-        return _argument(name, np.asarray(value), copies)
-    if isinstance(value, bool | int | float | complex) and not isinstance(value, np.generic):
-        return _number(name, value)
-    if isinstance(value, np.generic) and not isinstance(value, np.void):
-        check_dtype(value.dtype)
-        return value
-    if hasattr(value, "__cuda_array_interface__") or hasattr(value, "copy_to_host"):
-        return view_of(to_device(value.copy_to_host())._array, name)
-    raise DeviceMemoryError(
-        f"the argument {name} is {_article(type(value).__name__)}",
-        "a kernel takes numbers, NumPy or device arrays, and tuples of these",
-        f"convert it first, for example np.asarray({name})"
-        if isinstance(value, list)
-        else "pass what it holds as numbers and arrays, each an argument of its own",
-    )
-
-
-def _article(name: str) -> str:
-    if name == "NoneType":
-        return "None"
-    return f"{'an' if name[0] in 'aeiou' else 'a'} {name}"
-
-
-def typed(name: str, value: Any) -> Any:
-    """A default value of Python's with its type in a kernel; all else as it is."""
-    plain = isinstance(value, bool | int | float | complex) and not isinstance(value, np.generic)
-    return _number(name, value) if plain else value
-
-
-def _number(name: str, value: bool | int | float | complex) -> np.generic:
-    """A Python number with Numba's type for it."""
-    if isinstance(value, bool):
-        return np.bool_(value)
-    if isinstance(value, int):
-        if -(2**63) <= value < 2**63:
-            return np.int64(value)
-        if 0 <= value < 2**64:
-            return np.uint64(value)
-        raise LaunchError(
-            f"the argument {name} is {value}, which needs more than 64 bits",
-            "a kernel computes with integers of up to 64 bits",
-            "pass it in two parts, or as a float",
-        )
-    return np.float64(value) if isinstance(value, float) else np.complex128(value)
-
-
-@dataclass(frozen=True)
-class Declared:
-    """An explicit signature: for each argument its dtype and number of axes, None where unknown."""
-
-    name: str
-    parameters: tuple[str, ...]
-    kinds: tuple[tuple[np.dtype, int] | None, ...]
-    returned: np.dtype | None
-
-    @staticmethod
-    def of(name: str, signature: Any, parameters: tuple[str, ...]) -> Declared:
-        if isinstance(signature, list):  # several: Numba chooses by the arguments
-            if len(signature) != 1:
-                return Declared(name, parameters, (None,) * len(parameters), None)
-            signature = signature[0]
-        returned = None
-        if isinstance(signature, str):
-            opening = signature.find("(")
-            returned = _scalar_kind(signature[:opening])
-            inside = signature[opening + 1 : signature.rfind(")")]
-            parts: list[Any] = re.findall(r"[^,\[\]]*[^\s,\[\]][^,\[\]]*(?:\[[^\]]*\])?", inside)
-        else:
-            parts = list(getattr(signature, "args", signature))
-            returned = _scalar_kind(getattr(signature, "return_type", None))
-        if len(parts) != len(parameters):
-            raise LaunchError(
-                f"the signature of {name} has {len(parts)} types, its def {len(parameters)} "
-                "parameters",
-                "a signature gives each parameter its type",
-                "leave it out: the types are found at the launch",
-            )
-        return Declared(name, parameters, tuple(map(_kind, parts)), returned)
-
-    def argument(self, k: int, value: Any) -> Any:
-        """The k-th argument as the type that the signature gives it."""
-        kind, name = self.kinds[k], self.parameters[k]
-        if kind is None:
-            return value
-        dtype, ndim = kind
-        if isinstance(value, ArrayView):
-            if (value.dtype, value.ndim) != kind:
-                same_bits = {dtype.kind, value.dtype.kind} == {"i", "u"}
-                if same_bits and (dtype.itemsize, ndim) == (value.dtype.itemsize, value.ndim):
-                    return replace(value, window=value.window.view(dtype), dtype=dtype)
-                raise LaunchError(
-                    f"{self.name} declares {name} as {_typed(dtype, ndim)} and got an array of "
-                    f"{_typed(value.dtype, value.ndim)}",
-                    "a kernel with a signature takes these types and no others",
-                    f"convert it with .astype(np.{dtype}), or leave the signature out",
-                )
-            return value
-        if ndim or not isinstance(value, np.ndarray | np.generic):
-            raise LaunchError(
-                f"{self.name} declares {name} as {_typed(dtype, ndim)} and got {described(value)}",
-                "a kernel with a signature takes these types and no others",
-                "pass what the signature says, or leave the signature out",
-            )
-        return convert(value, dtype)
-
-    def result(self, value: Any) -> Any:
-        if self.returned is None or not isinstance(value, np.ndarray | np.generic):
-            return value
-        return convert(value, self.returned)
-
-
-def _typed(dtype: np.dtype, ndim: int) -> str:
-    return f"{dtype}[{', '.join(':' * ndim)}]" if ndim else str(dtype)
-
-
-def _kind(part: Any) -> tuple[np.dtype, int] | None:
-    """dtype and number of axes of `float32[:, ::1]` or of a Numba type."""
-    if isinstance(part, str):
-        scalar, _, axes = part.partition("[")
-        ndim = axes.count(",") + 1 if axes else 0
-        dtype = _scalar_kind(scalar)
-    else:
-        ndim = getattr(part, "ndim", 0)
-        dtype = _scalar_kind(getattr(part, "dtype", part))
-    return None if dtype is None else (dtype, ndim)
-
-
-_SHORT = {"boolean": "bool", "b1": "bool"} | {
-    f"{letter}{size}": f"{name}{8 * size}"
-    for letter, name, sizes in (
-        ("i", "int", (1, 2, 4, 8)),
-        ("u", "uint", (1, 2, 4, 8)),
-        ("f", "float", (2, 4, 8)),
-        ("c", "complex", (8, 16)),
-    )
-    for size in sizes
-}
-
-
-def _scalar_kind(part: Any) -> np.dtype | None:
-    if not isinstance(part, str):
-        return scalar_dtype(part)
-    part = part.strip()
-    if not part or part == "void" or not part.isidentifier():
-        return None
-    try:
-        return np.dtype(_SHORT.get(part, part))
-    except TypeError:
-        raise LaunchError(
-            f"{part!r} is no type that a signature can name",
-            "a signature names types as NumPy does: int32, float64, float32[:, :]",
-            "look for a misspelling, or leave the signature out",
-        ) from None
 
 
 def _explained(kernel: Kernel, error: Exception) -> EmulatorError:

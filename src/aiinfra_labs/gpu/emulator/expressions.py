@@ -19,9 +19,10 @@ from .calling import Inner, call_value
 from .errors import LaneError, described
 from .functions import FUNCTIONS
 from .intrinsics import NOT_YET, Dim3, Intrinsic, canonical
-from .memory import DeviceArray, allocate, check_dtype, view_of
+from .memory import DeviceArray, allocate, check_dtype
 from .ufuncs import call_ufunc
 from .values import Literal, tuple_like
+from .views import view_of
 
 BINARY: dict[type, Callable] = {
     ast.Add: arithmetic.add,

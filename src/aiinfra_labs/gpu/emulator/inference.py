@@ -16,8 +16,8 @@ from . import arithmetic
 from .loops import ForLoop, Loop, Together, Values
 from .machine import Launch, Line, Machine
 from .mask import EMPTY, Mask
-from .memory import ArrayView, converted
 from .values import UNDEFINED, Literal, conform, kind_of, tuple_like, unify_kinds
+from .views import ArrayView, converted
 
 MAX_ROUNDS = 16  # a type climbs at most bool, int8, ..., float64, complex128
 

@@ -12,11 +12,11 @@ from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
-from .arithmetic import INT64
 from .errors import LaneError, StepBudgetExceeded, described
 from .mask import EMPTY, Mask
-from .memory import ArrayView
+from .promotion import INT64
 from .values import conform, merge
+from .views import ArrayView
 
 if TYPE_CHECKING:
     from .machine import Line, Machine

@@ -8,7 +8,6 @@ the batch advance together. `ObservedMachine` shows the same steps to profilers 
 from __future__ import annotations
 
 from collections.abc import Callable, Sequence
-from dataclasses import dataclass, field
 from typing import TYPE_CHECKING, Any
 
 import numpy as np
@@ -23,50 +22,16 @@ from .errors import (
     UninitialisedRead,
     described,
 )
+from .launching import Launch, Line
 from .loops import ForLoop, Loop, Range
 from .mask import EMPTY, WARP_SIZE, Mask
-from .memory import ArrayView
 from .methods import method_of
 from .values import UNDEFINED, Partial, conform, merge
+from .views import ArrayView
 from .whole import element, indices
 
 if TYPE_CHECKING:
     from .dispatch import Function
-
-
-@dataclass(frozen=True)
-class Line:
-    """A line of a kernel's source."""
-
-    file: str
-    number: int
-    text: str = ""
-    function: str = ""
-
-
-@dataclass
-class Launch:
-    """One launch: `kernel[grid, block](...)`."""
-
-    kernel: str
-    grid: tuple[int, int, int]
-    block: tuple[int, int, int]
-    step_budget: int
-    shared: int = 0  # bytes of dynamic shared memory
-    cooperative: bool = False  # its blocks wait for each other, so they run in one batch
-    arrays: tuple[ArrayView, ...] = ()  # its arguments that are arrays
-    tracked: bool = False  # a checker notes which device memory is written
-    negative_indices: dict[tuple[str, Line], int] = field(default_factory=dict)
-    printed: int = 0
-
-    @property
-    def threads_per_block(self) -> int:
-        return self.block[0] * self.block[1] * self.block[2]
-
-    @property
-    def lanes_per_block(self) -> int:
-        """Threads of a block, rounded up to whole warps."""
-        return -(-self.threads_per_block // WARP_SIZE) * WARP_SIZE
 
 
 class Machine:

@@ -10,7 +10,7 @@ from typing import Any
 import numpy as np
 
 from .errors import LaneError
-from .memory import ArrayView
+from .views import ArrayView
 
 
 def method_of(value: Any, name: str) -> Callable[..., Any] | None:

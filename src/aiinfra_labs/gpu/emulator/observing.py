@@ -13,7 +13,7 @@ import numpy as np
 
 from .machine import Launch, Line, Machine
 from .mask import Mask
-from .memory import ArrayView
+from .views import ArrayView
 
 
 class Observer:

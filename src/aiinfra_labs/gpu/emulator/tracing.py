@@ -9,8 +9,8 @@ import numpy as np
 from . import dispatch
 from .machine import Launch, Line, Machine
 from .mask import WARP_SIZE, Mask
-from .memory import ArrayView
 from .observing import Observer
+from .views import ArrayView
 
 
 @dataclass(frozen=True)

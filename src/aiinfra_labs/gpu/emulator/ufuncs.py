@@ -13,7 +13,7 @@ import numpy as np
 from . import arithmetic
 from .errors import LaneError, described
 from .functions import FUNCTIONS
-from .memory import ArrayView
+from .views import ArrayView
 from .whole import element, indices
 
 if TYPE_CHECKING:

@@ -13,10 +13,10 @@ from typing import Any
 
 import numpy as np
 
-from .arithmetic import unify
 from .errors import UninitialisedRead, UnsupportedFeature
 from .mask import EMPTY, Mask
-from .memory import ArrayView, common_window
+from .promotion import unify
+from .views import ArrayView, common_window
 
 
 class Undefined:

@@ -18,12 +18,13 @@ from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
-from .dispatch import Declared, Function, jit
+from .dispatch import Function, jit
 from .errors import LaunchError
 from .inference import TypingMachine
 from .intrinsics import Intrinsic, grid
 from .machine import Launch
 from .memory import DeviceArray, device_array, to_device
+from .signatures import Declared
 
 if TYPE_CHECKING:
     from .machine import Line, Machine

@@ -10,7 +10,7 @@ import numpy as np
 
 from . import arithmetic
 from .errors import LaneError
-from .memory import ArrayView
+from .views import ArrayView
 
 if TYPE_CHECKING:
     from .machine import Line, Machine
