@@ -191,9 +191,9 @@ def catches(a, b, out):
         (half_an_index, "integer"),
         (does_nothing, "nan marks an element that no thread wrote"),
         (for_ever, "follow one thread"),
-        (raises, "raise"),
+        (raises, "the kernel raised IndexError: outside"),
         (exits, "exit"),
-        (calls_itself, "calls itself"),
+        (calls_itself, "calls deep"),
         (allocates, "np.zeros"),
         (catches, "try"),
     ],
@@ -241,7 +241,9 @@ def two_of_three(kernel, x, y, times):
 
 
 def text_on_the_device(kernel, x, y, times):
-    return cuda.to_device(np.array(["a", "b"])).copy_to_host()
+    out = np.zeros(2, np.float32)
+    kernel[1, 2](cuda.to_device(np.array(["a", "b"])), np.ones(2, np.float32), out)
+    return out
 
 
 def wide_floats(kernel, x, y, times):
@@ -282,7 +284,7 @@ def deeper(kernel, x, y, times):
         (no_configuration, "without a launch configuration"),
         (blocks_only, "is not a launch configuration"),
         (two_of_three, "takes 3 arguments (a, b, out)"),
-        (text_on_the_device, "cannot live on the device"),
+        (text_on_the_device, "holds text, which a kernel can store and not read"),
         (wide_floats, "cannot live on the device"),
         (objects, "cannot live on the device"),
         (lists, "is a list"),

@@ -196,8 +196,8 @@ def test_a_folder_that_cannot_be_written_to(launch, tmp_path):
 def test_jupyterlab_that_does_not_start(launch, tmp_path):
     (tmp_path / "jupyterlab.py").write_text("raise SystemExit('no')")
     line = refused(launch(PYTHONPATH=str(tmp_path)))
-    assert line.startswith("JupyterLab did not start") and line.endswith(f"{start.LOG}.")
-    assert start.LOG.read_text() == "no\n"
+    assert line.startswith("JupyterLab did not start") and line.endswith(f"{start.log_file()}.")
+    assert start.log_file().read_text() == "no\n"
 
 
 # --- the browser -------------------------------------------------------------------------------

@@ -27,14 +27,13 @@ from pathlib import Path
 from types import FrameType
 from typing import Any, NoReturn
 
-from . import work
+from . import progress, work
 from .parts import CourseError
 from .units import UNITS, repository
 
 HOST = "127.0.0.1"  # this machine alone: JupyterLab runs whatever it is told
 PORTS = {"PORT": 8000, "LAB_PORT": 8888}
 SERVES = {"PORT": "the site", "LAB_PORT": "JupyterLab"}
-LOG = Path(sys.prefix) / "jupyterlab.log"
 # Without these JupyterLab asks its project's servers for news and newer versions.
 SETTINGS = {
     "@jupyterlab/apputils-extension:notification": {
@@ -54,6 +53,11 @@ CONFIGURATION = {
         }
     },
 }
+
+
+def log_file() -> Path:
+    """What JupyterLab says goes there: a file of this user's."""
+    return progress.folder() / "jupyterlab.log"
 
 
 class StartError(CourseError):
@@ -84,6 +88,7 @@ def start() -> int:
     root = repository(Path(__file__).parent)
     if root is None:
         raise StartError("The course starts from its own folder: run `make course` in a clone.")
+    terminal = watched_terminal()
     ports = {name: port(name) for name in PORTS}
     if len(set(ports.values())) < len(ports):
         raise StartError("PORT and LAB_PORT are the same: the site and JupyterLab need one each.")
@@ -107,7 +112,7 @@ def start() -> int:
                 print(f"  {name + ':':12} {address}")
             print("\nCtrl-C ends both.", flush=True)
             open_browser(list(addresses.values()))
-            return stay(lab)
+            return stay(lab, terminal)
         finally:
             end(lab)
             if serving.is_alive():
@@ -200,13 +205,10 @@ def site_server(number: int, folder: Path) -> ThreadingHTTPServer:
 def jupyterlab(mine: Path, number: int, token: str) -> subprocess.Popen[bytes]:
     """JupyterLab on `mine`, with the kernels of this environment and no others."""
     overrides = Path(sys.prefix, "share", "jupyter", "lab", "settings", "overrides.json")
-    overrides.parent.mkdir(parents=True, exist_ok=True)
-    overrides.write_text(json.dumps(SETTINGS, indent=1))
+    work.write_whole(overrides, json.dumps(SETTINGS, indent=1).encode())
     configuration = Path(sys.prefix, "etc", "aiinfra-course")
     for name, content in CONFIGURATION.items():
-        path = configuration / name
-        path.parent.mkdir(parents=True, exist_ok=True)
-        path.write_text(json.dumps(content, indent=1))
+        work.write_whole(configuration / name, json.dumps(content, indent=1).encode())
     command = [sys.executable, "-m", "jupyterlab", "--no-browser", "--allow-root"]
     options = {
         "ServerApp.root_dir": mine,
@@ -229,7 +231,8 @@ def jupyterlab(mine: Path, number: int, token: str) -> subprocess.Popen[bytes]:
         "VIRTUAL_ENV": sys.prefix,
         "PATH": f"{Path(sys.prefix, 'bin')}{os.pathsep}{os.environ.get('PATH', '')}",
     }
-    with LOG.open("wb") as log:
+    log_file().parent.mkdir(parents=True, exist_ok=True)
+    with log_file().open("wb") as log:
         return subprocess.Popen(
             command,
             stdin=subprocess.DEVNULL,
@@ -257,7 +260,7 @@ def wait_for(lab: subprocess.Popen[bytes], number: int, seconds: float = 120) ->
                 return
         except OSError:
             time.sleep(0.1)
-    raise StartError(f"JupyterLab did not start. What it said stands in {LOG}.")
+    raise StartError(f"JupyterLab did not start. What it said stands in {log_file()}.")
 
 
 def open_browser(addresses: list[str]) -> None:
@@ -270,14 +273,19 @@ def open_browser(addresses: list[str]) -> None:
         threading.Thread(target=show, daemon=True).start()
 
 
-def stay(lab: subprocess.Popen[bytes]) -> int:
-    """Until JupyterLab ends, which gives its exit code, or the terminal is closed.
+def watched_terminal() -> select.poll:
+    """Tells when the terminal is closed. Made early: of a closed one nobody knows what it was.
 
     Of a closed terminal the system tells only the first program in it, and `make` tells no other.
     """
     terminal = select.poll()
     if sys.platform == "linux" and os.isatty(0):
         terminal.register(0, select.POLLHUP)
+    return terminal
+
+
+def stay(lab: subprocess.Popen[bytes], terminal: select.poll) -> int:
+    """Until JupyterLab ends, which gives its exit code, or the terminal is closed."""
     while lab.poll() is None:
         if terminal.poll(500):  # milliseconds
             raise KeyboardInterrupt

@@ -33,7 +33,7 @@ def fill(work: Path, labs: Path) -> list[str]:
         if not mine.exists():
             if base.exists() and base.read_bytes() == given:
                 continue  # the learner deleted it: it stays so
-            _write(mine, given)
+            write_whole(mine, given)
             done.append(f"new: {name.as_posix()}")
         elif not base.exists() or base.read_bytes() != given:
             done.append(_update(mine, base, lab, name.as_posix()))
@@ -41,11 +41,11 @@ def fill(work: Path, labs: Path) -> list[str]:
                 continue
         else:
             continue
-        _write(base, given)
+        write_whole(base, given)
     agents = work / "AGENTS.md"
     rules = agents_rules(labs.parent)
     if rules is not None and (not agents.exists() or agents.read_bytes() != rules):
-        _write(agents, rules)
+        write_whole(agents, rules)
         done.append("new: AGENTS.md")
     return done
 
@@ -54,7 +54,7 @@ def _update(mine: Path, base: Path, lab: Path, name: str) -> str:
     if lab.suffix != ".ipynb":
         if base.exists() and mine.read_bytes() != base.read_bytes():
             return f"left alone, you changed it: {name}"
-        _write(mine, lab.read_bytes())
+        write_whole(mine, lab.read_bytes())
         return f"updated: {name}"
     try:
         theirs = _read(mine)
@@ -64,7 +64,7 @@ def _update(mine: Path, base: Path, lab: Path, name: str) -> str:
         return f"left alone, it is no notebook that can be read: {name}"
     if merged != theirs:
         text = json.dumps(merged, indent=1, ensure_ascii=False, sort_keys=True) + "\n"
-        _write(mine, text.encode())
+        write_whole(mine, text.encode())
     return f"updated, your cells kept: {name}"
 
 
@@ -103,8 +103,8 @@ def reset(unit: str, work: Path | None = None) -> tuple[Path, Path | None]:
         old = mine.with_name(f"{mine.stem}-kept-{stamp}{mine.suffix}")
         mine.rename(old)
     given = lab.read_bytes()
-    _write(mine, given)
-    _write(work / RELEASED / name, given)
+    write_whole(mine, given)
+    write_whole(work / RELEASED / name, given)
     return mine, old
 
 
@@ -133,7 +133,7 @@ def _read(path: Path) -> dict[str, Any]:
     return notebook
 
 
-def _write(path: Path, content: bytes) -> None:
+def write_whole(path: Path, content: bytes) -> None:
     """Whole or not at all: a reader never sees half a file."""
     path.parent.mkdir(parents=True, exist_ok=True)
     half = path.with_name(f".{path.name}.{os.getpid()}")

@@ -373,7 +373,16 @@ class Machine:
         place = self.place(line, lane)
         thread = f"tid={list(place.thread or ())} ctaid={list(place.block or ())}"
         message = ", ".join(str(_printed(v, lane)) for v in values)
-        raise RaisedInKernel(kind(f"{thread}: {message}" if message else thread))
+        raised = kind(f"{thread}: {message}" if message else thread)
+        # The exception is the kernel's own, so its three parts are put on it.
+        raised.what = f"the kernel raised {kind.__name__}" + (f": {message}" if message else "")
+        raised.why = (
+            "a `raise` ends the thread that comes to it, here with the launch; a GPU tells the "
+            "host of it only under @cuda.jit(debug=True)"
+        )
+        raised.try_ = "let such a thread do nothing instead: it has no caller that could catch it"
+        raised.place = place
+        raise RaisedInKernel(raised)
 
     def assert_(self, mask: Mask, condition: Any, values: tuple, line: Line) -> None:
         failed = self.split(mask, condition, line)[1]
