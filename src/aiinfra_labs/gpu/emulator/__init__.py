@@ -2,16 +2,20 @@
 
 Unit 3.2 shows it; the other units of chapter 3 build on it. Where to find what:
 
-- how a kernel becomes lane code: `source`, `names`, `translator`, `expressions`, `calling`; its
-  types: `promotion`, `values`, `inference`, `signatures`;
-- what runs it: `mask`, `arithmetic`, `memory`, `views`, `loops`, `launching`, `machine`,
-  `configuration`, `passing`, `dispatch`;
-- what a kernel may call: `intrinsics` (grid, threadIdx), `arrays` (shared, local), `barriers`,
-  `atomics`, `warp` (shuffles, votes), `bits`, `functions`, `fp16`, `random`, `methods`, `vectors`;
-- the figures: `observing`, `counting` (requests, sectors), `banks` (shared memory), `cache` (DRAM),
-  `figures`, `report`, `showing`, `profiling`, `tracing`; `occupancy` and `roofline`;
-- the checkers: `checking`, `shadow` (who touched what), `ordering` (what a barrier puts in order),
-  `fresh` (what nobody wrote), `findings` (the words), `adversary` (another order of warps).
+How a kernel becomes lane code: `source`, `names`, `translator`, `expressions`, `calling`. Its
+types: `promotion`, `values`, `inference`, `signatures`.
+
+What runs it: `mask`, `arithmetic`, `memory`, `views`, `loops`, `launching`, `machine`,
+`configuration`, `passing`, `dispatch`.
+
+What a kernel may call: `intrinsics` (grid, threadIdx), `arrays` (shared, local), `barriers`,
+`atomics`, `warp` (shuffles, votes), `bits`, `functions`, `fp16`, `random`, `methods`, `vectors`.
+
+The figures: `observing`, `counting` (requests, sectors), `banks` (shared memory), `cache` (DRAM),
+`figures`, `report`, `showing`, `profiling`, `tracing`; then `occupancy` and `roofline`.
+
+The checkers: `checking`, `shadow` (who touched what), `ordering` (what a barrier puts in order),
+`fresh` (what nobody wrote), `findings` (the words), `adversary` (another order of warps).
 """
 
 from . import random
