@@ -401,7 +401,7 @@ class Machine:
         """Whole blocks have arrived at a barrier."""
 
     def warp_barrier(self, mask: Mask, line: Line, members: np.ndarray) -> None:
-        """`syncwarp`: the lanes of `mask` have met those that they name; members: bool [W, 32]."""
+        """`syncwarp`; members: int64 [W, 32], the lanes that each lane names, one a bit."""
 
     def grid_barrier(self, mask: Mask, line: Line) -> None:
         """The whole grid has arrived."""

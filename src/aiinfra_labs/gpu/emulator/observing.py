@@ -55,7 +55,7 @@ class Observer:
         """`syncthreads` and its like: whole blocks have arrived."""
 
     def warp_barrier(self, mask: Mask, line: Line, members: np.ndarray) -> None:
-        """`syncwarp`; members: bool [W, 32, 32], the lanes that each lane names."""
+        """`syncwarp`; members: int64 [W, 32], the lanes that each lane names, one a bit."""
 
     def grid_barrier(self, mask: Mask, line: Line) -> None:
         """`this_grid().sync()`: the whole grid has arrived."""
