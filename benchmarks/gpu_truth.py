@@ -161,7 +161,7 @@ def counters_of(text: str) -> list[dict[str, Any]]:
 
 def metric_names() -> dict[str, str]:
     """Figure of the emulator -> the name of Nsight Compute's metric, as ncu takes it."""
-    from aiinfra_labs.gpu.emulator.figures import NSIGHT
+    from aiinfra_labs.gpu.emulator.counters.figures import NSIGHT
 
     return {
         figure: name if re.search(r"\.(sum|ratio|pct)$", name) else f"{name}.sum"

@@ -146,7 +146,7 @@ def jit(*args: Any, **options: Any) -> Any:
                 made = make(*given, **named)
             except emulator.EmulatorError as error:
                 raise TypingError(str(error)) from error
-            return made if isinstance(made, emulator.dispatch.Kernel) else told(made)
+            return made if isinstance(made, emulator.lanes.dispatch.Kernel) else told(made)
 
         return call
 
@@ -158,9 +158,10 @@ def overload(function: Any, **options: Any) -> Callable[[Any], Any]:
     from numba.cuda import types
     from numba.cuda.np.numpy_support import from_dtype
 
-    from aiinfra_labs.gpu.emulator import dispatch, intrinsics
-    from aiinfra_labs.gpu.emulator.calling import call_value
-    from aiinfra_labs.gpu.emulator.views import ArrayView
+    from aiinfra_labs.gpu.emulator.api import intrinsics
+    from aiinfra_labs.gpu.emulator.lanes import dispatch
+    from aiinfra_labs.gpu.emulator.lanes.views import ArrayView
+    from aiinfra_labs.gpu.emulator.translation.calling import call_value
 
     def typeof(value: Any) -> Any:
         if isinstance(value, ArrayView):
@@ -192,7 +193,7 @@ def _show_arrays() -> None:
     """What a test asks of compiled code, lane code answers: where arrays lie, their dtypes."""
     from numba.cuda.np.numpy_support import from_dtype
 
-    from aiinfra_labs.gpu.emulator import dispatch
+    from aiinfra_labs.gpu.emulator.lanes import dispatch
 
     def annotation(overload: Any) -> Any:
         def type_of(view: Any) -> Any:
@@ -218,7 +219,7 @@ def _declare_structures() -> None:
     """The suite's `MyStruct`, which it declares to Numba's compiler: two int32, x and y."""
     from numba.cuda.tests.cudapy import extensions_usecases as usecases
 
-    from aiinfra_labs.gpu.emulator import arrays, intrinsics
+    from aiinfra_labs.gpu.emulator.api import arrays, intrinsics
 
     record = np.dtype([("x", np.int32), ("y", np.int32)])
     usecases.StructModelType.dtype = record

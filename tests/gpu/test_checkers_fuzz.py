@@ -16,7 +16,7 @@ from hypothesis import HealthCheck, example, given, settings
 from hypothesis import strategies as st
 
 from aiinfra_labs.gpu import emulator as cuda
-from aiinfra_labs.gpu.emulator import checking
+from aiinfra_labs.gpu.emulator.checkers import checking
 
 SIZE = 16  # elements of each array
 BLOCKS, THREADS = 2, 64  # four warps in all

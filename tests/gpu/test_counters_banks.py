@@ -11,8 +11,8 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from aiinfra_labs.gpu import emulator as cuda
-from aiinfra_labs.gpu.emulator import dispatch
-from aiinfra_labs.gpu.emulator.banks import request_cost, turns
+from aiinfra_labs.gpu.emulator.counters.banks import request_cost, turns
+from aiinfra_labs.gpu.emulator.lanes import dispatch
 
 LANES = np.arange(32)
 FLOAT4 = np.dtype([("x", "f4"), ("y", "f4"), ("z", "f4"), ("w", "f4")])

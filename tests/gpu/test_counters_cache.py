@@ -8,8 +8,9 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from aiinfra_labs.gpu import emulator as cuda
-from aiinfra_labs.gpu.emulator import cache, dispatch
-from aiinfra_labs.gpu.emulator.cache import L2Cache, set_of
+from aiinfra_labs.gpu.emulator.counters import cache
+from aiinfra_labs.gpu.emulator.counters.cache import L2Cache, set_of
+from aiinfra_labs.gpu.emulator.lanes import dispatch
 
 
 class OneAtATime:
@@ -218,7 +219,9 @@ def test_where_the_launch_fits_nothing_depends_on_the_batch(monkeypatch):
 
 def test_a_report_says_when_the_model_gave_up(monkeypatch):
     monkeypatch.setattr(cache, "STEP_LIMIT", 0)
-    monkeypatch.setattr("aiinfra_labs.gpu.emulator.counting.L2Cache", lambda n: L2Cache(128, 1))
+    monkeypatch.setattr(
+        "aiinfra_labs.gpu.emulator.counters.counting.L2Cache", lambda n: L2Cache(128, 1)
+    )
     r = profiled(add, 4, 256, zeros(1024), zeros(1024), zeros(1024))
     assert r.dram_bytes is None and r.arithmetic_intensity is None
     assert "dram__bytes_read.sum" not in r.metrics

@@ -16,8 +16,8 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from aiinfra_labs.gpu import emulator as cuda
+from aiinfra_labs.gpu.emulator.counters.occupancy import occupancy_of, registers_of
 from aiinfra_labs.gpu.emulator.devices import device_profiles, sm_limits
-from aiinfra_labs.gpu.emulator.occupancy import occupancy_of, registers_of
 
 CAPABILITIES = ("7.0", "7.5", "8.0", "8.6", "8.9", "9.0", "10.0")
 

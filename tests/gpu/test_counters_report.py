@@ -11,8 +11,8 @@ import numpy as np
 import pytest
 
 from aiinfra_labs.gpu import emulator as cuda
-from aiinfra_labs.gpu.emulator.figures import NSIGHT, Counters
-from aiinfra_labs.gpu.emulator.report import Report, total
+from aiinfra_labs.gpu.emulator.counters.figures import NSIGHT, Counters
+from aiinfra_labs.gpu.emulator.counters.report import Report, total
 
 DESIGN = [
     "l1tex__t_requests_pipe_lsu_mem_global_op_ld.sum",
@@ -222,7 +222,7 @@ def test_nothing_depends_on_the_batch_size(lanes, monkeypatch):
     out, bins = cuda.device_array(7 * 48), cuda.device_array(4, "f4")
     runs = []
     for budget in (1 << 16, lanes):
-        monkeypatch.setattr("aiinfra_labs.gpu.emulator.dispatch.LANES", budget)
+        monkeypatch.setattr("aiinfra_labs.gpu.emulator.lanes.dispatch.LANES", budget)
         bins[:] = 0
         with cuda.profile() as p:
             everything[7, 48](a, out, bins)

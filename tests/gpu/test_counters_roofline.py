@@ -5,8 +5,8 @@ import pytest
 
 from aiinfra_labs.course import facts
 from aiinfra_labs.gpu import emulator as cuda
+from aiinfra_labs.gpu.emulator.counters.report import Report
 from aiinfra_labs.gpu.emulator.devices import device_profiles
-from aiinfra_labs.gpu.emulator.report import Report
 
 BIG = {"grid": (132 * 8, 1, 1), "block": (256, 1, 1)}
 

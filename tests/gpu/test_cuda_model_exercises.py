@@ -20,7 +20,7 @@ from aiinfra_labs.course.claims import all_claims
 from aiinfra_labs.course.registry import find
 from aiinfra_labs.course.results import Result
 from aiinfra_labs.gpu import emulator as cuda
-from aiinfra_labs.gpu.emulator.intrinsics import alias_module
+from aiinfra_labs.gpu.emulator.api.intrinsics import alias_module
 from aiinfra_labs.gpu.exercises import cuda_model
 from aiinfra_labs.gpu.exercises.grading import few_sectors
 from aiinfra_labs.gpu.exercises.thread_map import TracedLaunch

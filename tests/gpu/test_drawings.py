@@ -209,7 +209,7 @@ def test_numbers_of_numpy_are_numbers():
 
 def test_drawing_needs_no_emulator():
     probe = (
-        "import sys; from aiinfra_labs.gpu.drawings import cuda_model as drawings; drawings.hierarchy();"
+        "import sys; from aiinfra_labs.gpu.drawings import cuda_model; cuda_model.hierarchy();"
         "print([m for m in sys.modules if 'emulator' in m or m in ('numba', 'cupy')])"
     )
     run = subprocess.run([sys.executable, "-c", probe], capture_output=True, text=True, check=True)

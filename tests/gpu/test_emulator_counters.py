@@ -10,8 +10,8 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from aiinfra_labs.gpu import emulator as cuda
-from aiinfra_labs.gpu.emulator import dispatch
-from aiinfra_labs.gpu.emulator.figures import Counters
+from aiinfra_labs.gpu.emulator.counters.figures import Counters
+from aiinfra_labs.gpu.emulator.lanes import dispatch
 
 N = 1024  # threads of most cases: 32 warps
 FLOAT4 = np.dtype([("x", "f4"), ("y", "f4"), ("z", "f4"), ("w", "f4")])

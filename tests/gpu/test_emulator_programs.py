@@ -8,7 +8,7 @@ import numpy as np
 import pytest
 
 from aiinfra_labs.gpu import emulator as cuda
-from aiinfra_labs.gpu.emulator import dispatch
+from aiinfra_labs.gpu.emulator.lanes import dispatch
 
 NAMES = ("a", "b", "c", "d")
 THREADS = 70  # two blocks, the last warp of each partial

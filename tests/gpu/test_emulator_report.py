@@ -8,8 +8,8 @@ import numpy as np
 import pytest
 
 from aiinfra_labs.gpu import emulator as cuda
-from aiinfra_labs.gpu.emulator.figures import NSIGHT, Counters
-from aiinfra_labs.gpu.emulator.report import Report
+from aiinfra_labs.gpu.emulator.counters.figures import NSIGHT, Counters
+from aiinfra_labs.gpu.emulator.counters.report import Report
 
 
 @cuda.jit

@@ -17,7 +17,7 @@ from fuzz import campaign, generator, interpreter
 from fuzz.simulator import Simulator
 
 from aiinfra_labs.gpu import emulator as cuda
-from aiinfra_labs.gpu.emulator import loops, machine
+from aiinfra_labs.gpu.emulator.lanes import loops, machine
 
 PIECES = [range(first, first + 50) for first in range(100_000, 100_200, 50)]
 

@@ -9,7 +9,8 @@ from numba import types
 from numba.core.registry import cpu_target
 from numba.np import numpy_support
 
-from aiinfra_labs.gpu.emulator import arithmetic, promotion
+from aiinfra_labs.gpu.emulator.lanes import arithmetic
+from aiinfra_labs.gpu.emulator.translation import promotion
 
 DTYPES = [
     np.dtype(t)

@@ -16,12 +16,12 @@ from unittest import mock
 
 import numpy as np
 
-from .emulator import dispatch, memory
-from .emulator.checking import Check
-from .emulator.configuration import launch_shape
-from .emulator.dispatch import Kernel, launch
-from .emulator.occupancy import registers_of
-from .emulator.profiling import Profile
+from .emulator.checkers.checking import Check
+from .emulator.counters.occupancy import registers_of
+from .emulator.counters.profiling import Profile
+from .emulator.lanes import dispatch, memory
+from .emulator.lanes.configuration import launch_shape
+from .emulator.lanes.dispatch import Kernel, launch
 
 
 def emulated(kernel: Any) -> Kernel:

@@ -13,7 +13,7 @@ import os
 from types import ModuleType
 
 from . import emulator
-from .emulator import intrinsics
+from .emulator.api import intrinsics
 
 
 @functools.cache

@@ -1,28 +1,22 @@
 """A CUDA machine without a GPU: `numba.cuda`'s names on NumPy, with a profiler's figures.
 
-Unit 3.2 shows it; the other units of chapter 3 build on it. Where to find what:
+Unit 3.2 shows it; the other units of chapter 3 build on it. It is read in five parts, each of
+which says in which order, and is short enough for one sitting:
 
-How a kernel becomes lane code: `source`, `names`, `translator`, `expressions`, `calling`. Its
-types: `promotion`, `values`, `inference`, `signatures`.
+`translation` how a kernel becomes lane code, and of which types;
+`lanes`       what runs it: masks, arithmetic, memory, the machine, a launch;
+`api`         what a kernel may name: a shuffle is in `api/warp`, a barrier in `api/barriers`;
+`counters`    the figures: a sector is counted in `counters/counting`, a bank conflict in
+              `counters/banks`;
+`checkers`    what is wrong: a race is found in `checkers/checking`, from `shadow` and `ordering`.
 
-What runs it: `mask`, `arithmetic`, `memory`, `views`, `loops`, `launching`, `machine`,
-`configuration`, `passing`, `dispatch`.
-
-What a kernel may call: `intrinsics` (grid, threadIdx), `arrays` (shared, local), `barriers`,
-`atomics`, `warp` (shuffles, votes), `bits`, `functions`, `fp16`, `random`, `methods`, `vectors`.
-
-The figures: `observing`, `counting` (requests, sectors), `banks` (shared memory), `cache` (DRAM),
-`figures`, `report`, `showing`, `profiling`, `tracing`; then `occupancy` and `roofline`.
-
-The checkers: `checking`, `shadow` (who touched what), `ordering` (what a barrier puts in order),
-`fresh` (what nobody wrote), `findings` (the words), `adversary` (another order of warps).
+`devices` are the GPUs it can stand for, `errors` what it says when something fails.
 """
 
-from . import random
-from .arguments import In, InOut, Out
-from .arrays import const, local, shared
-from .atomics import atomic
-from .barriers import (
+from .api import random
+from .api.arrays import const, local, shared
+from .api.atomics import atomic
+from .api.barriers import (
     cg,
     nanosleep,
     syncthreads,
@@ -34,26 +28,9 @@ from .barriers import (
     threadfence_block,
     threadfence_system,
 )
-from .bits import brev, cbrt, clz, ffs, fma, popc, selp
-from .checking import Check, check
-from .devices import DeviceProfile, device_profiles, get_current_device, select_device
-from .dispatch import jit, step_budget
-from .errors import (
-    DeviceMemoryError,
-    DivergentBarrier,
-    EmulatorError,
-    GlobalMemoryRace,
-    InactiveLane,
-    LaunchError,
-    OutOfBounds,
-    Race,
-    SharedMemoryRace,
-    StepBudgetExceeded,
-    UninitialisedRead,
-    UnsupportedFeature,
-)
-from .fp16 import fp16
-from .host import (
+from .api.bits import brev, cbrt, clz, ffs, fma, popc, selp
+from .api.fp16 import fp16
+from .api.host import (
     Event,
     Stream,
     close,
@@ -72,18 +49,11 @@ from .host import (
     stream,
     synchronize,
 )
-from .intrinsics import NOT_YET, blockDim, blockIdx, grid, gridDim, gridsize, laneid, threadIdx
-from .mask import WARP_SIZE as warpsize
-from .memory import DeviceArray, device_array, to_device
-from .occupancy import Occupancy, occupancy_of
-from .profiling import profile
-from .reducing import Reduce
-from .report import Report, compare
-from .roofline import estimate
-from .tracing import Access, trace
-from .vectorizing import guvectorize, vectorize
-from .vectors import VECTORS
-from .warp import (
+from .api.intrinsics import NOT_YET, blockDim, blockIdx, grid, gridDim, gridsize, laneid, threadIdx
+from .api.reducing import Reduce
+from .api.vectorizing import guvectorize, vectorize
+from .api.vectors import VECTORS
+from .api.warp import (
     activemask,
     all_sync,
     any_sync,
@@ -97,6 +67,31 @@ from .warp import (
     shfl_up_sync,
     shfl_xor_sync,
 )
+from .checkers.checking import Check, check
+from .counters.occupancy import Occupancy, occupancy_of
+from .counters.profiling import profile
+from .counters.report import Report, compare
+from .counters.roofline import estimate
+from .counters.tracing import Access, trace
+from .devices import DeviceProfile, device_profiles, get_current_device, select_device
+from .errors import (
+    DeviceMemoryError,
+    DivergentBarrier,
+    EmulatorError,
+    GlobalMemoryRace,
+    InactiveLane,
+    LaunchError,
+    OutOfBounds,
+    Race,
+    SharedMemoryRace,
+    StepBudgetExceeded,
+    UninitialisedRead,
+    UnsupportedFeature,
+)
+from .lanes.arguments import In, InOut, Out
+from .lanes.dispatch import jit, step_budget
+from .lanes.mask import WARP_SIZE as warpsize
+from .lanes.memory import DeviceArray, device_array, to_device
 
 reduce = Reduce
 globals().update(VECTORS)  # float32x4, float4, ...

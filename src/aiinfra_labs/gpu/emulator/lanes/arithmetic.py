@@ -1,0 +1,461 @@
+"""Arithmetic on lanes with Numba's types. Unit 3.2.
+
+A value is a NumPy scalar (the same for every thread) or a vector with one lane a thread; both have
+a dtype. NumPy and Numba agree on most result types. Where they differ, Numba decides, because it is
+what the GPU would run:
+
+- an operation on integers gives int64, or uint64 where both operands are unsigned, so
+  int32 * int32 does not overflow at 32 bits;
+- integer / integer is float64; a shift keeps the signedness of its left operand;
+- float32 ** integer stays float32.
+
+The table of types is compared with Numba's own in `tests/gpu/test_typing.py`.
+"""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Callable
+from typing import Any
+
+import numpy as np
+
+from ..errors import LaneError, described
+from ..translation.promotion import (
+    BOOL,
+    FLOAT64,
+    INT64,
+    INTEGERS,
+    UINT64,
+    arithmetic_dtype,
+    bitwise_dtype,
+    division_dtype,
+    math_power_dtype,
+    need_integers,
+    no_complex,
+    ordered,
+    overload_dtype,
+    power_dtype,
+    shift_dtype,
+)
+
+Value = Any  # np.ndarray [L] or np.generic
+
+
+def _wrong(operation: str, *values: Any) -> LaneError:
+    return LaneError(f"{operation} does not work on {' and '.join(map(described, values))}")
+
+
+def _binary(symbol: str, ufunc: Callable, rule: Callable) -> Callable[[Value, Value], Value]:
+    """`ufunc` on operands cast to the type that `rule` gives; the plan is kept by dtype pair."""
+    plan: dict[tuple[np.dtype, np.dtype], np.dtype | None] = {}
+
+    def apply(a: Value, b: Value) -> Value:
+        try:
+            key = (a.dtype, b.dtype)
+            if key not in plan:
+                wanted = rule(*key)
+                # None where both operands have the type already: no cast is needed
+                plan[key] = None if key == (wanted, wanted) else wanted
+            dtype = plan[key]
+            if dtype is None:
+                return ufunc(a, b)
+            return ufunc(a.astype(dtype, copy=False), b.astype(dtype, copy=False))
+        except LaneError:
+            raise
+        except (AttributeError, TypeError):
+            raise _wrong(symbol, a, b) from None
+
+    return apply
+
+
+def _integer_power(a: Value, b: Value) -> Value:
+    """Integer powers; a negative exponent gives 0 except for a base of 1 or -1 (as Numba does)."""
+    result = np.power(a, np.abs(b))
+    return np.where(b < 0, np.where(np.abs(a) == 1, result, 0), result)[()]
+
+
+def power(a: Value, b: Value) -> Value:
+    need_numbers("**", a, b)
+    dtype = power_dtype(a.dtype, b.dtype)
+    if dtype.kind in INTEGERS:
+        a, b = a.astype(dtype), b.astype(dtype)
+        return np.power(a, b) if dtype.kind == "u" else _integer_power(a, b)
+    a = a.astype(dtype)
+    if b.dtype.kind not in INTEGERS:
+        return np.power(a, b.astype(dtype)).astype(dtype, copy=False)
+    small = np.abs(b.astype(FLOAT64)) <= 64
+    squared = _by_squaring(a, np.where(small, b, 0).astype(INT64))
+    if small.all():
+        return squared
+    return np.where(small, squared, np.power(a, b.astype(dtype))).astype(dtype)[()]
+
+
+def _by_squaring(a: Value, n: Value) -> Value:
+    """a ** n by repeated multiplication in a's own precision, as compiled code does it."""
+    result, base = np.ones_like(a)[()], a
+    left = np.abs(n)
+    while left.any():
+        result = np.where(left & 1, result * base, result)[()]
+        base = base * base
+        left = left >> 1
+    if not (n < 0).any():
+        return result if result.ndim >= n.ndim else np.broadcast_to(result, n.shape)
+    return np.where(n < 0, np.ones_like(a)[()] / result, result)[()]
+
+
+def negative(a: Value) -> Value:
+    need_numbers("-", a)
+    if a.dtype == BOOL:
+        a = a.astype(INT64)
+    return _widened(np.negative(a))  # Numba negates first: -uint32(5) is 2**32 - 5
+
+
+def positive(a: Value) -> Value:
+    need_numbers("+", a)
+    return a.astype(INT64, copy=False) if a.dtype.kind == "b" else a
+
+
+def invert(a: Value) -> Value:
+    need_numbers("~", a)
+    need_integers("~", a.dtype)
+    return _widened(np.invert(a))
+
+
+def _widened(a: Value) -> Value:
+    """An integer in 64 bits."""
+    if a.dtype.kind in "iu":
+        return a.astype(UINT64 if a.dtype.kind == "u" else INT64, copy=False)
+    return a
+
+
+def truth(a: Value) -> Value:
+    """The value as a condition."""
+    if isinstance(a, tuple):
+        return np.bool_(len(a) > 0)
+    need_numbers("a condition", a)
+    return a if a.dtype == BOOL else a != 0
+
+
+def not_(a: Value) -> Value:
+    return np.logical_not(truth(a))
+
+
+def _compare(symbol: str, ufunc: Callable) -> Callable[[Value, Value], Value]:
+    def apply(a: Value, b: Value) -> Value:
+        if isinstance(a, tuple) and isinstance(b, tuple) and symbol in ("==", "!="):
+            same = _tuples_equal(a, b)
+            return same if symbol == "==" else np.logical_not(same)
+        if isinstance(a, str) and isinstance(b, str) and symbol in ("==", "!="):
+            return (a == b) is (symbol == "==")  # known before the kernel runs
+        try:
+            if "c" in (a.dtype.kind, b.dtype.kind) and symbol not in ("==", "!="):
+                raise LaneError("complex numbers have no order")
+            return ufunc(a, b)
+        except LaneError:
+            raise
+        except (AttributeError, TypeError):
+            raise _wrong(symbol, a, b) from None
+
+    return apply
+
+
+def _tuples_equal(a: tuple, b: tuple) -> Value:
+    same: Value = np.bool_(len(a) == len(b))
+    for x, y in zip(a, b, strict=False):
+        same = np.logical_and(same, equal(x, y))
+    return same
+
+
+_add_numbers = _binary("+", np.add, arithmetic_dtype)
+
+
+def add(a: Value, b: Value) -> Value:
+    """A sum, or two tuples joined."""
+    if isinstance(a, tuple) and isinstance(b, tuple):
+        return a + b
+    return _add_numbers(a, b)
+
+
+subtract = _binary("-", np.subtract, arithmetic_dtype)
+multiply = _binary("*", np.multiply, arithmetic_dtype)
+divide = _binary("/", np.true_divide, division_dtype)
+floor_divide = _binary("//", np.floor_divide, no_complex)
+remainder = _binary("%", np.remainder, no_complex)
+left_shift = _binary("<<", np.left_shift, shift_dtype)
+right_shift = _binary(">>", np.right_shift, shift_dtype)
+bitwise_and = _binary("&", np.bitwise_and, bitwise_dtype)
+bitwise_or = _binary("|", np.bitwise_or, bitwise_dtype)
+bitwise_xor = _binary("^", np.bitwise_xor, bitwise_dtype)
+# CUDA's fmin and fmax, as of IEEE 754-2008's minNum: a NaN gives way to a number
+minimum2 = _binary("min", np.fmin, ordered)
+maximum2 = _binary("max", np.fmax, ordered)
+equal, not_equal = _compare("==", np.equal), _compare("!=", np.not_equal)
+less, less_equal = _compare("<", np.less), _compare("<=", np.less_equal)
+greater, greater_equal = _compare(">", np.greater), _compare(">=", np.greater_equal)
+
+
+def minimum(*values: Value) -> Value:
+    return _fold(minimum2, values)
+
+
+def maximum(*values: Value) -> Value:
+    return _fold(maximum2, values)
+
+
+def _fold(operation: Callable, values: tuple[Value, ...]) -> Value:
+    if len(values) == 1 and isinstance(values[0], tuple):
+        values = values[0]
+    if not values:
+        raise LaneError("min and max need at least one number")
+    need_numbers("min or max", *values)
+    result = values[0]
+    for value in values[1:]:
+        result = operation(result, value)
+    return result
+
+
+def convert(value: Value, dtype: np.dtype) -> Value:
+    """`value` as `dtype`, by CUDA's rules where C leaves the result open.
+
+    A float that does not fit an integer takes the nearest end of its range, and NaN gives 0 (the
+    sign bit alone where 64 bits are involved): PTX ISA, cvt. Types of 8 bits go through 16.
+    """
+    if value.dtype.kind != "f" or dtype.kind not in "iu":
+        return value.astype(dtype, copy=False)
+    wide = dtype if dtype.itemsize > 1 else np.dtype(f"{dtype.kind}2")
+    limits = np.iinfo(wide)
+    real = value.astype(FLOAT64, copy=False)
+    whole = real.astype(wide)
+    above, below = real >= float(limits.max) + 1.0, real <= float(limits.min) - 1.0
+    if wide.itemsize == 8:
+        above, below = real >= float(limits.max), real < float(limits.min)
+    odd = above | below | np.isnan(real)
+    if odd.any():
+        doubled = value.dtype == FLOAT64 or wide.itemsize == 8
+        nan = (limits.min or limits.max // 2 + 1) if doubled else 0
+        fixed = np.where(above, limits.max, np.where(below, limits.min, nan).astype(wide))
+        whole = np.where(odd, fixed, whole).astype(wide)[()]
+    return whole.astype(dtype, copy=False)
+
+
+def cast(value: Value, dtype: np.dtype | type) -> Value:
+    """`np.float32(value)`, `int(value)`, ...: a conversion written in the kernel."""
+    dtype = np.dtype(dtype)
+    need_numbers(f"a conversion to {dtype}", value)
+    if value.dtype.kind == "c" and dtype.kind != "c":
+        raise LaneError(f"a complex number cannot become {dtype}: take .real or .imag")
+    return convert(value, dtype)
+
+
+def complex_of(real: Value, imaginary: Value | None = None) -> Value:
+    """`complex(re, im)`: complex128, as Numba has it."""
+    if imaginary is None:
+        return cast(real, np.dtype(np.complex128))
+    need_numbers("complex", real, imaginary)
+    return joined(real.astype(FLOAT64), imaginary.astype(FLOAT64))
+
+
+def joined(real: Value, imaginary: Value) -> Value:
+    """A complex number of its parts, each of which may be infinite or NaN."""
+    result = np.empty(np.broadcast(real, imaginary).shape, np.result_type(real, np.complex64))
+    result.real, result.imag = real, imaginary
+    return result[()]
+
+
+def same(a: Value, b: Value) -> Any:
+    """`a is b`: of numbers, whether they are equal and of one type."""
+    if not all(isinstance(v, np.ndarray | np.generic) for v in (a, b)):
+        return a is b
+    return equal(a, b) if a.dtype == b.dtype else np.bool_(False)
+
+
+def absolute(a: Value) -> Value:
+    return np.abs(a)
+
+
+def need_numbers(operation: str, *values: Any) -> None:
+    """Raise unless every value is a number."""
+    if not all(isinstance(v, np.ndarray | np.generic) for v in values):
+        raise _wrong(operation, *values)
+
+
+def round_(a: Value, digits: Value | None = None) -> Value:
+    """`round(x)` is an int64, `round(x, n)` keeps the type; halves go to the even neighbour."""
+    if digits is None:
+        return np.rint(a).astype(INT64)
+    scale = np.power(10.0, digits.astype(FLOAT64))
+    return (np.rint(a.astype(FLOAT64) * scale) / scale).astype(a.dtype)
+
+
+# --- the math module -------------------------------------------------------------------------
+
+
+def _real_function(ufunc: Callable, rule: Callable = overload_dtype) -> Callable:
+    """A function of reals: integers become float64, floats keep their precision."""
+
+    def apply(*args: Value) -> Value:
+        dtype = args[0].dtype
+        for arg in args[1:]:
+            dtype = rule(dtype, arg.dtype)
+        if dtype.kind in INTEGERS:
+            dtype = FLOAT64
+        if dtype.kind == "c":
+            raise LaneError("the functions of math take real numbers, not complex ones")
+        return ufunc(*(a.astype(dtype, copy=False) for a in args)).astype(dtype, copy=False)
+
+    return apply
+
+
+def _to_integer(ufunc: Callable) -> Callable:
+    """math.floor, ceil, trunc: floats become int64; integers stay integers."""
+
+    def apply(a: Value) -> Value:
+        if a.dtype.kind in INTEGERS:
+            return positive(a.astype(UINT64 if a.dtype.kind == "u" else INT64))
+        return ufunc(a).astype(INT64)
+
+    return apply
+
+
+def _by_python(function: Callable) -> Callable:
+    """For the few functions that NumPy lacks (erf, gamma): one lane at a time, in float64."""
+
+    def apply(a: Value) -> Value:
+        dtype = FLOAT64 if a.dtype.kind in INTEGERS else a.dtype
+        flat = np.atleast_1d(a)
+        result = np.array([_guarded(function, float(x)) for x in flat], dtype=dtype)
+        return result if a.ndim else result[0]
+
+    return apply
+
+
+def _guarded(function: Callable, x: float) -> float:
+    try:
+        return function(x)
+    except OverflowError:
+        return math.inf
+    except ValueError:
+        return math.nan
+
+
+def _pair(function: Callable) -> Callable:
+    def apply(a: Value) -> tuple[Value, Value]:
+        return function(a.astype(FLOAT64) if a.dtype.kind in INTEGERS else a)
+
+    return apply
+
+
+def _modf(a: Value) -> tuple[Value, Value]:
+    fraction, whole = np.modf(a)
+    return fraction, whole
+
+
+def _frexp(a: Value) -> tuple[Value, Value]:
+    mantissa, exponent = np.frexp(a)
+    return mantissa, exponent.astype(np.int32)
+
+
+def _real_test(ufunc: Callable) -> Callable:
+    def apply(a: Value) -> Value:
+        if a.dtype.kind == "c":
+            raise LaneError("the functions of math take real numbers, not complex ones")
+        return ufunc(a)
+
+    return apply
+
+
+def _function(name: str, function: Callable, most: int = 1, least: int = 0) -> Callable:
+    """`function`, for `least` (by default `most`) to `most` numbers and for nothing else."""
+    least = least or most
+
+    def apply(*args: Value) -> Value:
+        if not least <= len(args) <= most:
+            count = str(most) if least == most else f"{least} or {most}"
+            raise LaneError(f"{name} takes {count} number(s), not {len(args)}")
+        need_numbers(name, *args)
+        return function(*args)
+
+    return apply
+
+
+def real(name: str, ufunc: Callable, count: int = 1) -> Callable:
+    """A function of `count` reals: integers become float64, floats keep their precision."""
+    return _function(name, _real_function(ufunc), count)
+
+
+_REAL = {
+    "acos": np.arccos,
+    "acosh": np.arccosh,
+    "asin": np.arcsin,
+    "asinh": np.arcsinh,
+    "atan": np.arctan,
+    "atanh": np.arctanh,
+    "cos": np.cos,
+    "cosh": np.cosh,
+    "degrees": np.degrees,
+    "exp": np.exp,
+    "expm1": np.expm1,
+    "fabs": np.abs,
+    "log": np.log,
+    "log10": np.log10,
+    "log1p": np.log1p,
+    "log2": np.log2,
+    "radians": np.radians,
+    "sin": np.sin,
+    "sinh": np.sinh,
+    "sqrt": np.sqrt,
+    "tan": np.tan,
+    "tanh": np.tanh,
+}
+_UNARY = {name: _real_function(ufunc) for name, ufunc in _REAL.items()} | {
+    "ceil": _to_integer(np.ceil),
+    "erf": _by_python(math.erf),
+    "erfc": _by_python(math.erfc),
+    "floor": _to_integer(np.floor),
+    "frexp": _pair(_frexp),
+    "gamma": _by_python(math.gamma),
+    "isfinite": _real_test(np.isfinite),
+    "isinf": _real_test(np.isinf),
+    "isnan": _real_test(np.isnan),
+    "lgamma": _by_python(math.lgamma),
+    "modf": _pair(_modf),
+    "trunc": _to_integer(np.trunc),
+}
+_OF_TWO = {
+    "atan2": _real_function(np.arctan2),
+    "copysign": _real_function(np.copysign),
+    "fmod": _real_function(np.fmod),
+    "hypot": _real_function(np.hypot),
+    "ldexp": lambda a, n: np.ldexp(a, n.astype(np.int32)),
+    "pow": _real_function(np.power, math_power_dtype),
+}
+MATH: dict[Any, Callable] = {
+    getattr(math, name): _function(f"math.{name}", function, count)
+    for count, table in ((1, _UNARY), (2, _OF_TWO))
+    for name, function in table.items()
+}
+
+# NumPy's scalar functions that Numba accepts in a kernel
+NUMPY: dict[Any, Callable] = {
+    getattr(np, name): MATH[getattr(math, name)]
+    for name in ("sqrt", "exp", "log", "log2", "log10", "sin", "cos", "tan", "tanh", "fabs")
+}
+NUMPY |= {
+    np.abs: _function("np.abs", absolute),
+    np.arctan2: MATH[math.atan2],
+    np.ceil: _function("np.ceil", _real_function(np.ceil)),
+    np.floor: _function("np.floor", _real_function(np.floor)),
+    np.isinf: _function("np.isinf", np.isinf),
+    np.isnan: _function("np.isnan", np.isnan),
+    np.maximum: _binary("np.maximum", np.maximum, ordered),
+    np.minimum: _binary("np.minimum", np.minimum, ordered),
+}
+
+BUILTINS: dict[Any, Callable] = {
+    min: minimum,
+    max: maximum,
+    abs: _function("abs", absolute),
+    round: _function("round", round_, 2, 1),
+    pow: _function("pow", power, 2),
+}

@@ -1,0 +1,245 @@
+"""Loops on lanes that leave at different times. Unit 3.2.
+
+Lanes go round together. One whose condition fails, or that breaks, leaves with the values that its
+variables had; one that continues waits for the next round. After the loop all are joined again.
+"""
+
+from __future__ import annotations
+
+import functools
+from dataclasses import dataclass
+from typing import TYPE_CHECKING, Any
+
+import numpy as np
+
+from ..errors import LaneError, StepBudgetExceeded, described
+from ..translation.promotion import INT64
+from ..translation.values import conform, merge
+from .mask import EMPTY, Mask
+from .views import ArrayView
+
+if TYPE_CHECKING:
+    from .machine import Line, Machine
+
+Values = tuple[Any, ...]  # the loop's variables, in the translator's order
+
+
+@dataclass(frozen=True)
+class Range:
+    """`range(start, stop, step)`; each bound may differ from thread to thread."""
+
+    start: Any
+    step: Any
+    rounds: Any  # how often it goes round: int, or int64 [L]
+
+    @staticmethod
+    def of(bounds: Values) -> Range:
+        if not 1 <= len(bounds) <= 3:
+            raise LaneError("range takes 1 to 3 integers")
+        for bound in bounds:
+            if not isinstance(bound, np.ndarray | np.generic) or bound.dtype.kind not in "iub":
+                raise LaneError(f"range takes integers, not {described(bound)}: use // or int(...)")
+        # Numba: a range of int32 stays int32, all else is int64 (or uint64 throughout)
+        kinds = {b.dtype for b in bounds}
+        dtype = kinds.pop() if len(kinds) == 1 else INT64
+        if dtype not in (np.dtype(np.int32), np.dtype(np.uint64)):
+            dtype = INT64
+        start, stop, step = dtype.type(0), None, dtype.type(1)
+        match [b.astype(dtype, copy=False) for b in bounds]:
+            case [stop]:
+                pass
+            case [start, stop]:
+                pass
+            case [start, stop, step]:
+                pass
+        return Range(start, step, _rounds(start, stop, step))
+
+
+@dataclass(frozen=True)
+class Together:
+    """`zip` and `enumerate`: things looped over side by side, up to the end of the shortest."""
+
+    parts: tuple[Any, ...]
+
+
+def items_in(items: Any) -> Any:
+    """How many rounds a loop over `items` takes: int64, or one for each thread."""
+    if isinstance(items, Range):
+        return np.int64(1) * items.rounds
+    if isinstance(items, tuple):
+        return np.int64(len(items))
+    if isinstance(items, ArrayView) and items.ndim:
+        return np.int64(1) * items.shape[0]
+    if isinstance(items, Together):
+        return functools.reduce(np.minimum, map(items_in, items.parts))
+    raise LaneError(
+        f"a kernel loops over range(...), a tuple or an array, not over {described(items)}"
+    )
+
+
+ZERO = np.int64(0)
+
+
+def enumerated(items: Any, start: Any = ZERO) -> Together:
+    """`enumerate(items, start)`: each item with its number."""
+    counter = Range(start, INT64.type(1), items_in(items))
+    return Together((counter, items))
+
+
+def backwards(items: Any) -> Any:
+    """`reversed(items)`."""
+    if isinstance(items, tuple):
+        return items[::-1]
+    if isinstance(items, Range):
+        last = items.start + items.step * (items.rounds - 1)
+        return Range(last, -items.step, items.rounds)
+    if isinstance(items, ArrayView) and items.ndim:
+        return items.flipped()
+    raise LaneError(f"reversed takes a range, a tuple or an array, not {described(items)}")
+
+
+def _rounds(start: Any, stop: Any, step: Any) -> Any:
+    """ceil((stop - start) / step), or 0 where negative. A step of 0 is refused by the caller."""
+    if start.ndim == stop.ndim == step.ndim == 0:
+        distance = int(stop) - int(start)
+        return min(max(0, -(-distance // int(step))), INT64_MAX) if step else 0
+    # the distance may need 64 bits without a sign: between int64's ends
+    up = step > 0
+    begin, end = start.astype(np.uint64), stop.astype(np.uint64)
+    distance = np.where(up, end - begin, begin - end)
+    stride = np.where(up, step.astype(np.uint64), -step.astype(np.uint64))
+    some = np.where(up, start < stop, start > stop) & (step != 0)
+    if step.ndim == 0 and abs(int(step)) == 1:
+        rounds = distance
+    else:
+        rounds = (distance - np.uint64(1)) // np.maximum(stride, np.uint64(1)) + np.uint64(1)
+    return np.where(some, np.minimum(rounds, np.uint64(INT64_MAX)), 0).astype(INT64)
+
+
+INT64_MAX = 2**63 - 1
+
+
+LANES_PER_STEP = 4096  # a round of more lanes costs more of the step budget
+
+
+class Loop:
+    """A loop in progress for the lanes of one mask."""
+
+    def __init__(self, machine: Machine, table: dict, site: int, mask: Mask, line: Line):
+        self.machine, self.table, self.site, self.line = machine, table, site, line
+        self.entered = mask
+        self.left, self.left_values = EMPTY, ()
+        self.waiting, self.waiting_values = EMPTY, ()
+        self.values: Values = ()
+        self.rounds = 0
+        self.spent_before = machine.spent
+
+    def enter(self, values: Values) -> Values:
+        self.values = self._conform(values, "header")
+        return self.values
+
+    def test(self, mask: Mask, condition: Any, values: Values) -> Mask:
+        """The lanes that go round; the others leave."""
+        stay, leave = self.machine.split(mask, condition, self.line)
+        if leave is not EMPTY:
+            self.leave(leave, values)
+        return stay
+
+    def leave(self, mask: Mask, values: Values) -> None:
+        """`break`, or the condition failed."""
+        if self.left is EMPTY:
+            self.left, self.left_values = mask, values
+        else:
+            self.left_values = _merge_all(self.left, self.left_values, mask, values)
+            self.left = self.left.union(mask)
+
+    def wait(self, mask: Mask, values: Values) -> None:
+        """`continue`: these lanes take part again in the next round."""
+        if self.waiting is EMPTY:
+            self.waiting, self.waiting_values = mask, values
+        else:
+            self.waiting_values = _merge_all(self.waiting, self.waiting_values, mask, values)
+            self.waiting = self.waiting.union(mask)
+
+    def again(self, mask: Mask, values: Values) -> tuple[Mask, Values]:
+        """The end of the body: the lanes that take part in the next round."""
+        if self.waiting is not EMPTY:
+            values = _merge_all(self.waiting, self.waiting_values, mask, values)
+            mask = self.waiting.union(mask)
+            self.waiting, self.waiting_values = EMPTY, ()
+        self.rounds += 1
+        self.machine.spent += 1 + mask.threads // LANES_PER_STEP
+        if self.machine.spent - self.spent_before > self.machine.launch.step_budget:
+            self._stop_endless(mask)
+        self.values = self._conform(values, "header")
+        return mask, self.values
+
+    def exit(self) -> tuple[Mask, Values]:
+        if self.left is EMPTY:  # every lane returned from inside
+            return EMPTY, self.values
+        mask = self.entered if self.left.threads == self.entered.threads else self.left
+        return mask, self._conform(self.left_values, "exit")
+
+    def _conform(self, values: Values, where: str) -> Values:
+        kinds = self.table.get((self.site, where))
+        if kinds is None:
+            return values
+        return tuple(conform(v, k) for v, k in zip(values, kinds, strict=True))
+
+    def _stop_endless(self, mask: Mask) -> None:
+        machine = self.machine
+        lane = int(np.argmax(mask.lanes))
+        raise StepBudgetExceeded(
+            f"the loop went round {self.rounds:,} times and did not end; its budget of "
+            f"{machine.launch.step_budget:,} steps is spent",
+            f"{'1 thread still goes' if mask.threads == 1 else f'{mask.threads} threads still go'} "
+            "round: the loop's condition stays true. A step is a round of up to 4,096 threads, of "
+            "this loop or of one inside it",
+            "check that each round brings the condition nearer to false; a longer loop is allowed "
+            "by AIINFRA_STEP_BUDGET or cuda.step_budget(n)",
+            machine.place(self.line, lane),
+        )
+
+
+class ForLoop(Loop):
+    """`for x in range(...)`, or over a tuple or a 1-d array."""
+
+    def __init__(
+        self, machine: Machine, table: dict, site: int, mask: Mask, items: Any, line: Line
+    ):
+        super().__init__(machine, table, site, mask, line)
+        if isinstance(items, ArrayView) and items.ndim:
+            self.items, self.range = items, Range.of((np.int64(1) * items.shape[0],))
+        elif isinstance(items, tuple | Together):
+            self.items, self.range = items, Range.of((items_in(items),))
+        elif isinstance(items, Range):
+            self.items, self.range = None, items
+        else:
+            raise LaneError(
+                f"a kernel loops over range(...), a tuple or an array, not over {described(items)}"
+            )
+        self.value = self.range.start
+
+    def next(self, mask: Mask, values: Values) -> tuple[Mask, Any]:
+        more = self.range.rounds > self.rounds
+        more = np.bool_(more) if isinstance(more, bool) else more  # a bool is one of the compiler's
+        mask = self.test(mask, more, values)
+        value = self.value
+        if mask is EMPTY:
+            return mask, value
+        self.value = value + self.range.step
+        if self.items is None:
+            return mask, value
+        return mask, self._item(mask, self.items, value)
+
+    def _item(self, mask: Mask, items: Any, at: Any) -> Any:
+        """The item that this round is about."""
+        if isinstance(items, Together):
+            return tuple(self._item(mask, part, at) for part in items.parts)
+        if isinstance(items, Range):
+            return items.start + items.step * at.astype(np.asarray(items.start).dtype)
+        return self.machine.load(mask, items, (at,), self.line)
+
+
+def _merge_all(mask_a: Mask, a: Values, mask_b: Mask, b: Values) -> Values:
+    return tuple(merge(mask_a, x, mask_b, y) for x, y in zip(a, b, strict=True))

@@ -1,0 +1,86 @@
+"""Calls of what a name holds: a function passed as an argument, or defined in the kernel. Unit 3.2.
+
+`reduce(a, cuda.atomic.add)` hands a function over; the lanes that call it call the same one. A
+function may also be defined inside a kernel: it sees the kernel's variables, as in Python.
+"""
+
+from __future__ import annotations
+
+import inspect
+from collections.abc import Callable
+from dataclasses import dataclass
+from typing import TYPE_CHECKING, Any
+
+from ..api.intrinsics import Intrinsic
+from ..errors import LaneError, described
+
+if TYPE_CHECKING:
+    from ..lanes.machine import Line, Machine
+    from ..lanes.mask import Mask
+
+
+@dataclass(frozen=True, eq=False)
+class Inner:
+    """A `def` or a lambda inside a kernel: `run(mask, *arguments)` is its lane code."""
+
+    name: str
+    parameters: tuple[str, ...]
+    defaults: tuple[Any, ...]
+    run: Callable[..., Any]
+
+
+def call_value(
+    machine: Machine,
+    mask: Mask,
+    callee: Any,
+    args: tuple,
+    named: dict[str, Any],
+    line: Line,
+    site: int,
+) -> Any:
+    """Call what a local name holds."""
+    from ..lanes.dispatch import function_of  # which imports all that a kernel is made of
+    from ..lanes.passing import typed
+    from .expressions import operation_of, scalar_cast
+
+    if isinstance(callee, Inner):
+        return _call_inner(machine, mask, callee, args, named)
+    if hasattr(callee, "py_func"):
+        try:
+            bound = inspect.signature(callee.py_func).bind(*args, **named)
+        except TypeError as error:
+            raise LaneError(
+                f"{callee.py_func.__name__} is called with other arguments than it takes: {error}",
+                "pass one argument for each of its parameters",
+            ) from None
+        bound.apply_defaults()
+        values = [typed(callee.py_func.__name__, value) for value in bound.args]
+        return machine.call(function_of(callee), mask, values)
+    if isinstance(callee, Intrinsic):
+        places = (site,) if callee.site else ()
+        return callee.run(machine, mask, line, *places, *args, **named)
+    operation = operation_of(callee) or scalar_cast(callee)
+    if operation is None:
+        raise LaneError(
+            f"{described(callee)} is called, and is no function",
+            "call a function made with @cuda.jit(device=True), or one that a kernel can use",
+        )
+    return operation(*args)
+
+
+def _call_inner(
+    machine: Machine, mask: Mask, callee: Inner, args: tuple, named: dict[str, Any]
+) -> Any:
+    values = dict(zip(callee.parameters[::-1], callee.defaults[::-1], strict=False))
+    values |= dict(zip(callee.parameters, args, strict=False)) | named
+    if values.keys() != set(callee.parameters) or len(args) > len(callee.parameters):
+        raise LaneError(
+            f"{callee.name} takes {', '.join(callee.parameters) or 'nothing'} and is called with "
+            f"{len(args) + len(named)} argument(s)",
+            "pass one argument for each parameter",
+        )
+    machine.depth += 1
+    try:
+        return callee.run(mask, *(values[name] for name in callee.parameters))
+    finally:
+        machine.depth -= 1

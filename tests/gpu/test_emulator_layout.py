@@ -1,0 +1,33 @@
+"""The emulator is meant to be read: no file over 500 lines, no part over 3,000, each with its order."""
+
+import ast
+import re
+from pathlib import Path
+
+import pytest
+
+from aiinfra_labs.gpu import emulator
+
+ROOT = Path(emulator.__file__).parent
+PARTS = ("translation", "lanes", "api", "counters", "checkers")
+
+
+def lines(path: Path) -> int:
+    return len(path.read_text(encoding="utf-8").splitlines())
+
+
+def test_its_parts_are_all_there_is():
+    assert {p.name for p in ROOT.iterdir() if p.is_dir() and p.name != "__pycache__"} == set(PARTS)
+    assert {p.stem for p in ROOT.glob("*.py")} == {"__init__", "devices", "errors"}
+    named = re.findall(r"^`(\w+)` ", emulator.__doc__, re.MULTILINE)
+    assert [name for name in named if name in PARTS] == list(PARTS)
+
+
+@pytest.mark.parametrize("part", PARTS)
+def test_a_part_is_one_sitting_and_says_in_which_order(part):
+    files = list((ROOT / part).glob("*.py"))
+    assert sum(map(lines, files)) < 3000
+    assert max(map(lines, files)) <= 500
+    says = ast.get_docstring(ast.parse((ROOT / part / "__init__.py").read_text("utf-8")))
+    modules = {f.stem for f in files} - {"__init__"}
+    assert modules == set(re.findall(r"`(\w+)`", says)) & modules, "a module is left out"
