@@ -1,4 +1,4 @@
-"""The emulator is meant to be read: no file over 500 lines, no part over 3,000, each with its order."""
+"""The emulator is meant to be read: no file over 500 lines, no part over 3,000, each with order."""
 
 import ast
 import re
