@@ -309,3 +309,27 @@ def test_active_lanes_of_a_branch_that_half_take():
     assert r.metrics["smsp__thread_inst_executed_per_inst_executed.ratio"] == (
         r.thread_instructions / r.warp_instructions
     )
+
+
+# --- shuffles ---------------------------------------------------------------------------------
+
+
+@cuda.jit
+def sum_within_warps(out):
+    value = cuda.threadIdx.x
+    step = 16
+    while step > 0:
+        value += cuda.shfl_down_sync(0xFFFFFFFF, value, step)
+        step //= 2
+    if cuda.threadIdx.x < 32:
+        value = cuda.shfl_sync(0xFFFFFFFF, value, 0)
+    out[cuda.grid(1)] = value
+
+
+def test_a_shuffle_counts_once_for_each_warp_that_comes():
+    """8 warps in 4 blocks: five steps each, and one more in the first warp of a block."""
+    r = profiled(sum_within_warps, 4, 64, zeros(256, "i8"))
+    assert r.shuffles == 8 * 5 + 4
+    assert "shuffles" in str(r) and "shuffles" not in str(
+        profiled(count_modulo, 1, 32, zeros(1, "i4"), 1)
+    )

@@ -180,6 +180,11 @@ class Counting(Observer):
         if target.space == "global":
             self.counters(line).global_reduction_requests += mask.warps
 
+    def shuffle(
+        self, mask: Mask, line: Line, name: str, here: np.ndarray, chosen: np.ndarray
+    ) -> None:
+        self.counters(line).shuffles += mask.warps
+
     def _banks(self, mask: Mask, target: ArrayView) -> tuple[int, int]:
         """(wavefronts, conflicts) of the warps' requests to shared memory."""
         addresses, itemsize = target.addresses(), target.dtype.itemsize

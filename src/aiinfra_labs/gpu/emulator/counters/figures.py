@@ -66,6 +66,7 @@ class Counters:
     shared_atomic_turns: int = 0
     local_load_requests: int = 0
     local_store_requests: int = 0
+    shuffles: int = 0  # warp instructions: shfl_sync, shfl_up_sync, ...
     branches: int = 0
     divergent_branches: int = 0
     warp_instructions: int = 0

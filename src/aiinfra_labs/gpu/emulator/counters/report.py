@@ -232,6 +232,7 @@ _ROWS = [
         lambda r: count(r.local_store_requests),
         lambda r: r.local_store_requests,
     ),
+    ("shuffles", lambda r: count(r.shuffles), lambda r: r.shuffles),
     ("branches", lambda r: count(r.branches), _always),
     ("divergent branches", lambda r: count(r.divergent_branches), _always),
     ("active lanes per instruction", lambda r: f"{r.lanes_per_instruction:.2f}", _always),
