@@ -1,0 +1,194 @@
+"""What `gpu.py` times on a GPU: each unit's kernels as a ladder, beside what the vendor has.
+
+A ladder is a list of steps that all do the same work. Each step says the fewest bytes that the work
+must move (each input read once, each output written once) and its floating-point operations, so
+that a time becomes a bandwidth or a rate. One step is the baseline: a device-to-device copy, or the
+library's own kernel. Outputs are full of NaN before the first launch, inputs are random, and what a
+step leaves is compared with NumPy in float64: a fast wrong kernel has no time.
+"""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Callable, Iterator
+from dataclasses import dataclass, field
+from typing import Any, Protocol
+
+import numpy as np
+
+from aiinfra_labs.gpu.kernels import cuda_model, reduction, softmax, transpose
+
+
+class Machine(Protocol):
+    """Where the steps run: a GPU, or the emulator in the test of this file."""
+
+    def array(self, host: np.ndarray) -> Any: ...
+    def kernel(self, kernel: Any) -> Any: ...
+    def copy(self, source: Any, target: Any) -> None: ...
+    def library(self, name: str, *arrays: Any, **options: Any) -> Callable[[], Any] | None:
+        """A launch of the library's own kernel, or None where it has none.
+
+        names: matmul(a, b, out), sum(x, out), softmax(x, out), attention(q, k, v, out, causal=).
+        """
+        ...
+
+
+@dataclass(frozen=True)
+class Step:
+    """One way to do a ladder's work. launch: starts it, and does not wait for it."""
+
+    name: str
+    launch: Callable[[], Any]
+    output: Callable[[], np.ndarray]  # as the host sees it, after the launch
+    baseline: bool = False
+    expected: Callable[[], np.ndarray] | None = None  # where it is not the ladder's: a copy
+
+
+@dataclass
+class Ladder:
+    """Ways to do the same work, from the plainest to the best, and the baseline.
+
+    least_bytes: what any of them must move. flops: what any of them must compute; 0 where the work
+    is a matter of bytes. expected: float64. asked: the share of the baseline that the course asks.
+    """
+
+    name: str
+    unit: str  # of the course: "3.5"
+    size: str
+    least_bytes: int
+    flops: int
+    expected: Callable[[], np.ndarray]
+    asked: float | None = None
+    error: float = 1e-5  # allowed: norm(output - expected) / norm(expected)
+    steps: list[Step] = field(default_factory=list)
+
+    def add(self, name: str, launch: Callable[[], Any] | None, out: Any, **more: Any) -> None:
+        """A step that leaves its output in the device array `out`; none where launch is None."""
+        if launch is not None:
+            self.steps.append(Step(name, launch, out.copy_to_host, **more))
+
+
+def _reals(rng: np.random.Generator, *shape: int) -> np.ndarray:
+    return rng.standard_normal(shape, dtype=np.float32)
+
+
+def _unwritten(machine: Machine, *shape: int) -> Any:
+    return machine.array(np.full(shape, np.nan, np.float32))
+
+
+def vector_add(machine: Machine, quick: bool = False) -> Ladder:
+    """c = a + b, against a copy of as many bytes as it moves."""
+    n = 1 << (12 if quick else 27)
+    rng = np.random.default_rng(1)
+    a, b = _reals(rng, n), _reals(rng, n)
+    d_a, d_b, out = machine.array(a), machine.array(b), _unwritten(machine, n)
+    ladder = Ladder(
+        "vector_add", "3.2", f"{n:,} float32", 12 * n, 0, lambda: a.astype(float) + b, asked=0.9
+    )
+    threads = 256
+    add, blocks = machine.kernel(cuda_model.vector_add), cuda_model.blocks_for(n, threads)
+    ladder.add("vector_add", lambda: add[blocks, threads](d_a, d_b, out), out)
+    # The copy moves 12 n bytes, too: 6 n read and 6 n written.
+    source = machine.array(np.concatenate([a, b[: n // 2]]))
+    target = _unwritten(machine, n + n // 2)
+    _add_copy(machine, ladder, source, target)
+    return ladder
+
+
+def _add_copy(machine: Machine, ladder: Ladder, source: Any, target: Any) -> None:
+    """The baseline of a ladder of bytes. It is right when the copy equals its source."""
+    ladder.steps.append(
+        Step(
+            "copy",
+            lambda: machine.copy(source, target),
+            target.copy_to_host,
+            baseline=True,
+            expected=lambda: source.copy_to_host().astype(float),
+        )
+    )
+
+
+def transposes(machine: Machine, quick: bool = False) -> Ladder:
+    """out = a.T, against a copy of the same bytes."""
+    side = 96 if quick else 8192
+    a = _reals(np.random.default_rng(2), side, side)
+    d_a, out = machine.array(a), _unwritten(machine, side, side)
+    ladder = Ladder(
+        "transpose",
+        "3.4",
+        f"{side:,} x {side:,} float32",
+        8 * side * side,
+        0,
+        lambda: a.T.astype(float),
+        asked=0.8,
+    )
+    tile = transpose.TILE
+    blocks = cuda_model.blocks_for(side, tile)
+    for name in [name for name in vars(transpose) if name.startswith("transpose_")]:
+        kernel = machine.kernel(getattr(transpose, name))
+        launch = lambda kernel=kernel: kernel[(blocks, blocks), (tile, tile)](d_a, out)  # noqa: E731
+        ladder.add(name.removeprefix("transpose_"), launch, out)
+    _add_copy(machine, ladder, d_a, _unwritten(machine, side, side))
+    return ladder
+
+
+def reductions(machine: Machine, quick: bool = False) -> Ladder:
+    """The sum of all elements: one sum a block on the device, those added up by the host."""
+    n = reduction.THREADS * (16 if quick else 1 << 19)
+    x = _reals(np.random.default_rng(3), n) + np.float32(1)  # a sum that is not near 0
+    d_x = machine.array(x)
+    ladder = Ladder(
+        "reduction",
+        "3.6",
+        f"{n:,} float32",
+        4 * n,
+        0,
+        lambda: np.atleast_1d(x.sum(dtype=float)),
+        error=1e-5,
+    )
+    threads, blocks = reduction.THREADS, n // reduction.THREADS
+    for name in ("block_sums_tree", "block_sums_shuffle"):
+        kernel, sums = machine.kernel(getattr(reduction, name)), _unwritten(machine, blocks)
+        ladder.steps.append(
+            Step(
+                name.removeprefix("block_sums_"),
+                lambda kernel=kernel, sums=sums: kernel[blocks, threads](d_x, sums),
+                lambda sums=sums: np.atleast_1d(sums.copy_to_host().sum(dtype=float)),
+            )
+        )
+    total = _unwritten(machine, 1)
+    ladder.add("library", machine.library("sum", d_x, total), total, baseline=True)
+    return ladder
+
+
+def softmaxes(machine: Machine, quick: bool = False) -> Ladder:
+    """The softmax of each row."""
+    rows, columns = (8, 300) if quick else (16_384, 4096)
+    x = _reals(np.random.default_rng(4), rows, columns)
+    d_x, out = machine.array(x), _unwritten(machine, rows, columns)
+
+    def expected() -> np.ndarray:
+        e = np.exp(x.astype(float) - x.max(axis=1, keepdims=True))
+        return e / e.sum(axis=1, keepdims=True)
+
+    ladder = Ladder(
+        "softmax", "3.6", f"{rows:,} rows of {columns:,} float32", 8 * rows * columns, 0, expected
+    )
+    kernel = machine.kernel(softmax.softmax_rows)
+    ladder.add("softmax_rows", lambda: kernel[rows, softmax.THREADS](d_x, out), out)
+    theirs = _unwritten(machine, rows, columns)
+    ladder.add("library", machine.library("softmax", d_x, theirs), theirs, baseline=True)
+    return ladder
+
+
+def ladders(machine: Machine, quick: bool = False) -> Iterator[Ladder]:
+    """Each ladder, its arrays made only when it is asked for. quick: small sizes, to try it out."""
+    for make in (vector_add, transposes, reductions, softmaxes):
+        yield make(machine, quick)
+
+
+def relative_error(output: np.ndarray, expected: np.ndarray) -> float:
+    """norm(output - expected) / norm(expected): infinite where any element is not finite."""
+    difference = np.linalg.norm(output.astype(float).ravel() - expected.ravel())
+    found = difference / max(np.linalg.norm(expected.ravel()), np.finfo(float).tiny)
+    return float(found) if math.isfinite(found) else math.inf
