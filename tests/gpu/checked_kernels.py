@@ -13,6 +13,7 @@ import numpy as np
 from aiinfra_labs.gpu import emulator as cuda
 
 T = 64  # threads of most blocks: two warps
+HALO = T + 2
 f4, f8, i4, i8 = np.float32, np.float64, np.int32, np.int64
 
 
@@ -157,7 +158,7 @@ def shared_histogram_without_atomics(a, out):
 @racy(3, T, lambda: [numbers(3 * T + 2), zeros(3 * T)], advice="between line")
 @cuda.jit
 def stencil_without_barrier(a, out):
-    s = cuda.shared.array(T + 2, f4)
+    s = cuda.shared.array(HALO, f4)
     t, i = cuda.threadIdx.x, cuda.grid(1)
     if t == 0:
         s[0] = a[i]

@@ -24,6 +24,7 @@ from .intrinsics import blockDim, blockIdx, gridDim, threadIdx
 
 WARP, WARPS = 32, 4
 BLOCK = WARP * WARPS
+PADDED = WARP + 1  # one column more: no bank conflicts
 MOST_BLOCKS = 64
 
 
@@ -128,7 +129,7 @@ def _kernel_for(functor: Callable[[Any, Any], Any], dtype: np.dtype) -> Kernel:
 
     @jit
     def reduce_array(arr, partials, init, use_init):
-        rows = shared.array((WARPS, WARP + 1), dtype)  # one column more: no bank conflicts
+        rows = shared.array((WARPS, PADDED), dtype)
         if blockDim.x == BLOCK:
             reduce_full(arr, partials, rows)
         else:

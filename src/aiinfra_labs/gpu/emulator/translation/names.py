@@ -18,6 +18,16 @@ def in_scope(node: ast.AST) -> Iterator[ast.AST]:
             yield from in_scope(child)
 
 
+def worked_out(call: ast.Call) -> Iterator[str]:
+    """The lengths in the shape of `cuda.shared.array(shape, dtype)` that compute with a name."""
+    shape = [*call.args[:1], *(k.value for k in call.keywords if k.arg == "shape")]
+    lengths = shape[0].elts if shape and isinstance(shape[0], ast.Tuple) else shape
+    for length in lengths:
+        parts = {type(node) for node in ast.walk(length)}
+        if ast.Name in parts and parts & {ast.BinOp, ast.UnaryOp, ast.Call}:
+            yield ast.unparse(length)
+
+
 def returns(statements: Iterable[ast.stmt]) -> list[ast.Return]:
     """The returns of a function with these statements."""
     return [n for s in statements for n in in_scope(s) if isinstance(n, ast.Return)]
