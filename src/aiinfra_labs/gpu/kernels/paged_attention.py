@@ -1,0 +1,131 @@
+"""Attention of one new token a sequence over a KV cache in blocks. Unit 3.6; chapter 4 serves it.
+
+The keys and values of a sequence lie in blocks of block_size tokens anywhere in one pool, and its
+row of the block table says where: token t is in block `block_table[seq, t // block_size]`, at
+`t % block_size`. So a cache can grow block by block, as an operating system's pages do (Kwon et
+al., "Efficient Memory Management for Large Language Model Serving with PagedAttention",
+arXiv:2309.06180).
+
+One block of threads has one sequence and one kv head; its warps are the query heads of that group,
+which share each tile of keys and values. So the cache is read once, however many heads ask. vLLM's
+kernel also splits a long context over several blocks, which matters where sequences and kv heads
+are too few to fill the GPU; this one does not.
+"""
+
+from __future__ import annotations
+
+import functools
+import math
+from typing import Any
+
+import numpy as np
+
+from aiinfra_labs.gpu import cuda
+
+from .attention_shapes import check_paged, check_table
+from .attention_tile import KEYS, attend, slices
+from .flash_attention import to_device
+from .online_softmax import MASKED
+
+
+@functools.cache
+def paged_attention_kernel(head_dim: int, group: int) -> Any:
+    """The kernel for one head_dim and `group` query heads a kv head.
+
+    Launched as `kernel[(kv_heads, seqs), 32 * group](...)`, with the arrays of `paged_attention`.
+    """
+    parts = slices(head_dim)
+    width = 32 * parts  # head_dim, rounded up to whole warps
+    padded = head_dim + 1  # neighbouring lanes read neighbouring keys: rows apart, banks apart
+    threads = 32 * group
+
+    @cuda.jit
+    def paged_attention(query, key_cache, value_cache, block_table, context_lengths, scale, out):
+        """out[seq, head] = softmax(scale query[seq, head] keys^T) values, over its context."""
+        query_rows = cuda.shared.array((group, head_dim), np.float32)
+        keys_tile = cuda.shared.array((KEYS, padded), np.float32)
+        values_tile = cuda.shared.array((KEYS, width), np.float32)
+        blocks = cuda.shared.array(KEYS, np.int32)  # where each token of the tile lies
+        output = cuda.local.array(parts, np.float32)
+
+        thread, kv_head, seq = cuda.threadIdx.x, cuda.blockIdx.x, cuda.blockIdx.y
+        warp, lane = thread // 32, thread % 32
+        head = kv_head * group + warp
+        block_size, context = key_cache.shape[1], context_lengths[seq]
+
+        for dim in range(lane, head_dim, 32):
+            query_rows[warp, dim] = query[seq, head, dim]
+        for part in range(parts):
+            output[part] = np.float32(0)
+        largest, total = MASKED, np.float32(0)
+
+        for start in range(0, context, KEYS):
+            cuda.syncthreads()  # every warp is done with the tile before
+            if warp == 0 and start + lane < context:
+                blocks[lane] = block_table[seq, (start + lane) // block_size]
+            cuda.syncthreads()
+            for place in range(thread, KEYS * width, threads):
+                row, dim = place // width, place % width
+                token = start + row
+                k_element, v_element = np.float32(0), np.float32(0)
+                if token < context and dim < head_dim:
+                    k_element = key_cache[blocks[row], token % block_size, kv_head, dim]
+                    v_element = value_cache[blocks[row], token % block_size, kv_head, dim]
+                if dim < head_dim:
+                    keys_tile[row, dim] = k_element
+                values_tile[row, dim] = v_element
+            cuda.syncthreads()
+            sees = start + lane < context
+            largest, total = attend(
+                query_rows[warp], keys_tile, values_tile, output, sees, scale, largest, total
+            )
+
+        for part in range(parts):
+            dim = lane + 32 * part
+            if dim < head_dim:
+                mean = np.float32(0)
+                if total > np.float32(0):
+                    mean = output[part] / total
+                out[seq, head, dim] = mean
+
+    return paged_attention
+
+
+def paged_attention(
+    query: Any,
+    key_cache: Any,
+    value_cache: Any,
+    block_table: Any,
+    context_lengths: Any,
+    scale: float | None = None,
+) -> Any:
+    """Attention of one query token a sequence over its context, which lies in blocks.
+
+    query: float32 [seqs, heads, head_dim]: the token that is decoded, one a sequence.
+    key_cache, value_cache: float32 [num_blocks, block_size, kv_heads, head_dim]: the pool of all
+    sequences. heads must be a multiple of kv_heads; query head h reads kv head
+    h // (heads // kv_heads). head_dim: 1 to 128.
+    block_table: int32 [seqs, max_blocks]; entry [s, b] is the block of the pool that holds tokens
+    b x block_size to (b + 1) x block_size - 1 of sequence s. Entries past its context are not read.
+    context_lengths: int32 [seqs]: tokens of each sequence in the cache, the new one's own included
+    if it is to see itself. A length of 0 gives zeros.
+    scale: of the dot products; 1 / sqrt(head_dim) if None.
+
+    NumPy arrays are copied to the device, all of the cache with them; keep a cache that is used
+    again in a device array (`cuda.to_device`). Returns float32 [seqs, heads, head_dim], on the
+    device if `query` is, else as NumPy. Raises ValueError, in three parts, where shapes or dtypes
+    do not fit, or where a host block_table names a block that the pool does not have.
+    """
+    on_host = isinstance(query, np.ndarray)
+    head_dim, group = check_paged(query, key_cache, value_cache, block_table, context_lengths)
+    if isinstance(block_table, np.ndarray) and isinstance(context_lengths, np.ndarray):
+        check_table(block_table, context_lengths, *key_cache.shape[:2])
+    if scale is None:
+        scale = 1 / math.sqrt(head_dim)
+    out = cuda.device_array(query.shape, np.float32)
+    if out.size:
+        arrays = (query, key_cache, value_cache, block_table, context_lengths)
+        kernel = paged_attention_kernel(head_dim, group)
+        grid = (key_cache.shape[2], query.shape[0])
+        kernel[grid, 32 * group](*map(to_device, arrays), np.float32(scale), out)
+    return out.copy_to_host() if on_host else out
