@@ -218,7 +218,7 @@ STATEMENTS = [
     ("a[i] = cuda.grid(i)", "cuda.grid takes 1, 2 or 3"),
     ("cuda.shared.array(scale + 1, 'f4')", "scale + 1 of cuda.shared.array is worked out"),
     ("cuda.local.array((2, -scale), 'f4')", "-scale of cuda.local.array is worked out"),
-    ("cuda.shared.array(shape=int(scale), dtype='f4')", "int(scale) of cuda.shared.array is worked"),
+    ("cuda.shared.array(shape=int(scale), dtype='f4')", "int(scale) of cuda.shared.array"),
     ("a[i] = 2**70 + 99999999999999999999999", "needs more than 64 bits"),
     ("a[i] = np", "a module (np) cannot be used"),
     ("cuda.open_ipc_array(a)", "does not have cuda.open_ipc_array"),
