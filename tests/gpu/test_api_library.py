@@ -156,3 +156,17 @@ def test_atomic_maximum_never_stores_nan():
     out = np.array([-5.0, 5.0])
     kernel[2, 128](a, out)
     assert out.tolist() == [np.nanmax(a), np.nanmin(a)]
+
+
+def test_the_list_of_devices_is_the_one_that_is_stood_for():
+    assert len(cuda.gpus) == len(cuda.list_devices()) == 1
+    before = cuda.get_current_device().key
+    try:
+        cuda.select_device("a100")
+        assert cuda.gpus.current.name == cuda.gpus[0].name == cuda.device_profiles()["a100"].name
+    finally:
+        cuda.select_device(before)
+    with cuda.gpus[0] as gpu:
+        assert [g.compute_capability for g in cuda.gpus] == [gpu.compute_capability]
+    with pytest.raises(cuda.LaunchError, match="no device 1"):
+        cuda.gpus[1]

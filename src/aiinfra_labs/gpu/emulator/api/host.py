@@ -14,6 +14,7 @@ from typing import Any, NamedTuple
 import numpy as np
 
 from ..devices import get_current_device
+from ..errors import LaunchError
 from ..lanes.memory import DeviceArray, check_dtype, device_array
 
 
@@ -78,6 +79,52 @@ def detect() -> bool:
         f"{'.'.join(map(str, device.compute_capability))}"
     )
     return True
+
+
+class Gpu:
+    """The device that is stood for, as `cuda.gpus[0]`: its figures, and `with cuda.gpus[0]:`."""
+
+    def __getattr__(self, name: str) -> Any:
+        return getattr(get_current_device(), name)
+
+    def __enter__(self) -> Gpu:
+        return self
+
+    def __exit__(self, *exception: object) -> None:
+        pass
+
+    def __repr__(self) -> str:
+        return f"<the emulated device 0: {self.name}>"
+
+
+class Gpus:
+    """`cuda.gpus`, the list of devices: there is one, whichever `select_device` has chosen."""
+
+    lst = property(lambda self: [Gpu()])
+    current = property(lambda self: Gpu())
+
+    def __len__(self) -> int:
+        return 1
+
+    def __iter__(self) -> Iterator[Gpu]:
+        return iter(self.lst)
+
+    def __getitem__(self, number: int) -> Gpu:
+        if number != 0:
+            raise LaunchError(
+                f"there is no device {number}",
+                "the emulator stands for one device, number 0",
+                'cuda.gpus[0]; cuda.select_device("a100") changes what it stands for',
+            )
+        return Gpu()
+
+
+gpus = Gpus()
+
+
+def list_devices() -> Gpus:
+    """The devices, as `cuda.gpus`."""
+    return gpus
 
 
 def close() -> None:
