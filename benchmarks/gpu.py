@@ -255,7 +255,10 @@ def main() -> int:
         return 2
     figures = measure(Gpu(), options.quick)
     name = re.sub(r"[^a-z0-9]+", "-", device.lower()).strip("-")
-    out = options.out or RESULTS / f"gpu-{name}{'-quick' if options.quick else ''}.json"
+    if options.quick and not options.out:
+        print("Not stored: so little data measures launches. --out FILE keeps it.")
+        return 0
+    out = options.out or RESULTS / f"gpu-{name}.json"
     out.parent.mkdir(parents=True, exist_ok=True)
     out.write_text(json.dumps(figures, indent=1) + "\n", encoding="utf-8")
     print(f"stored in {out}")
