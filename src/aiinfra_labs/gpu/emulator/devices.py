@@ -9,12 +9,13 @@ from functools import cache
 from importlib.resources import files
 from typing import Any
 
+from ..devices import device
 from .errors import LaunchError
 
 
 @dataclass(frozen=True)
 class DeviceProfile:
-    """Limits of a device (bytes and counts), read from `devices.toml`."""
+    """A device's limits from `devices.toml`, its specified figures from `gpus.toml`."""
 
     key: str
     name: str
@@ -54,7 +55,7 @@ class SMLimits:
     shared_memory_reserved: int  # of each block, for the system
 
 
-_NOT_A_LIMIT = ("source", "figures_source", "as_of")
+_NOT_A_LIMIT = ("source", "as_of")
 
 
 @cache
@@ -75,8 +76,23 @@ def device_profiles() -> dict[str, DeviceProfile]:
             for name, value in facts.items()
             if name not in _NOT_A_LIMIT
         }
-        profiles[key] = DeviceProfile(key=key, **values)
+        profiles[key] = DeviceProfile(key=key, **_specified(key), **values)
     return profiles
+
+
+def _specified(key: str) -> dict[str, Any]:
+    """What the maker publishes of a device, in bytes, Hz and operations/s."""
+    maker = device(key)
+    major, minor = str(maker.compute_capability).split(".")
+    return {
+        "name": maker.name,
+        "compute_capability": (int(major), int(minor)),
+        "multiprocessors": int(maker["sms"]),
+        "l2_bytes": int(maker["l2"] * 2**20),
+        "memory_bandwidth": maker.bandwidth,
+        "clock": maker["clock"] * 1e6,
+        "peak_flops": {precision: maker.peak(precision) for precision in ("fp16", "fp32", "fp64")},
+    }
 
 
 def sm_limits(compute_capability: str) -> SMLimits:
