@@ -12,11 +12,20 @@ from __future__ import annotations
 import math
 from collections.abc import Callable, Iterator
 from dataclasses import dataclass, field
+from functools import partial
 from typing import Any, Protocol
 
 import numpy as np
 
-from aiinfra_labs.gpu.kernels import cuda_model, reduction, softmax, transpose
+from aiinfra_labs.gpu.kernels import (
+    cuda_model,
+    flash_attention,
+    online_softmax,
+    paged_attention,
+    reduction,
+    softmax,
+    transpose,
+)
 
 
 class Machine(Protocol):
@@ -76,6 +85,10 @@ def _unwritten(machine: Machine, *shape: int) -> Any:
     return machine.array(np.full(shape, np.nan, np.float32))
 
 
+def _like(machine: Machine, array: Any) -> Any:
+    return _unwritten(machine, *array.shape)
+
+
 def vector_add(machine: Machine, quick: bool = False) -> Ladder:
     """c = a + b, against a copy of as many bytes as it moves."""
     n = 1 << (12 if quick else 27)
@@ -87,7 +100,7 @@ def vector_add(machine: Machine, quick: bool = False) -> Ladder:
     )
     threads = 256
     add, blocks = machine.kernel(cuda_model.vector_add), cuda_model.blocks_for(n, threads)
-    ladder.add("vector_add", lambda: add[blocks, threads](d_a, d_b, out), out)
+    ladder.add("vector_add", partial(add[blocks, threads], d_a, d_b, out), out)
     # The copy moves 12 n bytes, too: 6 n read and 6 n written.
     source = machine.array(np.concatenate([a, b[: n // 2]]))
     target = _unwritten(machine, n + n // 2)
@@ -100,7 +113,7 @@ def _add_copy(machine: Machine, ladder: Ladder, source: Any, target: Any) -> Non
     ladder.steps.append(
         Step(
             "copy",
-            lambda: machine.copy(source, target),
+            partial(machine.copy, source, target),
             target.copy_to_host,
             baseline=True,
             expected=lambda: source.copy_to_host().astype(float),
@@ -112,7 +125,7 @@ def transposes(machine: Machine, quick: bool = False) -> Ladder:
     """out = a.T, against a copy of the same bytes."""
     side = 96 if quick else 8192
     a = _reals(np.random.default_rng(2), side, side)
-    d_a, out = machine.array(a), _unwritten(machine, side, side)
+    d_a = machine.array(a)
     ladder = Ladder(
         "transpose",
         "3.4",
@@ -124,10 +137,11 @@ def transposes(machine: Machine, quick: bool = False) -> Ladder:
     )
     tile = transpose.TILE
     blocks = cuda_model.blocks_for(side, tile)
-    for name in [name for name in vars(transpose) if name.startswith("transpose_")]:
-        kernel = machine.kernel(getattr(transpose, name))
-        launch = lambda kernel=kernel: kernel[(blocks, blocks), (tile, tile)](d_a, out)  # noqa: E731
-        ladder.add(name.removeprefix("transpose_"), launch, out)
+    for name in ("naive", "tiled", "padded", "swizzled", "32x8"):
+        kernel = machine.kernel(getattr(transpose, f"transpose_{name}"))
+        block = (tile, transpose.ROWS if name == "32x8" else tile)
+        out = _unwritten(machine, side, side)
+        ladder.add(name, partial(kernel[(blocks, blocks), block], d_a, out), out)
     _add_copy(machine, ladder, d_a, _unwritten(machine, side, side))
     return ladder
 
@@ -146,13 +160,15 @@ def reductions(machine: Machine, quick: bool = False) -> Ladder:
         lambda: np.atleast_1d(x.sum(dtype=float)),
         error=1e-5,
     )
-    threads, blocks = reduction.THREADS, n // reduction.THREADS
-    for name in ("block_sums_tree", "block_sums_shuffle"):
-        kernel, sums = machine.kernel(getattr(reduction, name)), _unwritten(machine, blocks)
+    whole = n // reduction.THREADS  # blocks, where each thread has one element
+    for name in ("interleaved", "strided", "tree", "shuffle", "stride"):
+        kernel = machine.kernel(getattr(reduction, f"block_sums_{name}"))
+        blocks = min(whole, reduction.MOST_BLOCKS) if name == "stride" else whole
+        sums = _unwritten(machine, blocks)
         ladder.steps.append(
             Step(
-                name.removeprefix("block_sums_"),
-                lambda kernel=kernel, sums=sums: kernel[blocks, threads](d_x, sums),
+                "grid-stride" if name == "stride" else name,
+                partial(kernel[blocks, reduction.THREADS], d_x, sums),
                 lambda sums=sums: np.atleast_1d(sums.copy_to_host().sum(dtype=float)),
             )
         )
@@ -175,15 +191,103 @@ def softmaxes(machine: Machine, quick: bool = False) -> Ladder:
         "softmax", "3.6", f"{rows:,} rows of {columns:,} float32", 8 * rows * columns, 0, expected
     )
     kernel = machine.kernel(softmax.softmax_rows)
-    ladder.add("softmax_rows", lambda: kernel[rows, softmax.THREADS](d_x, out), out)
+    ladder.add("three readings", partial(kernel[rows, softmax.THREADS], d_x, out), out)
+    kernel, online = machine.kernel(online_softmax.online_softmax_rows), _like(machine, out)
+    blocks = -(-rows // online_softmax.WARPS)
+    ladder.add("online", partial(kernel[blocks, online_softmax.THREADS], d_x, online), online)
     theirs = _unwritten(machine, rows, columns)
     ladder.add("library", machine.library("softmax", d_x, theirs), theirs, baseline=True)
     return ladder
 
 
+def attentions(machine: Machine, quick: bool = False, causal: bool = False) -> Ladder:
+    """FlashAttention's forward pass in float32, beside the library's."""
+    heads, tokens, dim = (2, 70, 32) if quick else (32, 4096, 64)
+    rng = np.random.default_rng(5)
+    query, key, value = (_reals(rng, heads, tokens, dim) for _ in range(3))
+    scale = 1 / math.sqrt(dim)
+    pairs = heads * (tokens * (tokens + 1) // 2 if causal else tokens * tokens)
+
+    def expected() -> np.ndarray:
+        found = np.empty(query.shape)
+        for head in range(heads):  # one head's scores at a time: all of them are gigabytes
+            scores = query[head].astype(float) @ key[head].T * scale
+            if causal:
+                scores[~np.tri(tokens, dtype=bool)] = -np.inf
+            scores = np.exp(scores - scores.max(axis=1, keepdims=True))
+            found[head] = scores / scores.sum(axis=1, keepdims=True) @ value[head]
+        return found
+
+    ladder = Ladder(
+        "causal attention" if causal else "attention",
+        "3.6",
+        f"{heads} heads, {tokens:,} tokens of {dim} float32",
+        4 * query.nbytes,
+        4 * dim * pairs,  # a multiply and an add for the score and for the output, a dimension
+        expected,
+    )
+    arrays = [machine.array(a) for a in (query, key, value)]
+    out, sums = _unwritten(machine, *query.shape), _unwritten(machine, heads, tokens)
+    kernel = machine.kernel(flash_attention.flash_attention_kernel(dim, causal))
+    grid = (-(-tokens // flash_attention.QUERIES), heads)
+    configured = kernel[grid, 32 * flash_attention.QUERIES]
+    ladder.add("flash_attention", partial(configured, *arrays, np.float32(scale), out, sums), out)
+    theirs = _like(machine, out)
+    library = machine.library("attention", *arrays, theirs, causal=causal)
+    ladder.add("library", library, theirs, baseline=True)
+    return ladder
+
+
+def paged_decodes(machine: Machine, quick: bool = False) -> Ladder:
+    """One new token a sequence over a cache in scattered blocks, against a copy of its bytes."""
+    seqs, context, kv_heads, group, dim = (3, 50, 2, 2, 32) if quick else (64, 4096, 8, 4, 128)
+    block_size = 16
+    rng = np.random.default_rng(6)
+    per_seq = -(-context // block_size)
+    shape = (seqs * per_seq, block_size, kv_heads, dim)
+    key_cache, value_cache = _reals(rng, *shape), _reals(rng, *shape)
+    table = rng.permutation(seqs * per_seq).reshape(seqs, per_seq).astype(np.int32)
+    query = _reals(rng, seqs, kv_heads * group, dim)
+    scale = 1 / math.sqrt(dim)
+
+    def expected() -> np.ndarray:
+        found = np.empty(query.shape)
+        for seq in range(seqs):
+            keys, values = (
+                cache[table[seq]].reshape(-1, kv_heads, dim)[:context].transpose(1, 0, 2)
+                for cache in (key_cache, value_cache)
+            )  # [kv_heads, context, dim]
+            q = query[seq].reshape(kv_heads, group, dim).astype(float)
+            scores = q @ keys.transpose(0, 2, 1) * scale  # [kv_heads, group, context]
+            scores = np.exp(scores - scores.max(axis=2, keepdims=True))
+            weights = scores / scores.sum(axis=2, keepdims=True)
+            found[seq] = (weights @ values).reshape(-1, dim)
+        return found
+
+    nbytes = 2 * 4 * seqs * context * kv_heads * dim  # keys and values, each read once
+    ladder = Ladder(
+        "paged attention",
+        "3.6",
+        f"{seqs} sequences of {context:,} tokens, {kv_heads} kv heads x {group}, {dim} float32",
+        nbytes,
+        0,
+        expected,
+    )
+    caches = [machine.array(a) for a in (key_cache, value_cache)]
+    lengths = machine.array(np.full(seqs, context, np.int32))
+    out = _unwritten(machine, *query.shape)
+    kernel = machine.kernel(paged_attention.paged_attention_kernel(dim, group))
+    configured = kernel[(kv_heads, seqs), 32 * group]
+    arrays = (machine.array(query), *caches, machine.array(table), lengths)
+    ladder.add("paged_attention", partial(configured, *arrays, np.float32(scale), out), out)
+    _add_copy(machine, ladder, caches[0], _like(machine, caches[0]))  # reads and writes as many
+    return ladder
+
+
 def ladders(machine: Machine, quick: bool = False) -> Iterator[Ladder]:
     """Each ladder, its arrays made only when it is asked for. quick: small sizes, to try it out."""
-    for make in (vector_add, transposes, reductions, softmaxes):
+    makes = (vector_add, transposes, reductions, softmaxes, attentions)
+    for make in (*makes, partial(attentions, causal=True), paged_decodes):
         yield make(machine, quick)
 
 
