@@ -1,0 +1,162 @@
+"""A container with a memory limit, as a real process that is told what to allocate. Unit 3.9.
+
+    with Container(limit=region_of_the_container, device=region_of_the_gpu) as tenant:
+        tenant.allocate(16 * MIB)
+
+The process runs the course's `cuda` within `limited`, as a program in a pod runs CUDA under
+HAMi-core: what it asks for is checked in its own process, against what all processes hold.
+"""
+
+from __future__ import annotations
+
+import json
+import subprocess
+import sys
+from contextlib import ExitStack
+from typing import Any
+
+from .shared_region import OutOfMemory, SharedRegion
+
+MIB = 2**20
+
+
+class Container:
+    """A process under the limit of one region, or of two: its own, and the device's memory.
+
+    limit: of this container; None leaves it out, as time slicing does. device: the GPU's memory,
+    which every container of the GPU is given. Several processes may share one `limit`.
+    """
+
+    def __init__(self, limit: SharedRegion | None = None, device: SharedRegion | None = None):
+        paths = [str(region.path) for region in (device, limit) if region is not None]
+        self._process = subprocess.Popen(
+            [sys.executable, "-m", __name__, *paths],
+            stdin=subprocess.PIPE,
+            stdout=subprocess.PIPE,
+            text=True,
+        )
+
+    @property
+    def pid(self) -> int:
+        return self._process.pid
+
+    def allocate(self, nbytes: int) -> int:
+        """A device array of `nbytes` in the container; its number. Raises `OutOfMemory`."""
+        return self._ask("allocate", nbytes)
+
+    def free(self, number: int) -> None:
+        self._ask("free", number)
+
+    def memory_info(self) -> tuple[int, int]:
+        """(free, total) in bytes, as a program in the container is told."""
+        free, total = self._ask("memory_info")
+        return free, total
+
+    def churn(self, rounds: int, most: int, seed: int) -> None:
+        """Begin to allocate and free at random, `rounds` times, up to `most` bytes at once.
+
+        Returns before it is done, so that two processes can race for one limit; `churned` waits.
+        """
+        self._send("churn", rounds, most, seed)
+
+    def churned(self) -> int:
+        """How often `churn` was refused. All that it allocated is freed by then."""
+        return self._answer()
+
+    def kill(self) -> None:
+        """End the process as a fault would: nothing is freed, nothing is said."""
+        self._process.kill()
+        self._process.wait()
+
+    def close(self) -> None:
+        """End the process; what it holds is freed."""
+        if self._process.poll() is None:
+            self._send("stop")
+            self._process.wait()
+        for pipe in (self._process.stdin, self._process.stdout):
+            if pipe is not None:
+                pipe.close()
+
+    def __enter__(self) -> Container:
+        return self
+
+    def __exit__(self, *exception: object) -> None:
+        self.close()
+
+    def _ask(self, *order: Any) -> Any:
+        self._send(*order)
+        return self._answer()
+
+    def _send(self, *order: Any) -> None:
+        self._process.stdin.write(json.dumps(order) + "\n")
+        self._process.stdin.flush()
+
+    def _answer(self) -> Any:
+        line = self._process.stdout.readline()
+        if not line:
+            raise ProcessLookupError(f"the container's process {self.pid} has ended")
+        refused, answer = json.loads(line)
+        if refused:
+            raise OutOfMemory(*answer)
+        return answer
+
+
+def serve(paths: list[str]) -> None:
+    """The container's process: does what it is told, a line each, until it is told to stop."""
+    from .memory_limit import limited
+
+    arrays: dict[int, Any] = {}
+    with ExitStack() as limits:
+        for path in paths:
+            limits.enter_context(limited(limits.enter_context(SharedRegion(path))))
+        for line in sys.stdin:
+            order, *args = json.loads(line)
+            if order == "stop":
+                break
+            try:
+                reply = (False, ORDERS[order](arrays, *args))
+            except OutOfMemory as refusal:
+                reply = (True, (refusal.what, refusal.why, refusal.try_))
+            print(json.dumps(reply), flush=True)
+        arrays.clear()
+
+
+def _allocate(arrays: dict[int, Any], nbytes: int) -> int:
+    from aiinfra_labs.gpu import cuda
+
+    number = max(arrays, default=0) + 1
+    arrays[number] = cuda.device_array(nbytes, "uint8")
+    return number
+
+
+def _free(arrays: dict[int, Any], number: int) -> None:
+    del arrays[number]
+
+
+def _memory_info(arrays: dict[int, Any]) -> tuple[int, int]:
+    from aiinfra_labs.gpu import cuda
+
+    return tuple(cuda.current_context().get_memory_info())
+
+
+def _churn(arrays: dict[int, Any], rounds: int, most: int, seed: int) -> int:
+    import numpy as np
+
+    from aiinfra_labs.gpu import cuda
+
+    rng, kept, refused = np.random.default_rng(seed), [], 0
+    for _ in range(rounds):
+        if kept and rng.random() < 0.5:
+            kept.pop(int(rng.integers(len(kept))))
+            continue
+        try:
+            kept.append(cuda.device_array(int(rng.integers(1, most + 1)), "uint8"))
+        except OutOfMemory:
+            refused += 1
+    return refused
+
+
+ORDERS = {"allocate": _allocate, "free": _free, "memory_info": _memory_info, "churn": _churn}
+
+if __name__ == "__main__":
+    serve(sys.argv[1:])

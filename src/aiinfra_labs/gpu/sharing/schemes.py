@@ -1,0 +1,204 @@
+"""Four ways to give tenants a GPU, each with the same door: `run` a kernel. Unit 3.9.
+
+A kernel of `work` microseconds on the whole GPU, whose blocks can use the share `fills` of its
+multiprocessors, takes work x max(1, fills / s) on a share s of them. A time slice gives the whole
+GPU, of which such a kernel leaves 1 - fills idle; a MIG instance gives its multiprocessors always.
+Not in the model: the memory bandwidth and the caches that neighbours outside MIG share.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Generator, Sequence
+from dataclasses import dataclass
+from typing import Protocol
+
+import simpy
+
+from .core_limit import POLL_MS, WATCH_MS, CoreLimit
+from .mig import gpus
+from .planning import place_all
+from .tenants import MS, Tenant
+from .time_slicing import SLICE_US, SWITCH_US, TimeSlicedGpu
+
+
+@dataclass
+class Memory:
+    """Gigabytes of one GPU, of one MIG instance, or of one container's limit."""
+
+    total: float
+    used: float = 0.0
+
+    def allocate(self, gb: float) -> bool:
+        """True when there was room, and it is taken now."""
+        if self.used + gb > self.total + 1e-9:
+            return False
+        self.used += gb
+        return True
+
+    def free(self, gb: float) -> None:
+        self.used -= gb
+
+
+class Machine(Protocol):
+    """What a scheme makes of the GPUs in one simulation."""
+
+    gpus: int
+
+    def run(self, tenant: Tenant, work: int) -> Generator[simpy.Event, None, None]:
+        """Run one kernel of `work` microseconds for the tenant."""
+
+    def memories(self, tenant: Tenant) -> list[Memory]:
+        """All that must have room when the tenant allocates."""
+
+    def switching(self) -> int:
+        """Microseconds that went to switches."""
+
+
+class Exclusive:
+    """A whole GPU for each tenant."""
+
+    name = "exclusive"
+    shares_faults = False
+
+    def machine(self, env: simpy.Environment, tenants: Sequence[Tenant], gpu: str) -> Machine:
+        return _Apart(env, dict.fromkeys((t.name for t in tenants), 1.0), _whole(tenants, gpu), 0)
+
+
+class Mig:
+    """An instance for each tenant, of the profile that it names; all on one GPU."""
+
+    name = "MIG"
+    shares_faults = False
+
+    def machine(self, env: simpy.Environment, tenants: Sequence[Tenant], gpu: str) -> Machine:
+        board = gpus()[gpu]
+        profiles = [board.profile(t.profile) for t in tenants]
+        if place_all(board, [p.name for p in profiles]) is None:
+            raise ValueError(
+                f"{', '.join(p.name for p in profiles)} do not fit on one {board.name}\n"
+                "Why: their memory slices overlap wherever they begin\n"
+                "Try: fewer tenants, or smaller profiles"
+            )
+        named = list(zip(tenants, profiles, strict=True))
+        return _Apart(
+            env,
+            {t.name: p.sms / board.sms for t, p in named},
+            {t.name: Memory(p.gb) for t, p in named},
+            1,
+        )
+
+
+@dataclass(frozen=True)
+class TimeSlicing:
+    """All tenants take turns on one GPU, and its memory is for who comes first."""
+
+    slice_us: int = SLICE_US
+    switch_us: int = SWITCH_US
+    name = "time slicing"
+    shares_faults = True
+
+    def machine(self, env: simpy.Environment, tenants: Sequence[Tenant], gpu: str) -> Machine:
+        return _Sliced(env, self, tenants, gpu)
+
+
+@dataclass(frozen=True)
+class Hami:
+    """Time slices, a limit on each tenant's memory, and one on its kernel launches."""
+
+    slice_us: int = SLICE_US
+    switch_us: int = SWITCH_US
+    name = "HAMi"
+    shares_faults = True
+
+    def machine(self, env: simpy.Environment, tenants: Sequence[Tenant], gpu: str) -> Machine:
+        return _Limited(env, self, tenants, gpu)
+
+
+SCHEMES = (Exclusive(), Mig(), TimeSlicing(), Hami())
+Scheme = Exclusive | Mig | TimeSlicing | Hami
+
+
+def _whole(tenants: Sequence[Tenant], gpu: str) -> dict[str, Memory]:
+    return {t.name: Memory(gpus()[gpu].profiles[-1].gb) for t in tenants}
+
+
+class _Apart:
+    """Each tenant has multiprocessors and memory of its own: nothing that one does is felt."""
+
+    def __init__(
+        self,
+        env: simpy.Environment,
+        shares: dict[str, float],
+        memories: dict[str, Memory],
+        on_gpus: int,
+    ):
+        self.env, self.shares, self._memories = env, shares, memories
+        self.gpus = on_gpus or len(shares)
+
+    def run(self, tenant: Tenant, work: int) -> Generator[simpy.Event, None, None]:
+        slower = max(1.0, tenant.fills / self.shares[tenant.name])
+        yield self.env.timeout(round(work * slower))
+
+    def memories(self, tenant: Tenant) -> list[Memory]:
+        return [self._memories[tenant.name]]
+
+    def switching(self) -> int:
+        return 0
+
+
+class _Sliced:
+    """One GPU, one memory, turns."""
+
+    gpus = 1
+
+    def __init__(
+        self,
+        env: simpy.Environment,
+        scheme: TimeSlicing | Hami,
+        tenants: Sequence[Tenant],
+        gpu: str,
+    ):
+        self.env = env
+        self.slices = TimeSlicedGpu(env, scheme.slice_us, scheme.switch_us)
+        self.memory = Memory(gpus()[gpu].profiles[-1].gb)
+
+    def run(self, tenant: Tenant, work: int) -> Generator[simpy.Event, None, None]:
+        yield from self.slices.run(tenant.name, work)
+
+    def memories(self, tenant: Tenant) -> list[Memory]:
+        return [self.memory]
+
+    def switching(self) -> int:
+        return self.slices.switching
+
+
+class _Limited(_Sliced):
+    """Turns, with a bucket of tokens before each launch and a limit on each tenant's memory."""
+
+    def __init__(self, env: simpy.Environment, scheme: Hami, tenants: Sequence[Tenant], gpu: str):
+        super().__init__(env, scheme, tenants, gpu)
+        self.limits = {t.name: Memory(t.memory_gb) for t in tenants}
+        sms = gpus()[gpu].sms
+        self.buckets = {t.name: CoreLimit(t.cores, sms) for t in tenants}
+        for tenant in tenants:
+            if self.buckets[tenant.name].enforced:
+                env.process(self._watch(tenant.name))
+
+    def run(self, tenant: Tenant, work: int) -> Generator[simpy.Event, None, None]:
+        bucket = self.buckets[tenant.name]
+        while not bucket.may_launch:
+            yield self.env.timeout(POLL_MS * MS)
+        bucket.launch(tenant.blocks)
+        yield from super().run(tenant, work)
+
+    def memories(self, tenant: Tenant) -> list[Memory]:
+        return [self.limits[tenant.name], self.memory]
+
+    def _watch(self, name: str) -> Generator[simpy.Event, None, None]:
+        """Every 120 ms: how much of them did this tenant's kernels run?"""
+        before = 0
+        while True:
+            yield self.env.timeout(WATCH_MS * MS)
+            ran = self.slices.ran.get(name, 0)
+            self.buckets[name].watch(round(100 * (ran - before) / (WATCH_MS * MS)))
+            before = ran

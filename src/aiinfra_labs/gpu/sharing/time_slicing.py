@@ -1,0 +1,115 @@
+"""Time slices: one context at a time has the whole GPU, and they take turns. Unit 3.9.
+
+NVIDIA's driver gives each process with work a slice in turn. A process that has no more work ends
+its slice early; a change of process costs a switch. What a slice does not give is a limit: neither
+on memory nor on how many others there are.
+"""
+
+from __future__ import annotations
+
+from collections import deque
+from collections.abc import Generator, Sequence
+from dataclasses import dataclass
+
+import simpy
+
+SLICE_US = 2000  # microseconds
+SWITCH_US = 100
+
+
+def round_robin(jobs: Sequence[tuple[int, int]], slice_us: int, switch_us: int = 0) -> list[int]:
+    """When each job ends, if they take turns of `slice_us` on one GPU.
+
+    jobs: (arrival, work) of each, whole microseconds; each belongs to a process of its own. A job
+    whose slice ends goes to the back of the queue, behind those that arrived by then. A switch is
+    paid whenever another job runs than the last, and not before the first.
+    """
+    waiting = deque(sorted(range(len(jobs)), key=lambda i: (jobs[i][0], i)))
+    left = [work for _, work in jobs]
+    ends = [0] * len(jobs)
+    queue: deque[int] = deque()
+    now, last = 0, None
+    while waiting or queue:
+        if not queue:
+            now = max(now, jobs[waiting[0]][0])
+        while waiting and jobs[waiting[0]][0] <= now:
+            queue.append(waiting.popleft())
+        job = queue.popleft()
+        if last is not None and job != last:
+            now += switch_us
+        last = job
+        ran = min(slice_us, left[job])
+        now += ran
+        left[job] -= ran
+        while waiting and jobs[waiting[0]][0] <= now:
+            queue.append(waiting.popleft())
+        if left[job]:
+            queue.append(job)
+        else:
+            ends[job] = now
+    return ends
+
+
+@dataclass
+class _Kernel:
+    left: int  # microseconds of work
+    done: simpy.Event
+
+
+class TimeSlicedGpu:
+    """A GPU in a simulation whose processes take turns; each gives it one kernel at a time.
+
+    `yield from gpu.run(process, work)` ends when the kernel has run. `busy` counts microseconds in
+    which a kernel ran, `switching` those that went to switches, `ran` the work of each process.
+    """
+
+    def __init__(self, env: simpy.Environment, slice_us: int = SLICE_US, switch: int = SWITCH_US):
+        self.env, self.slice_us, self.switch_us = env, slice_us, switch
+        self.busy = self.switching = 0
+        self.ran: dict[str, int] = {}
+        self._kernels: dict[str, _Kernel] = {}
+        self._ring: deque[str] = deque()
+        self._work_came = env.event()
+        env.process(self._turns())
+
+    def run(self, process: str, work: int) -> Generator[simpy.Event, None, None]:
+        """Run a kernel of `work` microseconds for `process`, in as many slices as it takes."""
+        if process not in self.ran:
+            self.ran[process] = 0
+            self._ring.append(process)
+        kernel = self._kernels[process] = _Kernel(work, self.env.event())
+        if not self._work_came.triggered:
+            self._work_came.succeed()
+        yield kernel.done
+
+    def _turns(self) -> Generator[simpy.Event, None, None]:
+        last = None
+        while True:
+            while not self._kernels:
+                self._work_came = self.env.event()
+                yield self._work_came
+            while self._ring[0] not in self._kernels:
+                self._ring.rotate(-1)
+            process = self._ring[0]
+            if last is not None and process != last:
+                self.switching += self.switch_us
+                yield self.env.timeout(self.switch_us)
+            last = process
+            yield from self._slice(process)
+            self._ring.rotate(-1)
+
+    def _slice(self, process: str) -> Generator[simpy.Event, None, None]:
+        """One turn: kernel after kernel, until the slice is over or the process has none."""
+        left = self.slice_us
+        while left and process in self._kernels:
+            kernel = self._kernels[process]
+            ran = min(left, kernel.left)
+            yield self.env.timeout(ran)
+            self.busy += ran
+            self.ran[process] += ran
+            left -= ran
+            kernel.left -= ran
+            if not kernel.left:
+                del self._kernels[process]
+                kernel.done.succeed()
+                yield self.env.timeout(0)  # the process may launch its next kernel at once
