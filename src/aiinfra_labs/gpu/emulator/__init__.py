@@ -75,7 +75,14 @@ from .counters.profiling import profile
 from .counters.report import Report, compare
 from .counters.roofline import estimate
 from .counters.tracing import Access, trace
-from .devices import DeviceProfile, device_profiles, get_current_device, select_device
+from .devices import (
+    DeviceProfile,
+    SMLimits,
+    device_profiles,
+    get_current_device,
+    select_device,
+    sm_limits,
+)
 from .errors import (
     DeviceMemoryError,
     DivergentBarrier,
@@ -199,6 +206,8 @@ __all__ = [
     "occupancy_of",
     "profile",
     "select_device",
+    "SMLimits",
+    "sm_limits",
     "step_budget",
     "stream",
     "synchronize",
