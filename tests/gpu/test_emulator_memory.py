@@ -305,3 +305,24 @@ def test_nothing_is_left_open_or_warned_about():
         with cuda.profile(), cuda.pinned(np.zeros(1)), cuda.defer_cleanup():
             copy_1d[1, 32, cuda.stream()](np.zeros(3), np.zeros(3))
         gc.collect()
+
+
+@pytest.mark.parametrize("n", [0, 1, 2, 3, 4, 7, 8, 64, 131])
+@pytest.mark.parametrize(("narrow", "wide"), [("f2", "i8"), ("f4", "f8"), ("u1", "u2")])
+def test_a_kernel_views_the_whole_words_of_an_array_of_any_length(n, narrow, wide):
+    by = np.dtype(wide).itemsize // np.dtype(narrow).itemsize
+    dtype = np.dtype(wide).type
+
+    @cuda.jit
+    def copy_words(a, out):
+        i = cuda.grid(1)
+        whole = a.size // by * by
+        words = a[:whole].view(dtype)
+        if i < words.size:
+            out[:whole].view(dtype)[i] = words[i]
+
+    a, out = np.arange(1, n + 1).astype(narrow), np.zeros(n, narrow)
+    copy_words[3, 64](a, out)
+    whole = n // by * by
+    np.testing.assert_array_equal(out[:whole], a[:whole])
+    assert not out[whole:].any()

@@ -67,14 +67,19 @@ class TracedLaunch:
 
     def _touches(self, kind: str, position: int) -> tuple[np.ndarray, np.ndarray]:
         """Element and thread of every touch, in the order in which they happened."""
-        pairs = [self._active(access) for access in self.accesses(kind, position)]
+        itemsize = self.args[position].dtype.itemsize
+        pairs = [self._active(access, itemsize) for access in self.accesses(kind, position)]
         if not pairs:
             return np.empty(0, np.int64), np.empty(0, np.int64)
         return np.concatenate([e for e, _ in pairs]), np.concatenate([t for _, t in pairs])
 
-    def _active(self, access: Access) -> tuple[np.ndarray, np.ndarray]:
-        warp, lane = np.nonzero(access.elements >= 0)
+    def _active(self, access: Access, itemsize: int) -> tuple[np.ndarray, np.ndarray]:
+        """Elements of `itemsize` bytes, and who touched them: a wider word holds several."""
+        warp, lane = np.nonzero(access.addresses >= 0)
         warps_per_block = -(-self.threads_per_block // emulator.warpsize)
         block = access.first_block + warp // warps_per_block
         in_block = warp % warps_per_block * emulator.warpsize + lane
-        return access.elements[warp, lane], block * self.threads_per_block + in_block
+        thread = block * self.threads_per_block + in_block
+        words = np.arange(max(access.itemsize // itemsize, 1))
+        elements = access.addresses[warp, lane] // itemsize
+        return (elements[:, None] + words).ravel(), np.repeat(thread, words.size)

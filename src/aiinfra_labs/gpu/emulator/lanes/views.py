@@ -330,8 +330,10 @@ def view_of(array: np.ndarray, name: str, space: str = "global") -> ArrayView:
     """An `ArrayView` of a NumPy array of any strides."""
     strides = [s for n, s in zip(array.shape, array.strides, strict=True) if n > 1 and s]
     pitch = math.gcd(*(abs(s) for s in strides)) if strides else max(array.itemsize, 1)
+    # the stride of a lone element is never walked; on one axis it is an unbroken row all the same
+    lone = 1 if array.ndim == 1 else 0
     steps = tuple(
-        s // pitch if n > 1 else 0 for n, s in zip(array.shape, array.strides, strict=True)
+        s // pitch if n > 1 else lone for n, s in zip(array.shape, array.strides, strict=True)
     )
     if array.flags.c_contiguous and array.size:
         return ArrayView(

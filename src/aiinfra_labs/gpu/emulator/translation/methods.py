@@ -71,6 +71,8 @@ def _view(array: ArrayView, dtype: Any) -> ArrayView:
         raise LaneError(f"{array.name} is not one unbroken row of elements; view needs one")
     memory = array.window.view(np.uint8)
     old, new = array.dtype.itemsize, wanted.itemsize
+    if memory.size < new:  # not one whole element: there is nothing to see
+        memory = np.zeros(new, np.uint8)
     window = np.lib.stride_tricks.as_strided(
         memory[:new].view(wanted),
         ((memory.size - new) // math.gcd(old, new) + 1,),
