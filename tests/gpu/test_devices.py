@@ -69,6 +69,7 @@ def test_known_figures():
     assert epyc.bandwidth == 12 * 8 * 4.8e9 == 460.8e9
     assert xeon.peak("fp32") == 56 * 2 * 16 * 2 * 2.0e9
     assert epyc.peak("fp32") == pytest.approx(96 * 2 * 8 * 2 * 2.4e9)
+    assert xeon.peak("fp64") == xeon.peak("fp32") / 2
     assert xeon.peak("bf16_matrix") == pytest.approx(114.7e12, rel=1e-3)
     assert h100.per_watt("fp16_tensor") == pytest.approx(989.4e12 / 700)
 
@@ -120,6 +121,6 @@ def test_precisions_are_those_that_have_a_peak():
     for d in EVERY.values():
         assert d.precisions()
         assert all(d.peak(p) > 0 for p in d.precisions())
-    assert device("epyc_9654").precisions() == ["fp32"]
-    assert device("xeon_8480").precisions() == ["fp32", "bf16_matrix"]
+    assert device("epyc_9654").precisions() == ["fp32", "fp64"]
+    assert device("xeon_8480").precisions() == ["fp32", "fp64", "bf16_matrix"]
     assert "fp16_tensor" in device("h100").precisions()

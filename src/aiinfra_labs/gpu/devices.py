@@ -20,9 +20,9 @@ from typing import Any
 
 TERA, GIGA, MEGA = 1e12, 1e9, 1e6
 DDR_CHANNEL = 8  # bytes a transfer: 64 bits (JEDEC JESD79-5, as two sub-channels of 32)
-# The precision of a published peak, and the figure that says how many fma a unit does in a clock.
+# The precision of a peak, and the figure that says how many fma an SM does of it in a clock.
 _PER_SM = {"fp32": "fp32_per_sm", "fp16_tensor": "tensor_fp16_per_sm"}
-_PER_CORE = {"fp32": "fp32_per_core", "bf16_matrix": "matrix_bf16_per_core"}
+_BITS = {"fp32": 32, "fp64": 64}  # of an element in a CPU's vector
 
 
 class DeviceError(ValueError):
@@ -83,9 +83,7 @@ class Device:
     @property
     def fp32_units(self) -> int:
         """FP32 fma a clock of the whole device: what NVIDIA counts as CUDA cores."""
-        if self.kind == "cpu":
-            return int(self["cores"] * self["fp32_per_core"])
-        return int(self["sms"] * self["fp32_per_sm"])
+        return int(self._units * self._fma_a_clock("fp32"))
 
     @property
     def bandwidth(self) -> float:
@@ -98,33 +96,43 @@ class Device:
         """Operations/s: the maker's figure; of a CPU, which has none, `computed_peak`.
 
         precision: "fp64", "fp32", "fp16", "fp16_tensor", "fp16_tensor_sparse" or "fp8_tensor";
-        of a CPU "fp32" or "bf16_matrix".
+        of a CPU "fp64", "fp32" or "bf16_matrix".
         """
         if self.kind == "cpu":
             return self.computed_peak(precision)
         return self[precision] * TERA
 
     def computed_peak(self, precision: str = "fp32") -> float:
-        """Operations/s: units x fma a clock x 2 x clock. "fp32", "fp16_tensor", "bf16_matrix".
+        """Operations/s: units x fma a clock x 2 x clock.
 
-        At the boost clock of a GPU, and at the base clock of a CPU, which all its cores can hold.
+        precision: "fp32" or "fp16_tensor"; of a CPU "fp32", "fp64" or "bf16_matrix". At the boost
+        clock of a GPU, and at the base clock of a CPU, which all its cores can hold.
         """
-        per_unit = _PER_CORE if self.kind == "cpu" else _PER_SM
-        if precision not in per_unit or per_unit[precision] not in self:
-            known = [name for name, figure in per_unit.items() if figure in self]
+        clock = "tensor_clock" if "tensor" in precision and "tensor_clock" in self else "clock"
+        return self._units * self._fma_a_clock(precision) * 2 * self[clock] * MEGA
+
+    @property
+    def _units(self) -> float:
+        return self["cores" if self.kind == "cpu" else "sms"]
+
+    def _fma_a_clock(self, precision: str) -> float:
+        """Of one SM or core: of a core's vectors, units x lanes."""
+        if self.kind == "cpu" and precision in _BITS:
+            return self["fma_units"] * self["vector_bits"] / _BITS[precision]
+        figure = {"bf16_matrix": "matrix_bf16_per_core"} if self.kind == "cpu" else _PER_SM
+        if precision not in figure or figure[precision] not in self:
+            known = ", ".join(p for p in (*_BITS, *figure) if p in self.precisions())
             raise DeviceError(
                 f"no {precision} rate for each unit and clock of {self.name}",
-                f"the data has those of {', '.join(known)}",
+                f"it is known for {known}",
                 f'peak("{precision}") is what the maker published, where it did',
             )
-        units = self["cores" if self.kind == "cpu" else "sms"]
-        clock = "tensor_clock" if "tensor" in precision and "tensor_clock" in self else "clock"
-        return units * self[per_unit[precision]] * 2 * self[clock] * MEGA
+        return self[figure[precision]]
 
     def precisions(self) -> list[str]:
         """The precisions that `peak` knows for this device."""
         if self.kind == "cpu":
-            return [name for name, figure in _PER_CORE.items() if figure in self]
+            return [*_BITS, *(["bf16_matrix"] if "matrix_bf16_per_core" in self else [])]
         return [name for name, f in self.figures.items() if f.unit == "TFLOP/s"]
 
     def ridge(self, precision: str = "fp32") -> float:
