@@ -40,6 +40,7 @@ SIGNATURES = {  # "module.kernel": the arguments' types, as Numba writes them
 }
 DTYPES = "u?int(?:8|16|32|64)|float(?:16|32|64)|complex(?:64|128)|bool"
 _SAID = re.compile(rf"(\w+(?:, \w+)*): ({DTYPES})\b(?: \[([^\]]*)\])?")
+_WITH_DOOR = ("aiinfra_labs.gpu.kernels", "aiinfra_labs.gpu.float4")
 _COUNTED = re.compile(r"^(ld|st|ldmatrix|cp\.async)\b.*(global|shared|local)|^(fma|bar|w?mma)\b")
 
 
@@ -169,44 +170,80 @@ def _instructions(body: str) -> dict[str, int]:
     return dict(sorted(counted.items()))
 
 
-def _sass(cubin: Path) -> dict[str, dict[str, int]]:
-    """Each kernel's machine instructions by name, as often as they stand in the code."""
+def _sass(cubin: Path) -> dict[str, dict[str, Any]]:
+    """Each kernel's machine instructions by name, and its loops; nothing without nvdisasm."""
     nvdisasm = tool("nvdisasm")
     if nvdisasm is None:
         return {}
     done = subprocess.run([nvdisasm, "-c", str(cubin)], capture_output=True, text=True)
-    found = {}
-    for part in re.split(r"\.section\s+\.text\.", done.stdout)[1:]:
-        words = re.findall(r"/\*[0-9a-f]{4,}\*/\s+(?:@!?U?P[T\d]+\s+)?([A-Z][\w.]*)", part)
-        found[re.match(r"\w+", part)[0]] = dict(sorted(Counter(words).items()))
-    return found
+    parts = re.split(r"\.section\s+\.text\.", done.stdout)[1:]
+    return {re.match(r"\w+", part)[0]: _machine_code(part) for part in parts}
+
+
+def _machine_code(text: str) -> dict[str, Any]:
+    """instructions: how often each stands in the code. loops: from the outer to the inner, those
+    with a multiply-add: how many instructions each is long, and how many of them are FFMA."""
+    names: list[str] = []
+    labels: dict[str, int] = {}  # the number of the instruction behind each
+    jumps: list[tuple[str, int]] = []
+    for line in text.splitlines():
+        if label := re.match(r"\s*\.(L_x_\d+):", line):
+            labels[label[1]] = len(names)
+        elif word := re.search(r"/\*[0-9a-f]{4,}\*/\s+(?:@!?U?P[T\d]+\s+)?([A-Z][\w.]*)", line):
+            if target := re.search(r"L_x_\d+", line):
+                jumps.append((target[0], len(names)))
+            names.append(word[1])
+    spans = [(labels[to], at + 1) for to, at in jumps if labels.get(to, at + 1) <= at]
+    loops = [
+        {"instructions": last - first, "ffma": names[first:last].count("FFMA")}
+        for first, last in sorted(spans, key=lambda span: span[0] - span[1])
+    ]
+    counted = dict(sorted(Counter(names).items()))
+    return {"instructions": counted, "loops": [loop for loop in loops if loop["ffma"]]}
 
 
 # --- the course's kernels -----------------------------------------------------------------------
 
 
-def kernels(cuda: Any, only: str = "") -> Iterator[tuple[str, Any]]:
+def kernels(cuda: Any, only: str = "") -> list[tuple[str, Any]]:
     """("module.kernel", the kernel), and ("module.CUDA_C", its text), of all or of one module.
 
-    The modules are imported with Numba's own `cuda` behind the course's door, GPU or none.
+    The modules are imported anew, with Numba's own `cuda` behind the course's door, GPU or none,
+    and forgotten again, so that who imports them later finds the door's choice in them.
     """
+    from aiinfra_labs import gpu
     from aiinfra_labs.gpu import door
 
-    with mock.patch.object(door, "choose", lambda: cuda):
-        package = importlib.import_module("aiinfra_labs.gpu.kernels")
-        for entry in pkgutil.iter_modules(package.__path__):
-            if only and not entry.name.startswith(only):
+    before = {name: sys.modules.pop(name) for name in _with_door()}
+    try:
+        with mock.patch.object(door, "choose", lambda: cuda), mock.patch.dict(vars(gpu)):
+            return list(_kernels(only))
+    finally:
+        for name in _with_door():
+            del sys.modules[name]
+        sys.modules.update(before)
+
+
+def _with_door() -> list[str]:
+    """The modules here that name `cuda` when they are imported."""
+    return [name for name in sys.modules if name.startswith(_WITH_DOOR)]
+
+
+def _kernels(only: str) -> Iterator[tuple[str, Any]]:
+    package = importlib.import_module("aiinfra_labs.gpu.kernels")
+    for entry in pkgutil.iter_modules(package.__path__):
+        if only and not entry.name.startswith(only):
+            continue
+        module = importlib.import_module(f"{package.__name__}.{entry.name}")
+        for name, value in vars(module).items():
+            if isinstance(value, str) and "__global__" in value:
+                yield f"{entry.name}.{name}", value
+            elif getattr(value, "py_func", None) is None:
                 continue
-            module = importlib.import_module(f"{package.__name__}.{entry.name}")
-            for name, value in vars(module).items():
-                if isinstance(value, str) and "__global__" in value:
-                    yield f"{entry.name}.{name}", value
-                elif getattr(value, "py_func", None) is None:
-                    continue
-                elif value.py_func.__module__ != module.__name__:
-                    continue  # imported from another module, where it is counted
-                elif not value.targetoptions.get("device"):
-                    yield f"{entry.name}.{name}", value
+            elif value.py_func.__module__ != module.__name__:
+                continue  # imported from another module, where it is counted
+            elif not value.targetoptions.get("device"):
+                yield f"{entry.name}.{name}", value
 
 
 def signature_of(name: str, kernel: Any) -> str | None:

@@ -71,6 +71,18 @@ def test_every_kernel_of_this_unit_and_the_one_before_says_its_types(registers):
     assert [name for name, signature in found.items() if signature is None] == []
 
 
+def test_it_leaves_the_course_with_the_door_it_had(registers):
+    from numba import cuda
+
+    from aiinfra_labs.gpu import emulator
+    from aiinfra_labs.gpu.kernels import matmul
+
+    registers.kernels(cuda, "matmul")
+    from aiinfra_labs.gpu.kernels import matmul as again
+
+    assert again is matmul and matmul.cuda is emulator
+
+
 def test_instructions_are_counted_for_each_kernel_of_a_text(registers):
     bodies = dict(registers._bodies(PTX))
     assert registers._instructions(bodies["first"]) == {
