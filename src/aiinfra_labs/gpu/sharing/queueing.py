@@ -11,7 +11,7 @@ import math
 
 
 def use(rate: float, service_ms: float) -> float:
-    """The share of time that the server is busy (the utilisation law). From 1 on, it never keeps up."""
+    """The share of time in which the server is busy: the utilisation law."""
     return rate * service_ms / 1e3
 
 

@@ -13,6 +13,7 @@ import fcntl
 import mmap
 import os
 import struct
+import threading
 from collections.abc import Iterator
 from pathlib import Path
 
@@ -43,6 +44,9 @@ class SharedRegion:
         self.path = Path(path)
         self._file = open(self.path, "r+b")  # noqa: SIM115 - held as long as the mapping
         self._map = mmap.mmap(self._file.fileno(), _SIZE)
+        self._threads = threading.Lock()
+        self._inside: int | None = None  # the thread that has the lock
+        self._late: list[int] = []  # bytes to give back when it lets go
         magic, _ = _HEADER.unpack_from(self._map, 0)
         if magic != MAGIC:
             self.close()
@@ -67,12 +71,17 @@ class SharedRegion:
 
     @contextlib.contextmanager
     def lock(self) -> Iterator[None]:
-        """No other process looks or counts within the block. Not to be taken twice."""
-        fcntl.flock(self._file, fcntl.LOCK_EX)
-        try:
-            yield
-        finally:
-            fcntl.flock(self._file, fcntl.LOCK_UN)
+        """No other process and no other thread looks or counts within the block."""
+        with self._threads:  # flock keeps processes apart, not the threads of one
+            fcntl.flock(self._file, fcntl.LOCK_EX)
+            self._inside = threading.get_ident()
+            try:
+                yield
+            finally:
+                while self._late:
+                    self.add(-self._late.pop())
+                self._inside = None
+                fcntl.flock(self._file, fcntl.LOCK_UN)
 
     def held(self) -> dict[int, int]:
         """Bytes by process id. What it says is old as soon as the lock is let go."""
@@ -100,31 +109,21 @@ class SharedRegion:
                     f"{used:,} bytes",
                     "free an array, use a smaller batch, or ask for a higher limit",
                 )
-            self._add(os.getpid(), nbytes)
+            self.add(nbytes)
 
     def release(self, nbytes: int) -> None:
         """This process has given `nbytes` back."""
         if self._map.closed:  # an array that outlived the region
             return
+        if self._inside == threading.get_ident():  # garbage was collected in the midst of a count
+            self._late.append(nbytes)
+            return
         with self.lock():
-            self._add(os.getpid(), -nbytes)
+            self.add(-nbytes)
 
-    def close(self) -> None:
-        """Unmap the file. What this process held stays counted until its slot is cleared."""
-        self._map.close()
-        self._file.close()
-
-    def __enter__(self) -> SharedRegion:
-        return self
-
-    def __exit__(self, *exception: object) -> None:
-        self.close()
-
-    def _places(self) -> range:
-        return range(_HEADER.size, _SIZE, _SLOT.size)
-
-    def _add(self, pid: int, nbytes: int) -> None:
-        vacant = None
+    def add(self, nbytes: int) -> None:
+        """Count `nbytes` more (or fewer) for this process, whatever the limit. Under the lock."""
+        pid, vacant = os.getpid(), None
         for place in self._places():
             owner, used = _SLOT.unpack_from(self._map, place)
             if owner == pid:
@@ -139,6 +138,20 @@ class SharedRegion:
                 "end some of them",
             )
         _SLOT.pack_into(self._map, vacant, pid, max(0, nbytes))
+
+    def close(self) -> None:
+        """Unmap the file. What this process held stays counted until its slot is cleared."""
+        self._map.close()
+        self._file.close()
+
+    def __enter__(self) -> SharedRegion:
+        return self
+
+    def __exit__(self, *exception: object) -> None:
+        self.close()
+
+    def _places(self) -> range:
+        return range(_HEADER.size, _SIZE, _SLOT.size)
 
     def _clear_the_dead(self) -> None:
         for place in self._places():

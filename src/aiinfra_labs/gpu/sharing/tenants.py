@@ -51,7 +51,7 @@ class Tenant:
         return self.rate == 0
 
     def kernels(self, work: int) -> list[int]:
-        """The kernels of a request of `work` microseconds: each as long as may be, then the rest."""
+        """The kernels of a request of `work` microseconds: the longest allowed, then the rest."""
         longest = round(self.kernel_ms * MS)
         whole, rest = divmod(work, longest)
         return [longest] * whole + ([rest] if rest else [])
