@@ -90,7 +90,7 @@ def issue_times(instructions: Instructions, latency: int, warps: int = 1) -> lis
     latency: cycles after which an instruction's result can be used.
     """
     times: list[list[int]] = [[] for _ in range(warps)]
-    cycle = last = 0
+    cycle, last = 0, warps - 1
     while any(len(issued) < instructions.count for issued in times):
         for k in range(warps):  # the next warp after the last that issued, and is ready
             issued = times[(last + 1 + k) % warps]
