@@ -326,13 +326,12 @@ def gelu_with_an_integer_scaled(sums, scale, out):
         out[i] = HALF * v * (ONE + math.tanh(ROOT * (v + CUBE * v * v * v)))
 
 
-@wrong("3.8.c", "1 for each element")
+@wrong("3.8.c", "2 for each element")
 @cuda.jit
 def gelu_with_one(sums, scale, out):
     for i in range(cuda.grid(1), sums.size, cuda.gridsize(1)):
         v = scale * np.float32(sums[i])
-        part = np.float32(1 + math.tanh(ROOT * (v + CUBE * v * v * v)))
-        out[i] = HALF * v * part
+        out[i] = HALF * v * (1 + math.tanh(ROOT * (v + CUBE * v * v * v)))
 
 
 @wrong("3.8.c", "float64 operations")
