@@ -2,8 +2,8 @@
 
 A warp's load or store is one request, and moves every 32-byte sector that one of its lanes touches.
 What follows changes nothing but which lane has which address: by a stride or a shift, through an
-index, along rows or columns, in an array of structures or a structure of arrays, by words of 2 or 8
-bytes, and over two layouts of a KV cache.
+index, along rows or columns, in an array of structures or a structure of arrays, four elements at
+once, and over two layouts of a KV cache.
 """
 
 from __future__ import annotations
@@ -11,6 +11,7 @@ from __future__ import annotations
 import numpy as np
 
 from aiinfra_labs.gpu import cuda
+from aiinfra_labs.gpu.float4 import load_float4, store_float4
 
 WARP = 32  # lanes
 WHOLE_WARP = 0xFFFFFFFF
@@ -132,27 +133,18 @@ def advance_array(position):
 
 
 @cuda.jit
-def copy_halves(source, target):
-    """target[i] = source[i], one element a thread. source, target: 2-byte elements [n]."""
-    i = cuda.grid(1)
-    if i < target.size:
-        target[i] = source[i]
+def copy_float4(source, target):
+    """target[i] = source[i], four elements a thread at once, and what is left one by one.
 
-
-@cuda.jit
-def copy_halves_by_four(source, target):
-    """The same, four elements a thread as one word of 8 bytes, and what is left one by one.
-
-    source, target: 2-byte elements [n], each beginning at a multiple of 8 bytes: a GPU refuses a
-    word at another address. At least n // 4 + n % 4 threads.
+    source, target: float32 [n], each beginning at a multiple of 16 bytes. At least
+    n // 4 + n % 4 threads.
     """
     i = cuda.grid(1)
-    whole = target.size // 4 * 4
-    words = target[:whole].view(np.int64)
-    if i < words.size:
-        words[i] = source[:whole].view(np.int64)[i]
+    fours = target.size // 4
+    if i < fours:
+        store_float4(target, 4 * i, load_float4(source, 4 * i))
     else:
-        rest = whole + i - words.size
+        rest = 4 * fours + i - fours  # the tail's 0 to 3 elements have a thread each
         if rest < target.size:
             target[rest] = source[rest]
 
