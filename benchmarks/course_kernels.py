@@ -8,6 +8,7 @@ from __future__ import annotations
 
 from collections.abc import Callable
 from dataclasses import dataclass
+from functools import partial
 from typing import Any
 
 import numpy as np
@@ -16,6 +17,7 @@ from aiinfra_labs.gpu.kernels import (
     cuda_model,
     histogram,
     matmul,
+    profiling_steps,
     reduction,
     softmax,
     stencil,
@@ -167,3 +169,21 @@ def cases(quick: bool = False) -> list[Case]:
         )
     )
     return found
+
+
+def compared_cases() -> list[Case]:
+    """What is held to a GPU and to Nsight Compute: every launch, and the steps of unit 3.8."""
+    given = profiling_steps.product(64, 512)
+    steps = [
+        Case(
+            step.name,
+            step.kernel,
+            (step.grid(given.rows),),
+            (profiling_steps.THREADS,),
+            partial(given.arguments, step.words),
+            given.weights,
+            f"{FMA}; atomics add in any order",
+        )
+        for step in (*profiling_steps.STEPS, *profiling_steps.WRONG_TURNS)
+    ]
+    return cases() + steps

@@ -86,10 +86,10 @@ def run_cases(file: Path) -> None:
     """Launch each case once on the GPU, and write its output to `file`. Runs in its own process."""
     from numba import cuda
 
-    from course_kernels import cases
+    from course_kernels import compared_cases
 
     found = {}
-    for case in cases():
+    for case in compared_cases():
         launch, output = case.launch(cuda.to_device)
         launch()
         cuda.synchronize()
@@ -172,10 +172,10 @@ def metric_names() -> dict[str, str]:
 def on_emulator() -> dict[str, tuple[np.ndarray, Any]]:
     """Each case's output and report."""
     from aiinfra_labs.gpu import emulator
-    from course_kernels import cases
+    from course_kernels import compared_cases
 
     found = {}
-    for case in cases():
+    for case in compared_cases():
         kernel = case.kernel
         if not hasattr(kernel, "function"):  # on a device the course's kernels are Numba's
             kernel = emulator.jit(kernel.py_func)
@@ -227,10 +227,10 @@ def compare(
     outputs: dict[str, np.ndarray], launches: list[dict] | None, missing: str
 ) -> dict[str, Any]:
     """Every case: its output, and its counters where there are any."""
-    from course_kernels import cases
+    from course_kernels import compared_cases
 
     emulated, found = on_emulator(), {}
-    for number, case in enumerate(cases()):
+    for number, case in enumerate(compared_cases()):
         ours, report = emulated[case.name]
         entry: dict[str, Any] = {"output": compare_outputs(ours, outputs[case.name], case.inexact)}
         if launches is not None:
