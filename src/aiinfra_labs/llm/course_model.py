@@ -1,0 +1,182 @@
+"""The course's own model: the recipe that trains it, and its files. Units 1.4 and 1.5; chapter 4.
+
+    python -m aiinfra_labs.llm.course_model [--folder FOLDER] [--steps N]
+
+It learns to continue Python code and its documentation, from the standard library alone. The run
+can be killed at any time and started again: it goes on from its last checkpoint. The folder then
+holds `model.safetensors` (float16), `config.json` in Llama's words, `tokenizer.json`, and
+`card.json`, which says what it was trained on, for how long, and how well it does.
+"""
+
+from __future__ import annotations
+
+import argparse
+import json
+import time
+from collections.abc import Iterable, Iterator
+from dataclasses import asdict, replace
+from datetime import UTC, datetime
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import torch
+
+from . import bpe, checkpoint
+from .corpus import Document, described, documents
+from .llama import Llama, LlamaConfig
+from .training import Batches, Recipe, Step, evaluate, train
+
+END, SYSTEM, USER, ASSISTANT = "<|end|>", "<|system|>", "<|user|>", "<|assistant|>"
+SPECIAL = (END, SYSTEM, USER, ASSISTANT, "<|prefix|>", "<|suffix|>", "<|middle|>", "<|pad|>")
+VOCABULARY = 4096
+CONFIG = LlamaConfig(
+    vocab_size=VOCABULARY,
+    hidden_size=256,
+    intermediate_size=704,
+    num_hidden_layers=6,
+    num_attention_heads=8,
+    num_key_value_heads=4,
+    max_position_embeddings=1024,
+)
+# Most tokens are seen in windows of 512, which cost half as much as windows of 1,024; then the model
+# gets used to the longer ones, as larger models do in a last phase of their training.
+RECIPE = Recipe(
+    steps=2400, batch=8, context=512, learning_rate=3e-3, warm_up=150, precision="bfloat16"
+)
+LONGER = Recipe(
+    steps=120,
+    batch=4,
+    context=1024,
+    learning_rate=3e-4,
+    final_learning_rate=3e-5,
+    warm_up=10,
+    seed=1,
+    precision="bfloat16",
+)
+
+
+def tokenizer_of(texts: Iterable[str]) -> bpe.Tokenizer:
+    """The course's vocabulary: 8 special tokens, 256 bytes, and merges learned from `texts`."""
+    return bpe.train(texts, VOCABULARY, SPECIAL)
+
+
+def stream(tokenizer: bpe.Tokenizer, texts: Iterable[str]) -> torch.Tensor:
+    """All texts as one row of ids, int16 [n], each closed by <|end|>."""
+    end = tokenizer.special[END]
+    ids: list[int] = []
+    for text in texts:
+        ids += tokenizer.encode(text, special=False)
+        ids.append(end)
+    return torch.from_numpy(np.asarray(ids, np.int16))
+
+
+def split(found: Iterable[Document]) -> tuple[list[str], list[str]]:
+    """(texts to train on, texts held out)."""
+    training: list[str] = []
+    held_out: list[str] = []
+    for document in found:
+        (held_out if document.held_out else training).append(document.text)
+    return training, held_out
+
+
+def save_model(folder: Path, model: Llama, tokenizer: bpe.Tokenizer, card: dict[str, Any]) -> None:
+    """The four files. Weights become float16: half the bytes, an error of 1 in 2,048 at most."""
+    weights = {name: w.detach().half() for name, w in model.named_parameters()}
+    checkpoint.save(folder / "model.safetensors", weights, {})
+    config = {"architectures": ["LlamaForCausalLM"], "model_type": "llama"}
+    config |= model.config.to_dict() | {"hidden_act": "silu", "torch_dtype": "float16"}
+    for name, text in (("config.json", config), ("card.json", card)):
+        (folder / name).write_text(json.dumps(text, indent=1) + "\n", encoding="utf-8")
+    tokenizer.save(folder / "tokenizer.json")
+
+
+def load_model(folder: Path) -> tuple[Llama, bpe.Tokenizer]:
+    """The model in float32 and its tokenizer, from a folder that `save_model` wrote.
+
+    Raises `CheckpointError` or `TokenizerError` for a file that is broken or does not fit.
+    """
+    tokenizer = bpe.Tokenizer.load(folder / "tokenizer.json")
+    found = json.loads((folder / "config.json").read_text(encoding="utf-8"))
+    known = LlamaConfig.__dataclass_fields__
+    config = LlamaConfig(**{name: value for name, value in found.items() if name in known})
+    if len(tokenizer) != config.vocab_size:
+        raise bpe.TokenizerError(
+            f"the tokenizer has {len(tokenizer):,} tokens, and the model {config.vocab_size:,}",
+            "each id needs a row of the model's embedding, and means what it meant in training",
+            "the tokenizer.json that was saved with this model",
+        )
+    model = Llama(config)
+    tensors, _ = checkpoint.load(folder / "model.safetensors")
+    checkpoint.fill(model, tensors, "model.safetensors")
+    return model.eval(), tokenizer
+
+
+def make(
+    folder: Path,
+    recipes: tuple[Recipe, ...] = (RECIPE, LONGER),
+    config: LlamaConfig = CONFIG,
+    every: int = 100,
+) -> dict[str, Any]:
+    """Train the model by each recipe in turn, or go on with it; returns its card.
+
+    Each phase has a checkpoint of its own in `folder`, written every `every` steps.
+    """
+    training, held_out = split(documents())
+    tokenizer = tokenizer_of(training)
+    tokens, validation = stream(tokenizer, training), stream(tokenizer, held_out)
+    torch.manual_seed(0)
+    model = Llama(config)
+    curve: list[tuple[int, float]] = []
+    start, done = time.process_time(), 0
+    for phase, recipe in enumerate(recipes, 1):
+        for step in _progress(model, tokens, recipe, folder / f"run-{phase}.safetensors", every):
+            curve.append((done + step.number, round(step.loss, 4)))
+        done += recipe.steps
+    held_out_bytes = sum(len(text.encode()) for text in held_out)
+    loss = evaluate(model, validation, recipes[-1].context, batch=4)
+    card = {
+        "date": datetime.now(UTC).date().isoformat(),
+        "corpus": described(),
+        "documents": {"training": len(training), "held_out": len(held_out)},
+        "tokens": {"training": len(tokens), "held_out": len(validation)},
+        "parameters": model.parameter_count(),
+        "recipes": [asdict(recipe) for recipe in recipes],
+        "seen_tokens": sum(recipe.steps * recipe.tokens_per_step for recipe in recipes),
+        "processor_seconds_since_the_last_start": round(time.process_time() - start),
+        "held_out_loss_nats_a_token": round(loss, 4),
+        "held_out_bits_a_byte": round(loss * len(validation) / held_out_bytes / np.log(2), 4),
+        "curve": [point for point in curve if point[0] % 10 == 0],
+    }
+    save_model(folder, model, tokenizer, card)
+    return card
+
+
+def _progress(
+    model: Llama, tokens: torch.Tensor, recipe: Recipe, file: Path, every: int
+) -> Iterator[Step]:
+    """The steps of one phase, with a progress bar that begins where the checkpoint ends."""
+    from tqdm.auto import tqdm
+
+    steps = train(model, Batches(tokens, recipe), recipe, file=file, every=every)
+    with tqdm(total=recipe.steps, unit="step") as bar:
+        for step in steps:
+            bar.n = step.number + 1
+            bar.set_postfix(loss=f"{step.loss:.3f}")
+            yield step
+
+
+def main() -> None:
+    parser = argparse.ArgumentParser(description=__doc__.splitlines()[0])
+    parser.add_argument("--folder", type=Path, default=Path("model"))
+    parser.add_argument("--steps", type=int, help="of the first phase, to try it out")
+    options = parser.parse_args()
+    recipes = (RECIPE, LONGER)
+    if options.steps:
+        recipes = (replace(RECIPE, steps=options.steps), LONGER)
+    card = make(options.folder, recipes)
+    print(json.dumps({k: v for k, v in card.items() if k != "curve"}, indent=1))
+
+
+if __name__ == "__main__":
+    main()

@@ -1,0 +1,232 @@
+"""A training loop, whole: schedule, clipping, accumulation, mixed precision, resume. Unit 1.4.
+
+Which tokens a step sees depends on the seed and the step's number alone. So a run that was killed
+and goes on from its checkpoint sees the same batches as one that was not, and ends at the same
+loss, to the bit on the same machine.
+"""
+
+from __future__ import annotations
+
+import contextlib
+import math
+from collections.abc import Callable, Iterable
+from dataclasses import asdict, dataclass
+from pathlib import Path
+from typing import Any
+
+import torch
+from torch import Tensor, nn
+
+from . import checkpoint
+
+
+@dataclass(frozen=True)
+class Recipe:
+    """How to train. Learning rates are AdamW's; batch x context tokens go into a micro-batch."""
+
+    steps: int
+    batch: int = 16
+    context: int = 256
+    accumulate: int = 1  # micro-batches of a step
+    learning_rate: float = 3e-3
+    final_learning_rate: float = 3e-4
+    warm_up: int = 100  # steps
+    weight_decay: float = 0.1
+    clip: float = 1.0  # norm of all gradients
+    betas: tuple[float, float] = (0.9, 0.95)
+    seed: int = 0
+    precision: str = "float32"  # or "bfloat16": products in it, weights and sums in float32
+
+    @property
+    def tokens_per_step(self) -> int:
+        return self.batch * self.context * self.accumulate
+
+    def rate(self, step: int) -> float:
+        """The learning rate of a step, from 0: up in a line, then down a half cosine."""
+        if step < self.warm_up:
+            return self.learning_rate * (step + 1) / self.warm_up
+        done = (step - self.warm_up) / max(1, self.steps - self.warm_up)
+        wave = 0.5 * (1 + math.cos(math.pi * min(1.0, done)))
+        return self.final_learning_rate + (self.learning_rate - self.final_learning_rate) * wave
+
+
+@dataclass(frozen=True)
+class Step:
+    """What a step was like. loss: nats a token, before the step. norm: of the gradients."""
+
+    number: int
+    loss: float
+    norm: float
+    rate: float
+
+
+class TrainingError(RuntimeError):
+    """Training that cannot go on, in three parts. The last checkpoint is as it was."""
+
+    def __init__(self, what: str, why: str, try_: str):
+        super().__init__(f"{what}\nWhy: {why}\nTry: {try_}")
+
+
+class Batches:
+    """Windows of a stream of tokens, drawn anew for each step from the seed and its number."""
+
+    def __init__(self, tokens: Tensor, recipe: Recipe):
+        if len(tokens) <= recipe.context:
+            raise TrainingError(
+                f"{len(tokens):,} tokens, and a window is {recipe.context + 1}",
+                "each window has its tokens and the one that follows",
+                "more text, or a shorter context",
+            )
+        self.tokens, self.recipe = tokens, recipe
+
+    def __call__(self, step: int, part: int = 0) -> tuple[Tensor, Tensor]:
+        """(ids, targets), int64 [batch, context] each: the targets are one token further on."""
+        recipe = self.recipe
+        number = (recipe.seed * 1_000_003 + step) * recipe.accumulate + part
+        generator = torch.Generator().manual_seed(number)
+        starts = torch.randint(
+            len(self.tokens) - recipe.context, (recipe.batch, 1), generator=generator
+        )
+        window = self.tokens[starts + torch.arange(recipe.context + 1)].long()  # [B, T + 1]
+        return window[:, :-1], window[:, 1:]
+
+
+def optimizer_of(model: nn.Module, recipe: Recipe) -> torch.optim.AdamW:
+    """AdamW that shrinks matrices and leaves norms and biases alone."""
+    weights = list(model.parameters())
+    groups = [
+        {"params": [w for w in weights if w.dim() > 1], "weight_decay": recipe.weight_decay},
+        {"params": [w for w in weights if w.dim() <= 1], "weight_decay": 0.0},
+    ]
+    return torch.optim.AdamW(groups, lr=recipe.learning_rate, betas=recipe.betas)
+
+
+def train(
+    model: nn.Module,
+    batches: Callable[[int, int], tuple[Tensor, Tensor]],
+    recipe: Recipe,
+    *,
+    on_step: Callable[[Step], Any] = lambda step: None,
+    file: Path | None = None,
+    every: int = 200,
+) -> Iterable[Step]:
+    """Train a model that has `loss(ids, targets)`; yields each step as it is done.
+
+    file: where a checkpoint is written every `every` steps and at the end; if it is there, the run
+    goes on from it. Raises `TrainingError` where the loss is no number, before it is written down,
+    and `CheckpointError` where the file is broken or of another recipe or model.
+    """
+    optimizer = optimizer_of(model, recipe)
+    first = 0
+    if file is not None and file.exists():
+        first = resume(file, model, optimizer, recipe)
+    device = next(model.parameters()).device
+    for number in range(first, recipe.steps):
+        step = take_step(model, optimizer, batches, recipe, number, device)
+        on_step(step)
+        if file is not None and ((number + 1) % every == 0 or number + 1 == recipe.steps):
+            keep(file, model, optimizer, recipe, number + 1)
+        yield step
+
+
+def take_step(
+    model: nn.Module,
+    optimizer: torch.optim.Optimizer,
+    batches: Callable[[int, int], tuple[Tensor, Tensor]],
+    recipe: Recipe,
+    number: int,
+    device: torch.device,
+) -> Step:
+    """One step: the gradients of all micro-batches, their norm clipped, one update."""
+    model.train()
+    rate = recipe.rate(number)
+    for group in optimizer.param_groups:
+        group["lr"] = rate
+    optimizer.zero_grad(set_to_none=True)
+    total = 0.0
+    for part in range(recipe.accumulate):
+        ids, targets = (x.to(device) for x in batches(number, part))
+        with autocast(recipe.precision, device):
+            loss = model.loss(ids, targets) / recipe.accumulate
+        loss.backward()
+        total += loss.item()
+    norm = nn.utils.clip_grad_norm_(model.parameters(), recipe.clip).item()
+    if not math.isfinite(total) or not math.isfinite(norm):
+        raise TrainingError(
+            f"step {number}: the loss is {total} and the gradients' norm {norm}",
+            "a number has overflowed, and every weight would become nan with this update",
+            "a lower learning_rate or a longer warm_up; the last checkpoint is as it was",
+        )
+    optimizer.step()
+    return Step(number, total, norm, rate)
+
+
+def autocast(precision: str, device: torch.device) -> Any:
+    """Matrix products in `precision` within the block."""
+    if precision == "float32":
+        return contextlib.nullcontext()
+    return torch.autocast(device.type, dtype=getattr(torch, precision))
+
+
+@torch.no_grad()
+def evaluate(model: nn.Module, tokens: Tensor, context: int, batch: int = 16) -> float:
+    """Mean loss over all whole windows of held-out tokens, nats a token."""
+    model.eval()
+    count = (len(tokens) - 1) // context
+    if not count:
+        raise TrainingError(
+            f"{len(tokens)} tokens to evaluate on, and a window is {context + 1}",
+            "there is no whole window",
+            "more text, or a shorter context",
+        )
+    ids = tokens[: count * context].long().view(count, context)
+    targets = tokens[1 : count * context + 1].long().view(count, context)
+    device = next(model.parameters()).device
+    total = 0.0
+    for i in range(0, count, batch):
+        part = ids[i : i + batch].to(device)
+        total += model.loss(part, targets[i : i + batch].to(device)).item() * len(part)
+    return total / count
+
+
+# --- to be killed, and to go on -----------------------------------------------------------------
+
+
+def keep(
+    file: Path, model: nn.Module, optimizer: torch.optim.AdamW, recipe: Recipe, step: int
+) -> None:
+    """Write down everything that the next step depends on."""
+    tensors = {f"model.{name}": value for name, value in model.named_parameters()}
+    for index, state in optimizer.state_dict()["state"].items():
+        for name, value in state.items():
+            tensors[f"optimizer.{index}.{name}"] = torch.as_tensor(value)
+    checkpoint.save(file, tensors, {"step": step, "recipe": _plain(recipe)})
+
+
+def resume(file: Path, model: nn.Module, optimizer: torch.optim.AdamW, recipe: Recipe) -> int:
+    """Load what `keep` wrote; returns the number of the next step."""
+    tensors, state = checkpoint.load(file)
+    if state.get("recipe") != _plain(recipe):
+        raise checkpoint.CheckpointError(
+            f"{file.name} was made with another recipe",
+            _difference(state.get("recipe") or {}, _plain(recipe)),
+            "the same recipe to go on with it, or another file to begin anew",
+        )
+    weights = {n.removeprefix("model."): t for n, t in tensors.items() if n.startswith("model.")}
+    checkpoint.fill(model, weights, file.name)
+    saved = optimizer.state_dict()
+    for name, tensor in tensors.items():
+        if name.startswith("optimizer."):
+            _, index, key = name.split(".")
+            saved["state"].setdefault(int(index), {})[key] = tensor
+    optimizer.load_state_dict(saved)
+    return state["step"]
+
+
+def _plain(recipe: Recipe) -> dict[str, Any]:
+    return {k: list(v) if isinstance(v, tuple) else v for k, v in asdict(recipe).items()}
+
+
+def _difference(old: dict[str, Any], new: dict[str, Any]) -> str:
+    changed = [f"{k} was {old.get(k)} and is {v}" for k, v in new.items() if old.get(k) != v]
+    return "; ".join(changed) or "its header holds no recipe"
