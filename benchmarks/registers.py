@@ -16,7 +16,10 @@ brings the compilers. A kernel's types are read from its docstring ("a, b: float
 from __future__ import annotations
 
 import argparse
+import ast
+import hashlib
 import importlib
+import importlib.util
 import inspect
 import json
 import pkgutil
@@ -264,17 +267,31 @@ def signature_of(name: str, kernel: Any) -> str | None:
     return ", ".join(said[argument] for argument in arguments)
 
 
+def digest(module: str) -> str:
+    """Of the code of a module of kernels, without comments and docstrings: whether a stored figure
+    is of the code as it stands."""
+    file = importlib.util.find_spec(f"aiinfra_labs.gpu.kernels.{module}").origin
+    tree = ast.parse(Path(file).read_text(encoding="utf-8"))
+    for node in ast.walk(tree):
+        if isinstance(node, ast.Module | ast.FunctionDef | ast.ClassDef) and ast.get_docstring(
+            node
+        ):
+            node.body[0] = ast.Pass()
+    return hashlib.sha256(ast.unparse(tree).encode()).hexdigest()[:12]
+
+
 def measure(arch: int, only: str = "") -> dict[str, Any]:
     """All kernels, or those of modules whose name begins with `only`."""
     cuda, ptxas = need_compilers()
     found: dict[str, dict] = {}
     not_compiled: dict[str, str] = {}
     for name, kernel in kernels(cuda, only):
+        module = name.partition(".")[0]
         try:
             if isinstance(kernel, str):
-                module = name.partition(".")[0]
                 for entry, figures in assembled(cuda_c_ptx(kernel, arch), arch, ptxas).items():
-                    found[f"{module}.{entry}"] = {"language": "CUDA C", **figures}
+                    made = {"language": "CUDA C", "digest": digest(module)}
+                    found[f"{module}.{entry}"] = made | figures
                 continue
             signature = signature_of(name, kernel)
             if signature is None:
@@ -282,7 +299,8 @@ def measure(arch: int, only: str = "") -> dict[str, Any]:
                 continue
             most = kernel.targetoptions.get("max_registers")
             (figures,) = assembled(numba_ptx(kernel, signature, arch), arch, ptxas, most).values()
-            found[name] = {"language": "Numba", "signature": signature, **figures}
+            made = {"language": "Numba", "digest": digest(module), "signature": signature}
+            found[name] = made | figures
         except Exception as error:  # one kernel that does not compile must not hide the others
             not_compiled[name] = _first_reason(error)
     return {"machine": versions(arch, ptxas), "kernels": found, "not_compiled": not_compiled}
