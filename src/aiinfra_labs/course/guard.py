@@ -224,6 +224,8 @@ def explain(error: BaseException, seconds: float) -> Parts:
     if has_parts(error):
         place = getattr(error, "place", None)
         where = tuple(str(place).split("\n")) if place is not None else code
+        if both := getattr(error, "places", ()):  # a race has two lines, and says who in words
+            where = tuple(dict.fromkeys(str(place).split("\n")[0] for place in both))
         return Parts(error.what, error.why, error.try_, where)
     why, try_ = next(
         (text for kind, text in _WHY.items() if isinstance(error, kind)),

@@ -42,7 +42,7 @@ def stencil_mean(x, out):
 
 @cuda.jit
 def blur_shared(image, out):
-    """out[row, column] = the mean of the 3 x 3 pixels around it that lie inside: `blur` of unit 3.2.
+    """out[row, column] = the mean of the 3 x 3 pixels around it that lie inside, as unit 3.2's.
 
     image, out: float32 [rows, columns]. Launched with blocks of BLOCK_X x BLOCK_Y threads that
     cover the image. Equal to `cuda_model.blur` to the last bit: a pixel that is outside adds 0.
