@@ -73,7 +73,7 @@ const kind = (limit) => `by-${limit.replace(" ", "-")}`;
 /** The places for warps of an SM, filled block by block. */
 function drawPlaces(sm, found, width) {
   const perRow = width < 560 ? 16 : 32;
-  const cell = Math.min(26, (width - 2) / perRow);
+  const cell = Math.min(30, (width - 2) / perRow);
   const rows = Math.ceil(sm.max_warps / perRow);
   const filled = found.refused ? 0 : found.warps;
   const described = `${filled} of ${sm.max_warps} places for warps are filled`;
@@ -93,7 +93,7 @@ function drawPlaces(sm, found, width) {
 
 /** Occupancy against one resource, the others as they are; colour: what is used up. */
 function drawCurve(name, sm, values, at, width, block, unit) {
-  const [left, top, high] = [38, 8, 78];
+  const [left, top, high] = [46, 8, 78];
   const wide = width - left - 8;
   const [first, last] = [values[0], values[values.length - 1]];
   const step = values[1] - values[0];
@@ -124,7 +124,7 @@ function range(from, to, step) {
   return values;
 }
 
-const kilobytes = (bytes) => `${number(Math.round(bytes / 102.4) / 10)} KB`;
+const kilobytes = (bytes) => `${number(Math.round(bytes / 102.4) / 10)}\u00a0KB`;
 
 // --- the widget ----------------------------------------------------------------------------------
 
@@ -149,7 +149,7 @@ function render({ model, el }) {
     ["device", device],
     ["threads a block:", threads],
     ["registers a thread:", registers],
-    ["shared memory a block:", shared],
+    ["shared a block:", shared],
   ];
   const form = html("div", { className: "controls" }, ...controls.map(([text, control]) => labelled(text, control)));
   const heading = html("p", { className: "title" });
