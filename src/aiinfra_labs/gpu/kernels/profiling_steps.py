@@ -154,9 +154,15 @@ def dequantised(packed: np.ndarray, scales: np.ndarray) -> np.ndarray:
     return (q - 8.0) * np.repeat(scales.astype(np.float64), GROUP, axis=1)
 
 
-def run(step: Step, product: Product) -> tuple[np.ndarray, Report]:
-    """One launch on device arrays: (out, its report)."""
+def launch(step: Step, product: Product) -> Any:
+    """One launch on device arrays; `out` as a device array, float32 [rows]."""
     arguments = [cuda.to_device(a) for a in product.arguments(step.words)]
+    step.kernel[step.grid(product.rows), THREADS](*arguments)
+    return arguments[-1]
+
+
+def run(step: Step, product: Product) -> tuple[np.ndarray, Report]:
+    """One launch, counted: (out, its report)."""
     with cuda.profile() as p:
-        step.kernel[step.grid(product.rows), THREADS](*arguments)
-    return arguments[-1].copy_to_host(), p.report
+        out = launch(step, product)
+    return out.copy_to_host(), p.report
