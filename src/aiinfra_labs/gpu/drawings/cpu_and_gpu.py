@@ -1,0 +1,132 @@
+"""The drawings of unit 3.1: what a GPU has more of than a CPU and less of, and its generations."""
+
+from __future__ import annotations
+
+from typing import TYPE_CHECKING
+
+from ..devices import Device, device
+from ..emulator.devices import sm_limits
+from .pieces import SMALL, STYLE, WARP, ink
+
+if TYPE_CHECKING:
+    from matplotlib.figure import Figure
+
+GENERATIONS = ("c870", "c1060", "c2050", "k40", "m40", "p100", "v100", "a100_40gb", "h100", "b200")
+
+
+def threads(d: Device) -> int:
+    """Threads that a device keeps at once: of a CPU, those of its cores; of a GPU, 32 a warp."""
+    if d.kind == "cpu":
+        return int(d["threads"])
+    return int(d["sms"]) * sm_limits(str(d.compute_capability)).max_warps * WARP
+
+
+def cache(d: Device) -> float:
+    """KiB of the last cache: L3 of a CPU, L2 of a GPU."""
+    return d["l3" if d.kind == "cpu" else "l2"] * 1024
+
+
+def shares(gpu: Device, cpu: Device) -> dict[str, tuple[float, float, str]]:
+    """What each has, in the order of their ratio: name -> (of the GPU, of the CPU, unit)."""
+    have = {
+        "threads at once": (threads(gpu), threads(cpu), ""),
+        "FP32 units": (gpu.fp32_units, cpu.fp32_units, ""),
+        "peak, FP32": (gpu.peak() / 1e12, cpu.peak() / 1e12, "TFLOP/s"),
+        "bandwidth": (gpu.bandwidth / 1e9, cpu.bandwidth / 1e9, "GB/s"),
+        "power limit": (gpu["power"], cpu["power"], "W"),
+        "clock, all cores": (gpu["clock"] / 1000, cpu["clock"] / 1000, "GHz"),
+        "last cache": (cache(gpu) / 1024, cache(cpu) / 1024, "MiB"),
+        "cache a thread": (
+            cache(gpu) / threads(gpu) / 1024,
+            cache(cpu) / threads(cpu) / 1024,
+            "KiB",
+        ),
+    }
+    return dict(sorted(have.items(), key=lambda item: -item[1][0] / item[1][1]))
+
+
+def give_and_take(gpu: Device, cpu: Device) -> Figure:
+    """Bars of the GPU's figure over the CPU's, on a logarithmic axis about 1."""
+    import matplotlib.style
+    from matplotlib.figure import Figure
+
+    have = shares(gpu, cpu)
+    ratios = [of_gpu / of_cpu for of_gpu, of_cpu, _ in have.values()]
+    said = "; ".join(
+        f"{name} {_figure(of_gpu)} against {_figure(of_cpu)}{' ' + unit if unit else ''}"
+        for name, (of_gpu, of_cpu, unit) in have.items()
+    )
+    with matplotlib.style.context(STYLE):
+        fig = Figure(figsize=(5.6, 0.9 + 0.36 * len(have)), layout="constrained")
+        fig.set_label(f"{gpu.name} against {cpu.name}: {said}.")
+        ax = fig.subplots()
+        places = range(len(have))
+        colours = ["C0" if ratio > 1 else "C1" for ratio in ratios]
+        ax.barh(places, [r - 1 for r in ratios], left=1, color=colours, height=0.62)
+        for place, ratio, (of_gpu, of_cpu, unit) in zip(places, ratios, have.values(), strict=True):
+            text = f"{_figure(of_gpu)} : {_figure(of_cpu)} {unit}".rstrip()
+            ax.annotate(
+                text,
+                (max(ratio, 1), place),
+                (5, 0),
+                textcoords="offset points",
+                va="center",
+                fontsize=SMALL,
+                color=ink(),
+            )
+        ax.axvline(1, color=ink(), lw=1)
+        ax.set_xscale("log")
+        ax.set_xlim(min(ratios) / 3, max(ratios) * 300)
+        ax.set_xticks([0.001, 0.1, 1, 10, 1000], ["1/1000", "1/10", "1", "10", "1000"])
+        ax.minorticks_off()
+        ax.set_yticks(places, list(have))
+        ax.invert_yaxis()
+        ax.set_xlabel(f"{gpu.name} : {cpu.name}")
+    return fig
+
+
+def timeline() -> Figure:
+    """Peaks and bandwidth of NVIDIA's compute cards, one a generation, over the years."""
+    import matplotlib.style
+    from matplotlib.figure import Figure
+
+    cards = [device(key) for key in GENERATIONS]
+    with_tensor = [d for d in cards if "fp16_tensor" in d]
+    first, last = cards[0], cards[-1]
+    alt = (
+        f"From {first.name} ({first.year}) to {last.name} ({last.year}): FP32 from "
+        f"{first['fp32']:g} to {last['fp32']:g} TFLOP/s, bandwidth from {first['bandwidth']:g} to "
+        f"{last['bandwidth']:,g} GB/s; FP16 on tensor cores from {with_tensor[0]['fp16_tensor']:g} "
+        f"({with_tensor[0].architecture}) to {last['fp16_tensor']:,g} TFLOP/s."
+    )
+    with matplotlib.style.context(STYLE):
+        fig = Figure(figsize=(5.6, 4.2), layout="constrained")
+        fig.set_label(alt)
+        ax = fig.subplots()
+        years = [d.year for d in cards]
+        tensor = [(d.year, d["fp16_tensor"]) for d in with_tensor]
+        ax.plot(*zip(*tensor, strict=True), marker="s", color="C2", label="FP16 tensor, TFLOP/s")
+        fp32 = [d["fp32"] for d in cards]
+        ax.plot(years, fp32, marker="o", color="C0", ls="--", label="FP32, TFLOP/s")
+        tera = [d["bandwidth"] / 1000 for d in cards]
+        ax.plot(years, tera, marker="^", color="C1", ls="-.", label="bandwidth, TB/s")
+        named: set[str] = set()
+        for d in cards:
+            if d.architecture not in named:
+                named.add(d.architecture)
+                ax.axvline(d.year, lw=0.6, ls=":", color=ink())
+                look = {"rotation": 90, "va": "bottom", "ha": "right", "fontsize": SMALL}
+                ax.text(d.year, 0.011, f"{d.architecture} ", **look)
+        ax.set_yscale("log")
+        ax.set_ylim(0.01, 6000)
+        ax.set_yticks([0.1, 1, 10, 100, 1000], ["0.1", "1", "10", "100", "1,000"])
+        ax.minorticks_off()
+        ax.set_xlim(first.year - 1.2, last.year + 0.8)
+        ax.set_xticks(range(2008, last.year + 1, 4))
+        ax.legend(loc="upper left")
+    return fig
+
+
+def _figure(value: float) -> str:
+    """Three digits that count, and no exponent."""
+    return f"{float(f'{value:.3g}'):,.10g}" if value < 1000 else f"{value:,.0f}"
