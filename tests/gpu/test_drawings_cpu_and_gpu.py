@@ -38,7 +38,17 @@ def test_bars_begin_at_one_and_end_at_the_ratio():
 def test_the_timeline_has_each_generation_once():
     fig = drawings.timeline()
     names = [text.get_text().strip() for text in fig.axes[0].texts]
-    assert names == "Tesla Fermi Kepler Maxwell Pascal Volta Ampere Hopper Blackwell".split()
+    assert names == [
+        "Tesla",
+        "Fermi",
+        "Kepler",
+        "Maxwell",
+        "Pascal",
+        "Volta",
+        "Ampere",
+        "Hopper",
+        "Blackwell",
+    ]
     curves = {line.get_label(): line.get_ydata() for line in fig.axes[0].get_lines()}
     assert list(curves["FP32, TFLOP/s"]) == [device(k)["fp32"] for k in drawings.GENERATIONS]
     assert list(curves["FP16 tensor, TFLOP/s"]) == [125, 312, 989.4, 2250]

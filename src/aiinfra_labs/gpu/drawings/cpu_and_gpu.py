@@ -5,7 +5,7 @@ from __future__ import annotations
 from typing import TYPE_CHECKING
 
 from ..devices import Device, device
-from ..emulator.devices import sm_limits
+from ..emulator import sm_limits
 from .pieces import SMALL, STYLE, WARP, ink
 
 if TYPE_CHECKING:
@@ -36,11 +36,7 @@ def shares(gpu: Device, cpu: Device) -> dict[str, tuple[float, float, str]]:
         "power limit": (gpu["power"], cpu["power"], "W"),
         "clock, all cores": (gpu["clock"] / 1000, cpu["clock"] / 1000, "GHz"),
         "last cache": (cache(gpu) / 1024, cache(cpu) / 1024, "MiB"),
-        "cache a thread": (
-            cache(gpu) / threads(gpu) / 1024,
-            cache(cpu) / threads(cpu) / 1024,
-            "KiB",
-        ),
+        "cache a thread": (cache(gpu) / threads(gpu), cache(cpu) / threads(cpu), "KiB"),
     }
     return dict(sorted(have.items(), key=lambda item: -item[1][0] / item[1][1]))
 
