@@ -60,10 +60,9 @@ def paged_attention_kernel(head_dim: int, group: int) -> Any:
         largest, total = MASKED, np.float32(0)
 
         for start in range(0, context, KEYS):
-            cuda.syncthreads()  # every warp is done with the tile before
             if warp == 0 and start + lane < context:
                 blocks[lane] = block_table[seq, (start + lane) // block_size]
-            cuda.syncthreads()
+            cuda.syncthreads()  # `blocks` is written, and every warp is done with the tile before
             for place in range(thread, KEYS * width, threads):
                 row, dim = place // width, place % width
                 token = start + row
