@@ -202,7 +202,7 @@ def measure(machine: Any, quick: bool = False) -> dict[str, Any]:
 
     found = {}
     for ladder in ladders(machine, quick):
-        found[ladder.name] = measure_ladder(machine, ladder)
+        found[ladder.name] = measure_ladder(machine, ladder, 3 if quick else REPETITIONS)
         print(table(ladder.name, found[ladder.name]), flush=True)
     return {"machine": machine.describe(), "ladders": found}
 

@@ -20,6 +20,7 @@ import numpy as np
 from aiinfra_labs.gpu.kernels import (
     cuda_model,
     flash_attention,
+    matmul_ladder,
     online_softmax,
     paged_attention,
     reduction,
@@ -143,6 +144,29 @@ def transposes(machine: Machine, quick: bool = False) -> Ladder:
         out = _unwritten(machine, side, side)
         ladder.add(name, partial(kernel[(blocks, blocks), block], d_a, out), out)
     _add_copy(machine, ladder, d_a, _unwritten(machine, side, side))
+    return ladder
+
+
+def matmuls(machine: Machine, quick: bool = False) -> Ladder:
+    """C = A B in float32, from the naive kernel to the double-buffered, beside the library's."""
+    side = 128 if quick else 4096
+    rng = np.random.default_rng(7)
+    a, b = _reals(rng, side, side), _reals(rng, side, side)
+    d_a, d_b = machine.array(a), machine.array(b)
+    ladder = Ladder(
+        "matmul",
+        "3.5",
+        f"{side:,} x {side:,} float32",
+        3 * a.nbytes,
+        2 * side**3,
+        lambda: a.astype(float) @ b,
+        asked=0.7,
+    )
+    for step in matmul_ladder.LADDER:
+        c, kernel = _unwritten(machine, side, side), machine.kernel(step.kernel)
+        ladder.add(step.name, partial(step.launch, d_a, d_b, c, kernel), c)
+    theirs = _unwritten(machine, side, side)
+    ladder.add("library", machine.library("matmul", d_a, d_b, theirs), theirs, baseline=True)
     return ladder
 
 
@@ -286,7 +310,7 @@ def paged_decodes(machine: Machine, quick: bool = False) -> Ladder:
 
 def ladders(machine: Machine, quick: bool = False) -> Iterator[Ladder]:
     """Each ladder, its arrays made only when it is asked for. quick: small sizes, to try it out."""
-    makes = (vector_add, transposes, reductions, softmaxes, attentions)
+    makes = (vector_add, transposes, matmuls, reductions, softmaxes, attentions)
     for make in (*makes, partial(attentions, causal=True), paged_decodes):
         yield make(machine, quick)
 
