@@ -1,0 +1,139 @@
+"""The drawings of unit 3.6 say what the formulas say, fit their frame, and read on a phone."""
+
+import itertools
+import re
+from collections import Counter
+
+import numpy as np
+import pytest
+
+from aiinfra_labs.course import figures
+from aiinfra_labs.gpu import emulator as cuda
+from aiinfra_labs.gpu.drawings import reductions_attention as drawings
+from aiinfra_labs.gpu.kernels import reduction
+
+DRAWINGS = {
+    "trees": lambda: drawings.trees(),
+    "online": lambda: drawings.online(),
+    "online of one": lambda: drawings.online((2,)),
+    "online of six": lambda: drawings.online((-3, -1, 2, 2, 10, 4)),
+    "tiles": lambda: drawings.flash_tiles(),
+    "few tiles": lambda: drawings.flash_tiles(1, 1, (0, 0)),
+    "many tiles": lambda: drawings.flash_tiles(6, 6, (5, 5)),
+    "table": lambda: drawings.block_table(),
+    "small table": lambda: drawings.block_table(((0,), (1,)), (1, 4), 4, 2),
+}
+every_drawing = pytest.mark.parametrize("draw", DRAWINGS.values(), ids=DRAWINGS)
+
+
+def texts(fig):
+    return [text for text in fig.axes[0].texts if text.get_text()]
+
+
+@every_drawing
+def test_no_text_leaves_the_frame_or_covers_another(draw):
+    from matplotlib.backends.backend_agg import FigureCanvasAgg
+
+    fig = draw()
+    canvas = FigureCanvasAgg(fig)
+    canvas.draw()
+    boxes = [(t.get_text(), t.get_window_extent(canvas.get_renderer())) for t in texts(fig)]
+    assert boxes
+    for text, box in boxes:
+        assert box.x0 >= fig.bbox.x0 and box.x1 <= fig.bbox.x1, text
+        assert box.y0 >= fig.bbox.y0 and box.y1 <= fig.bbox.y1, text
+    for (one, a), (two, b) in itertools.combinations(boxes, 2):
+        across = min(a.x1, b.x1) - max(a.x0, b.x0)
+        down = min(a.y1, b.y1) - max(a.y0, b.y0)
+        assert across <= 0.5 or down <= 0.5, (one, two)
+
+
+@every_drawing
+def test_it_reads_on_a_page_and_on_a_phone_in_the_pages_colours(draw):
+    fig = draw()
+    assert min(text.get_fontsize() for text in texts(fig)) >= 9
+    assert fig.get_size_inches()[0] < 6
+    html = figures.to_html(fig)
+    colours = set(re.findall(r"#[0-9a-f]{6}\b", html))
+    assert colours and colours <= set(figures.PALETTE.values())
+    assert html == figures.to_html(draw()) and len(html) < 180_000
+    assert len(fig.get_label().split()) > 15
+
+
+# --- each tells the truth -------------------------------------------------------------------------
+
+
+@pytest.mark.parametrize(
+    ("interleaved", "kernel"),
+    [(True, reduction.block_sums_interleaved), (False, reduction.block_sums_tree)],
+)
+def test_a_tree_is_the_kernels(interleaved, kernel):
+    """Who stores at each step in the emulator's trace of a block is who adds in the drawing."""
+    with cuda.trace() as trace:
+        kernel[1, reduction.THREADS](np.ones(256, np.float32), np.zeros(1, np.float32))
+    first, *steps = trace.of("partial", "store")
+    assert (first.addresses >= 0).all()
+    drawn = drawings.additions(interleaved, reduction.THREADS)
+    stored = [np.flatnonzero(a.addresses.reshape(-1) >= 0).tolist() for a in steps]
+    assert stored == [[thread for thread, _ in step] for step in drawn]
+
+
+@pytest.mark.parametrize("interleaved", [True, False])
+def test_a_tree_adds_each_value_once(interleaved):
+    held = {t: Counter([t]) for t in range(16)}
+    for step in drawings.additions(interleaved):
+        for thread, source in step:
+            held[thread] = held[thread] + held[source]
+    assert held[0] == Counter(range(16))
+
+
+def test_the_recurrence_is_softmax():
+    scores = [1.0, 3.0, 2.0, 5.0, 4.0]
+    for k, (largest, factor, total) in enumerate(drawings.recurrence(scores)):
+        seen = np.array(scores[: k + 1])
+        assert largest == seen.max() and 0 <= factor <= 1
+        assert total == pytest.approx(np.exp(seen - largest).sum())
+
+
+def test_the_numbers_drawn_are_the_recurrences():
+    names = [t.get_text() for t in texts(drawings.online((1, 3, 2)))]
+    assert [n for n in names if re.fullmatch(r"\d\.\d\d", n)] == [
+        "1.00",
+        "0.14",
+        "1.14",
+        "1.00",
+        "1.50",
+    ]
+
+
+def test_a_table_draws_each_token_twice():
+    """Once in its sequence's order, and once where the table says that it lies."""
+    fig = drawings.block_table()
+    tokens = Counter(int(t.get_text()) for t in texts(fig) if t.get_text().isdigit())
+    assert tokens == Counter({t: 4 if t < 7 else 2 for t in range(10)})
+    cells = Counter()
+    for patch in fig.axes[0].patches:
+        if patch.get_gid():
+            cells[patch.get_gid()] += len(patch.get_path().vertices) // 5
+    # 17 tokens twice, 3 begun places twice, 3 free blocks of 4, and the legend's one of each
+    assert cells == {"element": 35, "idle": 7, "missing": 13}
+
+
+def test_tiles_before_the_one_at_work_are_done():
+    names = Counter(t.get_text() for t in texts(drawings.flash_tiles(4, 5, (1, 2))))
+    assert names["done"] == 5 + 2 and names["now"] == 1
+
+
+@pytest.mark.parametrize(
+    ("draw", "what"),
+    [
+        (lambda: drawings.online(()), "0 scores"),
+        (lambda: drawings.flash_tiles(2, 2, (2, 0)), r"tile \(2, 0\)"),
+        (lambda: drawings.block_table(((0,), (0,)), (1, 1)), r"tables \[\[0\], \[0\]\]"),
+        (lambda: drawings.block_table(((0,), (1,)), (9, 1)), "contexts of"),
+    ],
+)
+def test_what_cannot_be_drawn_is_said_in_three_parts(draw, what):
+    with pytest.raises(ValueError, match=what) as error:
+        draw()
+    assert re.search(r"\nWhy: .+\nTry: .+", str(error.value))
