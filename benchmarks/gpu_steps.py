@@ -18,6 +18,7 @@ from typing import Any, Protocol
 import numpy as np
 
 from aiinfra_labs.gpu.kernels import (
+    coalescing,
     cuda_model,
     flash_attention,
     matmul_ladder,
@@ -120,6 +121,35 @@ def _add_copy(machine: Machine, ladder: Ladder, source: Any, target: Any) -> Non
             expected=lambda: source.copy_to_host().astype(float),
         )
     )
+
+
+def copies(machine: Machine, quick: bool = False) -> Ladder:
+    """n float32 that lie `stride` apart, or begin one element late, or are moved by four."""
+    n = 1 << (12 if quick else 25)
+    strides = (1, 2, 4, 8, 16)
+    # the same n numbers again and again: more would only take longer to make
+    source = np.resize(_reals(np.random.default_rng(9), n), n * strides[-1])
+    d_source, d_first = machine.array(source), machine.array(source[:n])
+    ladder = Ladder(
+        "coalescing", "3.3", f"{n:,} float32", 8 * n, 0, lambda: source[:n].astype(float)
+    )
+    threads = 256
+    blocks = cuda_model.blocks_for(n, threads)
+
+    def add(name: str, kernel: Any, apart: int, first: int) -> None:
+        out = _unwritten(machine, n)
+        launch = partial(machine.kernel(kernel)[blocks, threads], d_source, out, apart)
+        expected = source[first::apart] if first == 0 else source[first:]
+        ladder.add(name, launch, out, expected=lambda: expected[:n].astype(float))
+
+    for stride in strides:
+        add(f"stride {stride}", coalescing.copy_strided, stride, 0)
+    add("shift 1", coalescing.copy_shifted, 1, 1)
+    out, four = _unwritten(machine, n), machine.kernel(coalescing.copy_float4)
+    quarter = cuda_model.blocks_for(n // 4, threads)
+    ladder.add("float4", partial(four[quarter, threads], d_first, out), out)
+    _add_copy(machine, ladder, d_first, _unwritten(machine, n))
+    return ladder
 
 
 def transposes(machine: Machine, quick: bool = False) -> Ladder:
@@ -310,7 +340,7 @@ def paged_decodes(machine: Machine, quick: bool = False) -> Ladder:
 
 def ladders(machine: Machine, quick: bool = False) -> Iterator[Ladder]:
     """Each ladder, its arrays made only when it is asked for. quick: small sizes, to try it out."""
-    makes = (vector_add, transposes, matmuls, reductions, softmaxes, attentions)
+    makes = (vector_add, copies, transposes, matmuls, reductions, softmaxes, attentions)
     for make in (*makes, partial(attentions, causal=True), paged_decodes):
         yield make(machine, quick)
 

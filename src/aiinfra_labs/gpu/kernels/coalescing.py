@@ -134,7 +134,7 @@ def advance_array(position):
 
 @cuda.jit
 def copy_float4(source, target):
-    """target[i] = source[i], four elements a thread at once, and what is left one by one.
+    """target[i] = source[i], four elements a thread, and the tail one by one.
 
     source, target: float32 [n], each beginning at a multiple of 16 bytes. At least
     n // 4 + n % 4 threads.
