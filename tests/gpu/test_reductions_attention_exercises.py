@@ -211,6 +211,17 @@ def test_show_says_what_it_draws(exercise: str, answer: Any, said: str) -> None:
     assert said in str(show(exercise, answer))
 
 
+@cuda.jit
+def _stores_nothing(x, sums):
+    if x[0] > sums[0]:
+        cuda.syncthreads()
+
+
+def test_show_says_why_it_cannot_draw() -> None:
+    refused = show("3.6.a", _stores_nothing)
+    assert "the kernel stores nothing" in str(refused) and "Traceback" not in str(refused)
+
+
 # --- what the checks stand on --------------------------------------------------------------------
 
 

@@ -219,6 +219,20 @@ def scores_with_groups_interleaved(query, key_cache, block_table, context_length
                 scores[seq, head, token] = product
 
 
+@wrong("3.6.e", "no score of query head 1 was written: kv head 0 serves query heads 0 to 3")
+@cuda.jit
+def scores_of_one_head_a_warp(query, key_cache, block_table, context_lengths, scores):
+    kv_head, seq, lane = cuda.blockIdx.x, cuda.blockIdx.y, cuda.threadIdx.x
+    block_size = key_cache.shape[1]
+    for token in range(context_lengths[seq]):
+        block = block_table[seq, token // block_size]
+        product = key_cache[block, token % block_size, kv_head, lane] * query[seq, kv_head, lane]
+        for d in (16, 8, 4, 2, 1):
+            product += cuda.shfl_xor_sync(0xFFFFFFFF, product, d)
+        if lane == 0:
+            scores[seq, kv_head, token] = product
+
+
 @wrong("3.6.e", "are read up to 4 times")
 @cuda.jit
 def scores_head_by_head(query, key_cache, block_table, context_lengths, scores):

@@ -373,6 +373,11 @@ def _why_other_scores(cache: Cache, got: np.ndarray, seq: int, head: int) -> str
                 f"query head {head} was given kv head {head % kv_heads}: a group is {group} "
                 f"neighbouring heads, so it is {head} // {group} = {head // group}"
             )
+    if group > 1 and np.isnan(got[seq, head]).all():
+        return (
+            f"no score of query head {head} was written: kv head {head // group} serves query "
+            f"heads {head // group * group} to {head // group * group + group - 1}"
+        )
     if np.isnan(got[seq, head, : cache.context_lengths[seq]]).any():
         return (
             "scores are full of nan before the launch, and so are the places of the pool that "

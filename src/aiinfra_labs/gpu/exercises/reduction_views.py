@@ -7,6 +7,7 @@ from __future__ import annotations
 
 import numpy as np
 
+from aiinfra_labs.course.parts import CourseError
 from aiinfra_labs.gpu.emulator import Access, Report
 
 from .thread_views import INK, Picture, axes, draw_numbers
@@ -27,11 +28,17 @@ def loads_of_the_busiest(accesses: list[Access], threads: int) -> int:
 
 
 def steps(accesses: list[Access], report: Report) -> Picture:
-    """One block: how many lanes of each warp store at each step; one step, one store instruction.
+    """One block: how many lanes of each warp store at each step; one step, one store or atomic.
 
     accesses: of a launch of one block. report: of the same.
     """
-    stores = [a for a in accesses if a.kind == "store"][:MOST_STEPS]
+    stores = [a for a in accesses if a.kind != "load"][:MOST_STEPS]
+    if not stores:
+        raise CourseError(
+            "the kernel stores nothing",
+            "a step is drawn where a thread stores what it has added up",
+            "begin with one element for each thread, stored in shared memory",
+        )
     active = np.array([(a.addresses >= 0).sum(axis=1) for a in stores])  # [steps, warps]
     figure, (ax,) = axes(1, 7.5, 1.4 + 0.32 * len(active))
     ax.imshow(active, cmap="Blues", vmin=0, vmax=56, aspect="auto")
