@@ -1,4 +1,4 @@
-"""The MIG board widget: its rules are Python's, and it works without a kernel and without a mouse."""
+"""The MIG board widget: its rules are Python's, and it needs neither a kernel nor a mouse."""
 
 import base64
 import json
@@ -183,8 +183,9 @@ CONTRASTS = """() => {
   return [...document.querySelectorAll('.instance, .detail, .result, .number, .place, small')]
     .map((e) => {
       const style = getComputedStyle(e);
-      const own = style.backgroundColor === 'rgba(0, 0, 0, 0)' ? paper : rgba(style.backgroundColor);
-      return [rgba(style.color), own];
+      const own = style.backgroundColor;
+      const ground = own === 'rgba(0, 0, 0, 0)' ? paper : rgba(own);
+      return [rgba(style.color), ground];
     });
 }"""
 

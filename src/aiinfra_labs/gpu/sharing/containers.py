@@ -9,6 +9,7 @@ HAMi-core: what it asks for is checked in its own process, against what all proc
 
 from __future__ import annotations
 
+import contextlib
 import json
 import subprocess
 import sys
@@ -73,9 +74,9 @@ class Container:
         if self._process.poll() is None:
             self._send("stop")
             self._process.wait()
-        for pipe in (self._process.stdin, self._process.stdout):
-            if pipe is not None:
-                pipe.close()
+        with contextlib.suppress(BrokenPipeError):  # what was written to a process that had ended
+            self._process.stdin.close()
+        self._process.stdout.close()
 
     def __enter__(self) -> Container:
         return self
@@ -88,17 +89,23 @@ class Container:
         return self._answer()
 
     def _send(self, *order: Any) -> None:
-        self._process.stdin.write(json.dumps(order) + "\n")
-        self._process.stdin.flush()
+        try:
+            self._process.stdin.write(json.dumps(order) + "\n")
+            self._process.stdin.flush()
+        except BrokenPipeError:
+            raise self._ended() from None
 
     def _answer(self) -> Any:
         line = self._process.stdout.readline()
         if not line:
-            raise ProcessLookupError(f"the container's process {self.pid} has ended")
+            raise self._ended()
         refused, answer = json.loads(line)
         if refused:
             raise OutOfMemory(*answer)
         return answer
+
+    def _ended(self) -> ProcessLookupError:
+        return ProcessLookupError(f"the container's process {self.pid} has ended")
 
 
 def serve(paths: list[str]) -> None:

@@ -104,7 +104,8 @@ def _context_of(region: SharedRegion, real: Callable) -> Callable:
         context = real(*args, **kwargs)
 
         def get_memory_info() -> MemoryInfo:
-            return MemoryInfo(region.limit - region.used, region.limit)
+            with region.lock():
+                return MemoryInfo(region.limit - region.used, region.limit)
 
         return SimpleNamespace(
             get_memory_info=get_memory_info,

@@ -29,9 +29,10 @@ class OutOfMemory(MemoryError):
 
     code = "CUDA_ERROR_OUT_OF_MEMORY"
 
-    def __init__(self, what: str, why: str, try_: str):
+    def __init__(self, what: str, why: str = "", try_: str = ""):
         self.what, self.why, self.try_ = what, why, try_
-        super().__init__(f"{self.code}: {what}\nWhy: {why}\nTry: {try_}")
+        more = [f"{name}: {text}" for name, text in (("Why", why), ("Try", try_)) if text]
+        super().__init__("\n".join([f"{self.code}: {what}", *more]))
 
 
 class SharedRegion:
@@ -84,7 +85,7 @@ class SharedRegion:
                 fcntl.flock(self._file, fcntl.LOCK_UN)
 
     def held(self) -> dict[int, int]:
-        """Bytes by process id. What it says is old as soon as the lock is let go."""
+        """Bytes by process id. Without the lock, the slots may be of different moments."""
         slots = (_SLOT.unpack_from(self._map, place) for place in self._places())
         return {pid: used for pid, used in slots if pid}
 

@@ -60,8 +60,9 @@ class Served:
 
     @property
     def keeps_its_promise(self) -> bool:
-        """No request failed, and the p99 is within what was promised."""
-        return not self.failed and (self.tenant.slo_ms is None or self.p99 <= self.tenant.slo_ms)
+        """Nothing was promised, or no request failed and the p99 is within what was promised."""
+        promised = self.tenant.slo_ms
+        return promised is None or (not self.failed and self.p99 <= promised)
 
 
 @dataclass(frozen=True)

@@ -17,8 +17,10 @@ SLICE_US = 2000  # microseconds
 SWITCH_US = 100
 
 
-def round_robin(jobs: Sequence[tuple[int, int]], slice_us: int, switch_us: int = 0) -> list[int]:
-    """When each job ends, if they take turns of `slice_us` on one GPU.
+def turns(
+    jobs: Sequence[tuple[int, int]], slice_us: int, switch_us: int = 0
+) -> list[tuple[int, int, int]]:
+    """Who runs when, if jobs take turns of `slice_us` on one GPU: (job, begin, end) of each turn.
 
     jobs: (arrival, work) of each, whole microseconds; each belongs to a process of its own. A job
     whose slice ends goes to the back of the queue, behind those that arrived by then. A switch is
@@ -26,27 +28,33 @@ def round_robin(jobs: Sequence[tuple[int, int]], slice_us: int, switch_us: int =
     """
     waiting = deque(sorted(range(len(jobs)), key=lambda i: (jobs[i][0], i)))
     left = [work for _, work in jobs]
-    ends = [0] * len(jobs)
     queue: deque[int] = deque()
-    now, last = 0, None
+    taken: list[tuple[int, int, int]] = []
+    now = 0
     while waiting or queue:
         if not queue:
             now = max(now, jobs[waiting[0]][0])
         while waiting and jobs[waiting[0]][0] <= now:
             queue.append(waiting.popleft())
         job = queue.popleft()
-        if last is not None and job != last:
+        if taken and taken[-1][0] != job:
             now += switch_us
-        last = job
         ran = min(slice_us, left[job])
+        taken.append((job, now, now + ran))
         now += ran
         left[job] -= ran
         while waiting and jobs[waiting[0]][0] <= now:
             queue.append(waiting.popleft())
         if left[job]:
             queue.append(job)
-        else:
-            ends[job] = now
+    return taken
+
+
+def round_robin(jobs: Sequence[tuple[int, int]], slice_us: int, switch_us: int = 0) -> list[int]:
+    """When each job ends, if they take `turns`. The arguments are those of `turns`."""
+    ends = [0] * len(jobs)
+    for job, _, end in turns(jobs, slice_us, switch_us):
+        ends[job] = end
     return ends
 
 
