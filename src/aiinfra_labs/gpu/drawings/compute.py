@@ -89,7 +89,7 @@ def _draw_curve(ax: Axes, points: list[tuple[float, Occupancy | None]]) -> None:
         if end == len(points) or looks[end] != looks[begin]:
             height, colour = looks[begin]
             reach = points[begin][0] - step / 2, points[end - 1][0] + step / 2
-            ax.plot(reach, [height, height], color=colour, lw=3, solid_capstyle="butt")
+            ax.plot(reach, [height, height], color=colour, ls="-", lw=3, solid_capstyle="butt")
             begin = end
 
 
