@@ -5,7 +5,7 @@ loads BLOCK_M + BLOCK_N floats for each step along K, so that all blocks togethe
 
     M N K (1 / BLOCK_M + 1 / BLOCK_N)
 
-floats (Volkov and Demmel, "Benchmarking GPUs to tune dense linear algebra", SC 2008, section 4).
+floats (Volkov and Demmel, "Benchmarking GPUs to tune dense linear algebra", SC 2008).
 Within a block the same holds of a thread's tile and shared memory. The kernels of this unit are
 counted on the emulator and held to these formulas.
 """
