@@ -41,6 +41,10 @@ RESULTS = Path(__file__).parent / "results"
 SIGNATURES = {  # "module.kernel": the arguments' types, as Numba writes them
     "cuda_model.vector_add": "float32[::1], float32[::1], float32[::1]",
 }
+MADE = {  # "module.function" that makes a kernel: the arguments that it is called with
+    "flash_attention.flash_attention_kernel": ((32, False), (64, False), (128, False), (128, True)),
+    "paged_attention.paged_attention_kernel": ((32, 4), (64, 4), (128, 8)),
+}
 DTYPES = "u?int(?:8|16|32|64)|float(?:16|32|64)|complex(?:64|128)|bool"
 _SAID = re.compile(rf"(\w+(?:, \w+)*): ({DTYPES})\b(?: \[([^\]]*)\])?")
 _WITH_DOOR = ("aiinfra_labs.gpu.kernels", "aiinfra_labs.gpu.float4")
@@ -247,6 +251,10 @@ def _kernels(only: str) -> Iterator[tuple[str, Any]]:
                 continue  # imported from another module, where it is counted
             elif not value.targetoptions.get("device"):
                 yield f"{entry.name}.{name}", value
+        for function, calls in MADE.items():
+            if function.startswith(f"{entry.name}."):
+                make = getattr(module, function.partition(".")[2])
+                yield from ((f"{function}{arguments}", make(*arguments)) for arguments in calls)
 
 
 def signature_of(name: str, kernel: Any) -> str | None:

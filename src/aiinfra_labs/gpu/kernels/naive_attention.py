@@ -26,9 +26,9 @@ PADDED = TILE + 1
 def attention_scores(query, key, scale, causal, scores):
     """scores[head, q, k] = scale query[head, q] . key[head, k], -inf where q may not see k.
 
-    query: float32 [heads, queries, head_dim]. key: float32 [kv_heads, keys, head_dim]. scale:
-    float32. causal: 0 or 1. scores: float32 [heads, queries, keys]. Launched with blocks of TILE x
-    TILE threads that cover keys (x) and queries (y), and heads along z.
+    query: float32 [heads, queries, head_dim]. key: float32 [kv_heads, keys, head_dim].
+    scale: float32. causal: int64, 0 or 1. scores: float32 [heads, queries, keys]. Launched with
+    blocks of TILE x TILE threads that cover keys (x) and queries (y), and heads along z.
     """
     query_tile = cuda.shared.array((TILE, TILE), np.float32)
     key_tile = cuda.shared.array((TILE, PADDED), np.float32)  # read down its columns
@@ -60,9 +60,9 @@ def attention_scores(query, key, scale, causal, scores):
 def attention_output(weights, value, out):
     """out[head] = weights[head] value[head].
 
-    weights: float32 [heads, queries, keys]. value: float32 [kv_heads, keys, head_dim]. out: float32
-    [heads, queries, head_dim]. Launched with blocks of TILE x TILE threads that cover head_dim (x)
-    and queries (y), and heads along z.
+    weights: float32 [heads, queries, keys]. value: float32 [kv_heads, keys, head_dim].
+    out: float32 [heads, queries, head_dim]. Launched with blocks of TILE x TILE threads that cover
+    head_dim (x) and queries (y), and heads along z.
     """
     weight_tile = cuda.shared.array((TILE, TILE), np.float32)
     value_tile = cuda.shared.array((TILE, TILE), np.float32)

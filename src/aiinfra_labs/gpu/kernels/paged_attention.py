@@ -41,7 +41,12 @@ def paged_attention_kernel(head_dim: int, group: int) -> Any:
 
     @cuda.jit
     def paged_attention(query, key_cache, value_cache, block_table, context_lengths, scale, out):
-        """out[seq, head] = softmax(scale query[seq, head] keys^T) values, over its context."""
+        """out[seq, head] = softmax(scale query[seq, head] keys^T) values, over its context.
+
+        query, out: float32 [seqs, heads, head_dim]. key_cache, value_cache: float32 [num_blocks,
+        block_size, kv_heads, head_dim]. block_table: int32 [seqs, max_blocks].
+        context_lengths: int32 [seqs]. scale: float32.
+        """
         query_rows = cuda.shared.array((group, head_dim), np.float32)
         keys_tile = cuda.shared.array((KEYS, padded), np.float32)
         values_tile = cuda.shared.array((KEYS, width), np.float32)
