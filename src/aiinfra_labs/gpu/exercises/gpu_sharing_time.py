@@ -221,7 +221,7 @@ LEAK = Tenant(
     memory_gb=20,
     cores=20,
 )
-SECONDS = 30.0
+SECONDS = 60.0
 
 
 @exercise(
