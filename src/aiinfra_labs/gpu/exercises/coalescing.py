@@ -94,6 +94,18 @@ def coalesced(
     )
 
 
+def reached(r: Any, traced: TracedLaunch, position: int) -> None:
+    """Every element was stored: a kernel that leaves some out asks for less than it should."""
+    times = traced.times("store", position)
+    missed = int((times == 0).sum())
+    r.that(
+        not missed,
+        what=f"{share(missed, times.size)} not written: too few were to judge who takes which",
+        why="the order in which lanes take elements shows when all are taken",
+        try_="reach every element first",
+    )
+
+
 # --- 3.3.a ---------------------------------------------------------------------------------------
 
 ITEMS = 8  # elements of each thread
@@ -154,13 +166,16 @@ def copy_tiles(kernel: Any, require: Any) -> None:
     with require(ONCE) as r:
         for n, blocks, threads in shapes[:5]:
             with r.input(f"n = {n}, {shape_of(blocks, threads)}"):
-                traced = TracedLaunch(kernel, blocks, threads, *_floats(n))
+                with _past_the_tile():
+                    traced = TracedLaunch(kernel, blocks, threads, *_floats(n))
                 not_written(r, traced, {0: "source"})
                 written_once(r, traced, 1, "target")
     with require(NEIGHBOURS) as r:
         for n, blocks, threads in ((256, 1, 32), (4096, 4, 128)):
             with r.input(f"n = {n}, {shape_of(blocks, threads)}"):
-                traced = TracedLaunch(kernel, blocks, threads, *_floats(n))
+                with _past_the_tile():
+                    traced = TracedLaunch(kernel, blocks, threads, *_floats(n))
+                reached(r, traced, 1)
                 for kind, position in (("load", 0), ("store", 1)):
                     coalesced(
                         r,
@@ -345,10 +360,7 @@ def copy_float4(kernel: Any, require: Any) -> None:
             blocks, threads = _for_fours(n)
             with r.input(f"n = {n}, {shape_of(blocks, threads)}"):
                 source, target = _floats(n)
-                with outside_means(
-                    f"an array of {n} elements holds {n // 4} groups of four, and {n % 4} more",
-                    "thread i has a whole group only if 4 * i + 3 is inside",
-                ):
+                with _past_the_groups(n):
                     launch(kernel, blocks, threads, source, target)
                 got, expected = target.copy_to_host(), source.copy_to_host()
                 missed = np.argwhere(np.isnan(got))
@@ -369,15 +381,17 @@ def copy_float4(kernel: Any, require: Any) -> None:
         for n in (128, 131, 1001):
             blocks, threads = _for_fours(n)
             with r.input(f"n = {n}, {shape_of(blocks, threads)}"):
-                traced = TracedLaunch(kernel, blocks, threads, *_floats(n))
+                with _past_the_groups(n):
+                    traced = TracedLaunch(kernel, blocks, threads, *_floats(n))
                 not_written(r, traced, {0: "source"})
                 written_once(r, traced, 1, "target")
     with require(FOURS) as r:
         for n in (4096, 1027):
             blocks, threads = _for_fours(n)
             with r.input(f"n = {n}, {shape_of(blocks, threads)}"):
-                report = profile(kernel, blocks, threads, *_floats(n))
-                traced = TracedLaunch(kernel, blocks, threads, *_floats(n))
+                with _past_the_groups(n):
+                    report = profile(kernel, blocks, threads, *_floats(n))
+                    traced = TracedLaunch(kernel, blocks, threads, *_floats(n))
                 enough = math.ceil(n / (4 * WARP)) + (2 if n % 4 else 0)
                 for kind, position in (("load", 0), ("store", 1)):
                     asked = getattr(report, f"global_{kind}_requests")
@@ -402,6 +416,13 @@ def copy_float4(kernel: Any, require: Any) -> None:
                         try_="thread i has the four elements from 4 * i on: neighbours take "
                         "neighbours",
                     )
+
+
+def _past_the_groups(n: int) -> Any:
+    return outside_means(
+        f"an array of {n:,} elements holds {n // 4:,} groups of four, and {n % 4} more",
+        "thread i has a whole group only if 4 * i + 3 is inside",
+    )
 
 
 def _for_fours(n: int) -> tuple[int, int]:

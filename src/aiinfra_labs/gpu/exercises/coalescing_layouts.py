@@ -8,15 +8,16 @@ import numpy as np
 
 from aiinfra_labs.course import exercise
 from aiinfra_labs.gpu import cuda, emulator
-from aiinfra_labs.gpu.kernels.coalescing import REQUEST, advance_array
+from aiinfra_labs.gpu.kernels.coalescing import REQUEST, WARP, advance_array
 
 from . import thread_views as views
-from .coalescing import BEST, ONCE, SKILL, coalesced
+from .coalescing import BEST, ONCE, SKILL, coalesced, reached
 from .grading import (
     count,
     launch,
     not_written,
     outside_means,
+    profile,
     shape_of,
     written_once,
 )
@@ -229,13 +230,26 @@ def embed(kernel: Any, require: Any) -> None:
     with require(ONCE) as r:
         for n, dim, blocks in ((4, 32, 1), (9, 33, 3), (6, 200, 2)):
             with r.input(_embedding_input(n, dim, blocks)):
-                traced = TracedLaunch(kernel, blocks, 128, *_embedding(n, dim))
+                with _past_the_tokens():
+                    traced = TracedLaunch(kernel, blocks, 128, *_embedding(n, dim))
                 not_written(r, traced, {0: "table", 1: "tokens"})
                 written_once(r, traced, 2, "out")
     with require(BY_WARP) as r:
         for n, dim, blocks in ((64, 64, 16), (32, 256, 8)):
             with r.input(_embedding_input(n, dim, blocks)):
-                traced = TracedLaunch(kernel, blocks, 128, *_embedding(n, dim))
+                with _past_the_tokens():
+                    traced = TracedLaunch(kernel, blocks, 128, *_embedding(n, dim))
+                    report = profile(kernel, blocks, 128, *_embedding(n, dim))
+                reached(r, traced, 2)
+                asked, enough = report.global_store_requests, n * dim // WARP
+                r.that(
+                    asked <= enough,
+                    what=f"{count(n, 'row', 'rows')} of {dim} took {asked:,} store requests where "
+                    f"{enough:,} suffice",
+                    why="one request of a warp stores 32 elements, if its lanes have one each. "
+                    "Where all lanes store the same one, or some are idle, it takes more",
+                    try_="let the lane's number choose the column: 32 columns at a time",
+                )
                 for kind, position in (("load", 0), ("store", 2)):
                     coalesced(
                         r,
@@ -248,6 +262,14 @@ def embed(kernel: Any, require: Any) -> None:
                         try_="let all 32 lanes work on one row, on 32 neighbouring columns at a "
                         "time",
                     )
+
+
+def _past_the_tokens() -> Any:
+    return outside_means(
+        "the grid may have more warps than there are tokens, and the row's width need not be a "
+        "multiple of 32",
+        "compare the token's place with tokens.size and the column with table.shape[1]",
+    )
 
 
 def _embedding_input(n: int, dim: int, blocks: int) -> str:
