@@ -58,17 +58,17 @@ def test_llamas_weights_are_those_that_were_published():
 
 def test_without_context_a_step_has_the_intensity_of_its_batch():
     for batch in (1, 16, 256):
-        assert decode(LLAMA_3_1_8B, batch, 0).intensity == pytest.approx(batch, rel=0.005)
+        assert decode(LLAMA_3_1_8B, batch, 0).intensity == batch
 
 
-@given(st.integers(1, 512), st.integers(0, 32_768))
+@given(st.integers(1, 512), st.integers(1, 32_768))
 def test_context_bounds_what_a_batch_can_gain(batch, context):
     step = decode(LLAMA_3_1_8B, batch, context)
     assert step.intensity < decode(LLAMA_3_1_8B, batch + 1, context).intensity
     # per token: the weights' operations and attention's over the bytes of its own KV cache
     m = LLAMA_3_1_8B
     flops = 2 * m.weights + 4 * m.layers * m.heads * m.head_dim * context
-    assert step.intensity < flops / ((context + 1) * m.kv_bytes())
+    assert step.intensity < flops / (context * m.kv_bytes())
 
 
 def test_a_long_context_never_reaches_an_h100s_ridge():

@@ -115,23 +115,35 @@ def test_its_alt_text_has_the_figures():
     assert drawings.roofline(ROOFS, alt="Only this.").get_label() == "Only this."
 
 
-def test_no_name_covers_a_mark_or_leaves_the_axes():
+def boxes(fig):
     from matplotlib.backends.backend_agg import FigureCanvasAgg
 
-    fig = drawings.roofline(ROOFS, POINTS)
     canvas = FigureCanvasAgg(fig)
     canvas.draw()
     renderer, ax = canvas.get_renderer(), fig.axes[0]
-    frame = ax.get_window_extent(renderer)
-    boxes = [text.get_window_extent(renderer) for text in ax.texts]
-    assert len(boxes) == len(POINTS)
-    for box in boxes:
+    return ax.get_window_extent(renderer), [t.get_window_extent(renderer) for t in ax.texts]
+
+
+def test_names_beside_the_marks_cover_nothing_and_stay_inside():
+    points = [Point("vector add", 1 / 12), Point("decode, batch 16", 16.0), Point("matmul", 2e3)]
+    fig = drawings.roofline(ROOFS[:1], points)
+    frame, names = boxes(fig)
+    assert len(names) == 3 and not fig.legends
+    for box in names:
         assert frame.x0 - 1 <= box.x0 and box.x1 <= frame.x1 + 1
-        for point in POINTS:
-            y = point.performance or ROOFS[point.roof].attainable(point.intensity)
-            assert not box.contains(*ax.transData.transform((point.intensity, y)))
-    for k, a in enumerate(boxes):
-        assert not any(a.overlaps(b) for b in boxes[k + 1 :])
+        for point in points:
+            at = point.intensity, ROOFS[0].attainable(point.intensity)
+            assert not box.contains(*fig.axes[0].transData.transform(at))
+    for k, a in enumerate(names):
+        assert not any(a.overlaps(b) for b in names[k + 1 :])
+
+
+def test_names_without_room_stand_in_a_legend():
+    crowd = [Point(f"kernel number {k}", 1 + k / 10) for k in range(7)]
+    fig = drawings.roofline(ROOFS, crowd)
+    assert boxes(fig)[1] == []
+    assert [text.get_text() for text in fig.legends[0].get_texts()] == [p.name for p in crowd]
+    assert fig.get_size_inches()[1] > drawings.roofline(ROOFS).get_size_inches()[1]
 
 
 def test_it_refuses_what_it_cannot_draw():

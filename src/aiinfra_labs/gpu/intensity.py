@@ -65,11 +65,11 @@ LLAMA_3_1_8B = Model("Llama 3.1 8B", 32, 4096, 32, 8, 128, 14336, 128256)
 def decode(model: Model, batch: int, context: int, itemsize: int = 2) -> Work:
     """One decode step: a token more for each of `batch` sequences of `context` tokens.
 
-    The weights are read once for the whole batch, the KV cache of each sequence for itself.
-    Activations are left out: at width 4096 they are below 1 % of the bytes.
+    The weights are read once for the whole batch, the KV cache of each sequence for itself. Left
+    out are the activations, and the one token that is written to each cache: both are below 1 %.
     """
     products = 2 * model.weights * batch
     # scores (q k^T) and their sum over the values: two fma for each head, dimension and position
     attention = 4 * model.layers * model.heads * model.head_dim * context * batch
     read = model.weights * itemsize + batch * context * model.kv_bytes(itemsize)
-    return Work(products + attention, read + batch * model.kv_bytes(itemsize))
+    return Work(products + attention, read)

@@ -17,7 +17,9 @@ _PLACES = (
     (8, -3, "left"),
     (-8, -3, "right"),
     (8, -12, "left"),
+    (6, -17, "left"),
     (-8, 7, "right"),
+    (-5, 11, "right"),
     (0, 9, "center"),
     (0, -16, "center"),
     (8, 7, "left"),
@@ -38,7 +40,8 @@ def roofline(
     """Roofs and the kernels under them, on two logarithmic axes.
 
     A filled mark was measured (`Point.performance`); a hollow one stands on its roof, where the
-    model allows it to be at most. alt: what to say instead of naming roofs and points.
+    model allows it to be at most. Names stand beside the marks, where each has room, else in a
+    legend below. alt: what to say instead of naming roofs and points.
     """
     need(len(roofs) > 0, "no roof to draw", "a kernel is judged by a device", 'roofline("h100")')
     need(
@@ -66,16 +69,21 @@ def roofline(
         ax.grid(True)
         ax.legend(loc="lower center", bbox_to_anchor=(0.5, 1.0), ncols=1)
         marks = [(p.intensity, _performance(p, roofs), p) for p in points]
+        drawn = []
         for k, (x, y, point) in enumerate(marks):
             colour = f"C{point.roof}"
             face = "none" if point.performance is None else colour
             look = {"marker": _MARKERS[k % len(_MARKERS)], "mec": colour, "mfc": face}
-            ax.plot([x], [y], ls="none", ms=7, mew=1.6, zorder=3, clip_on=False, **look)
+            drawn += ax.plot([x], [y], ls="none", ms=7, mew=1.6, zorder=3, clip_on=False, **look)
         bottom = min([y for _, y, _ in marks] + [float(r.attainable(low)) for r in roofs])
         ax.set_ylim(bottom / 2.5, max(r.peak for r in roofs) * 2.5)
         canvas = FigureCanvasAgg(fig)
         canvas.draw()
-        _label(ax, marks, roofs, canvas.get_renderer())
+        if not _label(ax, marks, roofs, canvas.get_renderer()):
+            names = [point.name for point in points]
+            rows = -(-len(names) // 2)
+            fig.set_size_inches(width, height + 0.2 * rows)
+            fig.legend(drawn, names, loc="outside lower center", ncols=2)
     return fig
 
 
@@ -110,34 +118,30 @@ def in_words(rate: float) -> str:
 
 def _label(
     ax: Axes, marks: list[tuple[float, float, Point]], roofs: Sequence[Roofline], renderer: Any
-) -> None:
-    """A name beside each point, where it covers no mark, no name and as little line as can be."""
+) -> bool:
+    """A name beside each point, clear of marks, lines and other names; none, if one has no room."""
     frame = _corners(ax.get_window_extent(renderer))
-    pad = 5 * ax.figure.dpi / 72  # pixels around a mark
+    pad = 10 * ax.figure.dpi / 72  # pixels around a mark that the names of others keep off
     places = ax.transData.transform([(x, y) for x, y, _ in marks]) if marks else []
     taken = [(x - pad, y - pad, x + pad, y + pad) for x, y in places]
     lines = _along(ax, roofs)
+    names = []
     for k, (x, y, point) in enumerate(marks):
-        tried = []
-        for offset in _PLACES:
-            text = ax.annotate(
-                point.name,
-                (x, y),
-                offset[:2],
-                textcoords="offset points",
-                ha=offset[2],
-                fontsize=SMALL,
-                color=ink(),
-            )
+        others = taken[:k] + taken[k + 1 :] + lines
+        for dx, dy, side in _PLACES:
+            look = {"textcoords": "offset points", "ha": side, "fontsize": SMALL, "color": ink()}
+            text = ax.annotate(point.name, (x, y), (dx, dy), **look)
             box = _corners(text.get_window_extent(renderer))
-            cost = sum(_overlap(box, t) for i, t in enumerate(taken) if i != k)
-            cost += sum(_overlap(box, t) for t in lines) + 10 * _outside(box, frame)
-            tried.append((cost, len(tried), text, box))
-        _, _, text, box = min(tried)
-        for _, _, other, _ in tried:
-            if other is not text:
-                other.remove()
-        taken.append(box)
+            if not any(_overlap(box, other) for other in others) and not _outside(box, frame):
+                names.append(text)
+                taken.append(box)
+                break
+            text.remove()
+        else:
+            for text in names:
+                text.remove()
+            return False
+    return True
 
 
 def _along(ax: Axes, roofs: Sequence[Roofline]) -> list[tuple[float, ...]]:
@@ -161,9 +165,8 @@ def _overlap(a: tuple[float, ...], b: tuple[float, ...]) -> float:
     return max(across, 0) * max(down, 0)
 
 
-def _outside(box: tuple[float, ...], frame: tuple[float, ...]) -> float:
-    area = (box[2] - box[0]) * (box[3] - box[1])
-    return area - _overlap(box, frame)
+def _outside(box: tuple[float, ...], frame: tuple[float, ...]) -> bool:
+    return box[0] < frame[0] or box[1] < frame[1] or box[2] > frame[2] or box[3] > frame[3]
 
 
 def _said(roofs: Sequence[Roofline], points: Sequence[Point]) -> str:

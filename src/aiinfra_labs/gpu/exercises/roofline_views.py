@@ -80,7 +80,9 @@ def peaks(rows: Sequence[tuple[Device, str, float]]) -> Picture:
     return Picture(fig)
 
 
-def in_flight(d: Device, wait: float, needed: dict[int, int]) -> Picture:
+def in_flight(
+    d: Device, wait: float, needed: dict[int, int], title: str = "dots: your numbers"
+) -> Picture:
     """The bandwidth that so many warps can keep busy, and the learner's numbers of warps."""
     warps = np.arange(1, WARPS + 1)
     fig, ax = figures.figure(alt="-", height=3.2)
@@ -94,7 +96,7 @@ def in_flight(d: Device, wait: float, needed: dict[int, int]) -> Picture:
         said.append(f"{mine} warps with {size} bytes a lane reach {in_words(at)}B/s")
     ax.set(xlabel="warps of each SM that wait for a load", ylabel="GB/s", xlim=(0, WARPS + 1))
     ax.set_ylim(0, None)
-    ax.legend(loc="lower right", title="dots: your numbers")
+    ax.legend(loc="lower right", title=title)
     ax.grid(True)
     figures.describe(fig, f"{d.name}, a latency of {wait * 1e9:.0f} ns: {'; '.join(said)}.")
     return Picture(fig)

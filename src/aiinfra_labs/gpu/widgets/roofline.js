@@ -19,7 +19,7 @@ export function roof({ tables, device, precision }) {
 /** Operations for each byte of one decode step: the weights once, each sequence's cache for itself. */
 export function decodeIntensity({ weights, kv_elements, attention }, batch, context, size) {
   const flops = 2 * weights * batch + attention * context * batch;
-  const bytes = weights * size + batch * context * kv_elements * size + batch * kv_elements * size;
+  const bytes = weights * size + batch * context * kv_elements * size;
   return flops / bytes;
 }
 
