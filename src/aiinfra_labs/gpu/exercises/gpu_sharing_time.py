@@ -17,6 +17,7 @@ from aiinfra_labs.gpu.sharing.choice import (
     options,
     try_option,
 )
+from aiinfra_labs.gpu.sharing.scenarios import BATCH, CHAT, LEAK, SERVICES
 from aiinfra_labs.gpu.sharing.simulation import Served
 from aiinfra_labs.gpu.sharing.tenants import Tenant
 from aiinfra_labs.gpu.sharing.time_slicing import round_robin
@@ -168,59 +169,6 @@ TRUST = "puts no untrusted tenant where faults are shared"
 NOTHING = "says None when no option will do"
 NO_MORE = "tries nothing dearer once an option will do"
 
-CHAT = Tenant(
-    "chat",
-    rate=25,
-    work_ms=6,
-    kernel_ms=1,
-    blocks=2_000,
-    fills=0.3,
-    resident_gb=16,
-    request_gb=1,
-    slo_ms=70,
-    profile="2g.20gb",
-    memory_gb=20,
-    cores=40,
-)
-BATCH = Tenant(
-    "batch",
-    rate=0,
-    work_ms=200,
-    kernel_ms=10,
-    blocks=100_000,
-    resident_gb=20,
-    request_gb=4,
-    profile="3g.40gb",
-    memory_gb=30,
-    cores=30,
-)
-SERVICES = [
-    Tenant(
-        f"service {number}",
-        rate=8,
-        work_ms=8,
-        kernel_ms=1,
-        blocks=20_000,
-        fills=0.25,
-        resident_gb=4,
-        request_gb=1,
-        slo_ms=150,
-        profile="1g.10gb",
-        memory_gb=6,
-    )
-    for number in range(1, 5)
-]
-LEAK = Tenant(
-    "notebook",
-    rate=5,
-    work_ms=10,
-    fills=0.5,
-    resident_gb=10,
-    leaks_gb=1,
-    profile="2g.20gb",
-    memory_gb=20,
-    cores=20,
-)
 SECONDS = 60.0
 
 
@@ -262,8 +210,8 @@ SECONDS = 60.0
 def cheapest_option(function: Any, require: Any) -> None:
     """The option of fewest GPUs whose simulation keeps every tenant's promise, or None."""
     with require(FEWEST) as r:
-        _chosen(r, function, "four services", SERVICES)
-        _chosen(r, function, "one service", SERVICES[:1])
+        _chosen(r, function, "four services", list(SERVICES))
+        _chosen(r, function, "one service", list(SERVICES[:1]))
     with require(P99) as r:
         _chosen(r, function, "a chat beside a batch job", [CHAT, BATCH])
         tight = [replace(CHAT, slo_ms=48.0), BATCH]
@@ -278,7 +226,7 @@ def cheapest_option(function: Any, require: Any) -> None:
         _chosen(r, function, "a p99 shorter than the work", hopeless)
     with require(NO_MORE) as r:
         for name, tenants in (
-            ("four services", SERVICES),
+            ("four services", list(SERVICES)),
             ("a chat and a batch job", [CHAT, BATCH]),
         ):
             with r.input(name):

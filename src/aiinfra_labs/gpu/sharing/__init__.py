@@ -9,7 +9,7 @@ User space: `shared_region` (what a container's processes have allocated, in sha
 `memory_limit` (what stands between a program and the allocator), `containers` (real processes
 under a limit), `core_limit` (HAMi's rule for kernel launches).
 
-Under load: `tenants` (who asks for what), `time_slicing` (round robin), `schemes` (whole GPUs, MIG,
-time slices, HAMi), `simulation` (all of them on the same requests), `queueing` (what theory says),
-`choice` (the fewest GPUs that keep every promise).
+Under load: `tenants` (who asks for what), `scenarios` (those of the page), `time_slicing` (round
+robin), `schemes` (whole GPUs, MIG, time slices, HAMi), `simulation` (all of them on the same
+requests), `queueing` (what theory says), `choice` (the fewest GPUs that keep every promise).
 """
