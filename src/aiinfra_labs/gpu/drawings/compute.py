@@ -15,7 +15,7 @@ from aiinfra_labs.gpu.dependencies import Instructions, issue_times
 from aiinfra_labs.gpu.emulator import LaunchError, Occupancy, device_profiles, occupancy_of
 from aiinfra_labs.gpu.precision import Format
 
-from .pieces import LARGE, NORMAL, SMALL, Cell, box, draw_cells, drawing, ink, need, write
+from .pieces import LARGE, NORMAL, SMALL, STYLE, Cell, box, draw_cells, drawing, ink, need, write
 
 if TYPE_CHECKING:
     from matplotlib.axes import Axes
@@ -41,6 +41,8 @@ def occupancy_curves(threads: int, registers: int, shared: int, device: str = "h
     threads: of a block. registers: of a thread. shared: bytes of a block. Raises LaunchError
     where the block itself cannot be launched.
     """
+    import matplotlib.style
+
     here = occupancy_of(threads, registers, shared, device)
     most = device_profiles()[device].shared_memory_per_block
     curves = (
@@ -59,17 +61,16 @@ def occupancy_curves(threads: int, registers: int, shared: int, device: str = "h
         f"{' and '.join(here.limited_by)}. Three curves of steps: it falls as registers or shared "
         "memory grow, and jumps up and down with the threads a block."
     )
-    fig, axes = figures.figure(alt=said, height=5.6, nrows=3)
-    for ax, (name, values, at, block) in zip(axes, curves, strict=True):
-        scale = 1024 if "KB" in name else 1
-        _draw_curve(ax, [(n / scale, _occupancy(*block(n), device)) for n in values])
-        ax.plot(at / scale, here.fraction, "o", ms=8, mfc="none", mec=ink(), mew=1.6, zorder=5)
-        ax.set_xlabel(name)
-        ax.set_ylim(0, 1.08)
-        ax.set_yticks([0, 0.5, 1], ["0", "50 %", "100 %"])
-    for name, colour in (*LIMITS.items(), ("cannot be launched", REFUSED)):
-        axes[0].plot([], [], "s", color=colour, label=name)
-    axes[0].legend(ncols=3, fontsize=SMALL, loc="lower center", bbox_to_anchor=(0.5, 1.0))
+    with matplotlib.style.context(STYLE):
+        fig, axes = figures.figure(alt=said, height=5.6, nrows=3)
+        for ax, (name, values, at, block) in zip(axes, curves, strict=True):
+            scale = 1024 if "KB" in name else 1
+            _draw_curve(ax, [(n / scale, _occupancy(*block(n), device)) for n in values])
+            ax.plot(at / scale, here.fraction, "o", ms=8, mfc="none", mec=ink(), mew=1.6, zorder=5)
+            ax.set_xlabel(name)
+            ax.set_ylim(0, 1.25)
+            ax.set_yticks([0, 0.5, 1], ["0", "50 %", "100 %"])
+        axes[0].set_title("named: what allows no further block; circle: the block", fontsize=NORMAL)
     return fig
 
 
@@ -81,16 +82,26 @@ def _occupancy(threads: int, registers: int, shared: int, device: str) -> Occupa
 
 
 def _draw_curve(ax: Axes, points: list[tuple[float, Occupancy | None]]) -> None:
-    """Steps, each in the colour of what allows no further block."""
+    """Steps, each in the colour of what allows no further block; the longest of each is named."""
     step = points[1][0] - points[0][0]
-    looks = [(f.fraction, LIMITS[f.limited_by[0]]) if f else (0.0, REFUSED) for _, f in points]
+    looks = [(f.fraction, f.limited_by[0]) if f else (0.0, "cannot be launched") for _, f in points]
+    longest: dict[str, tuple[float, float, float, float]] = {}
     begin = 0
     for end in range(1, len(points) + 1):
         if end == len(points) or looks[end] != looks[begin]:
-            height, colour = looks[begin]
-            reach = points[begin][0] - step / 2, points[end - 1][0] + step / 2
-            ax.plot(reach, [height, height], color=colour, ls="-", lw=3, solid_capstyle="butt")
+            height, limit = looks[begin]
+            left, right = points[begin][0] - step / 2, points[end - 1][0] + step / 2
+            look = {"color": LIMITS.get(limit, REFUSED), "ls": "-", "solid_capstyle": "butt"}
+            ax.plot([left, right], [height, height], lw=3, **look)
+            run = right - left, -height, left, right  # of runs as long, the lowest
+            longest[limit] = max(longest.get(limit, run), run)
             begin = end
+    end = points[-1][0]
+    for limit, (_, depth, left, right) in longest.items():
+        x, side = (left + right) / 2, "center"
+        if x < 0.12 * end or x > 0.88 * end:
+            x, side = (left, "left") if x < 0.12 * end else (right, "right")
+        ax.text(x, 0.06 - depth, limit, fontsize=SMALL, ha=side, va="bottom")
 
 
 # --- warps that part -----------------------------------------------------------------------------
