@@ -20,6 +20,7 @@ from aiinfra_labs.course.results import Result
 from aiinfra_labs.gpu import emulator as cuda
 from aiinfra_labs.gpu.exercises.coalescing import sectors_asked
 from aiinfra_labs.gpu.exercises.thread_map import TracedLaunch
+from aiinfra_labs.gpu.exercises.warp_view import first_warp
 from aiinfra_labs.gpu.kernels import coalescing as kernels
 from aiinfra_labs.gpu.widgets.access import addresses, cost
 
@@ -103,6 +104,14 @@ def test_show_walks_through_the_first_warp(exercise: str, answer: Any, said: str
     widget = show(exercise, answer)
     assert said in widget.title, widget.title
     assert len(widget.steps) == len(widget.labels) > 0
+
+
+def test_show_has_one_warp_where_the_blocks_run_in_several_batches() -> None:
+    n = 1 << 17
+    arrays = tuple(cuda.to_device(np.zeros(n, np.float32)) for _ in range(2))
+    assert first_warp(kernels.copy_shifted, n // 32, 32, (*arrays, 0)).title.endswith(
+        "1 load of 4 sectors and 1 store of 4 sectors"
+    )
 
 
 def test_show_tells_the_bytes_of_a_function() -> None:
