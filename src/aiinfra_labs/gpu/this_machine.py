@@ -42,14 +42,14 @@ def cores() -> int:
     return len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else os.cpu_count() or 1
 
 
-def matmul_rate(n: int = 1536, repetitions: int = 5) -> float:
+def matmul_rate(n: int = 1024, repetitions: int = 15) -> float:
     """Operations/s of a float32 product of two [n, n] matrices: the best of the repetitions."""
     a, b = np.random.default_rng(0).random((2, n, n), dtype=np.float32)
     out = np.empty_like(a)
     return 2 * n**3 / _best(lambda: np.matmul(a, b, out=out), repetitions)
 
 
-def add_rate(megabytes: int = 64, threads: int | None = None, repetitions: int = 5) -> float:
+def add_rate(megabytes: int = 64, threads: int | None = None, repetitions: int = 10) -> float:
     """Bytes/s of a + b on float32 arrays of `megabytes` each, counted as three arrays' bytes."""
     threads = threads or cores()
     n = megabytes * 2**20 // 4
