@@ -372,12 +372,12 @@ class Expressions:
         inputs = ["R", "m", self._line(node)]
         if callee.site:
             inputs.append(str(self._number()))
-            for length in names.worked_out(node):
+            for length in names.worked_out(node, self.parameters):
                 self.refuse(
                     node,
                     f"the length {length} of {ast.unparse(node.func)} is worked out in the kernel",
                     "Numba fixes it when it compiles, and takes only a number or a name there",
-                    f"give it a name outside the kernel, LENGTH = {length}, and write LENGTH here",
+                    "define the number outside the kernel, and write its name here",
                 )
         inputs += self._arguments(node)
         inputs += [f"{k.arg}={self.expr(k.value)}" for k in node.keywords]
