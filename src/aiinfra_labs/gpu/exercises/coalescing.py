@@ -100,7 +100,7 @@ def reached(r: Any, traced: TracedLaunch, position: int) -> None:
     missed = int((times == 0).sum())
     r.that(
         not missed,
-        what=f"{share(missed, times.size)} not written: too few were to judge who takes which",
+        what=f"{share(missed, times.size)} not written: too few to judge who takes which",
         why="the order in which lanes take elements shows when all are taken",
         try_="reach every element first",
     )
