@@ -10,7 +10,6 @@ from typing import TYPE_CHECKING
 
 import numpy as np
 
-from aiinfra_labs.course import figures
 from aiinfra_labs.gpu.dependencies import Instructions, issue_times
 from aiinfra_labs.gpu.emulator import LaunchError, Occupancy, device_profiles, occupancy_of
 from aiinfra_labs.gpu.precision import Format
@@ -42,6 +41,7 @@ def occupancy_curves(threads: int, registers: int, shared: int, device: str = "h
     where the block itself cannot be launched.
     """
     import matplotlib.style
+    from matplotlib.figure import Figure
 
     here = occupancy_of(threads, registers, shared, device)
     most = device_profiles()[device].shared_memory_per_block
@@ -62,7 +62,9 @@ def occupancy_curves(threads: int, registers: int, shared: int, device: str = "h
         "memory grow, and jumps up and down with the threads a block."
     )
     with matplotlib.style.context(STYLE):
-        fig, axes = figures.figure(alt=said, height=5.6, nrows=3)
+        fig = Figure(figsize=(5.6, 5.6), layout="constrained")
+        fig.set_label(said)
+        axes = fig.subplots(3)
         for ax, (name, values, at, block) in zip(axes, curves, strict=True):
             scale = 1024 if "KB" in name else 1
             _draw_curve(ax, [(n / scale, _occupancy(*block(n), device)) for n in values])
