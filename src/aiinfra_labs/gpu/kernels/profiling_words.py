@@ -30,7 +30,7 @@ def words_alone(packed, scales, x, out):
     packed: uint32 [rows, words]. scales: float32 [rows, groups]. x, out: float32 [n].
     """
     row, lane = cuda.grid(1) // 32, cuda.grid(1) % 32
-    if row < out.size:
+    if row < out.size:  # the same for all lanes of a warp: they meet at each shuffle
         total = np.float32(0)
         for w in range(lane, x.size // 8, 32):
             word = packed[row, w]
