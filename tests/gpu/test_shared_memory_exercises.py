@@ -15,7 +15,7 @@ from typing import Any
 import numpy as np
 import pytest
 
-from aiinfra_labs.course import facts
+from aiinfra_labs.course import facts, figures
 from aiinfra_labs.course.checking import check, show, try_out
 from aiinfra_labs.course.claims import all_claims
 from aiinfra_labs.course.registry import find
@@ -161,7 +161,9 @@ def test_a_starter_is_not_attempted_and_would_not_pass(exercise: str, starter: A
 def test_show_draws_a_right_answer(exercise: str, answer: Any) -> None:
     drawn = show(exercise, answer)
     assert isinstance(drawn, views.Drawing)
-    assert 'role="img"' in drawn._repr_html_()
+    html = drawn._repr_html_()
+    assert 'role="img"' in html
+    assert {*re.findall(r"#[0-9a-f]{6}\b", html)} <= {*figures.PALETTE.values()}
 
 
 @pytest.mark.parametrize(

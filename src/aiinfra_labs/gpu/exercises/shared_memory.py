@@ -184,7 +184,7 @@ def transpose_tile(kernel: Any, require: Any) -> None:
 @exercise(
     "3.4.b",
     title="One word more: padding",
-    points=3,
+    points=4,
     skill=SKILL,
     arguments=("a", "out"),
     kind="kernel",
@@ -221,7 +221,7 @@ NO_PAD = "spends no word on a pad: 4,096 bytes a block"
 @exercise(
     "3.4.c",
     title="No word more: a swizzle, by blocks of 32 x 8",
-    points=4,
+    points=5,
     skill=SKILL,
     arguments=("a", "out"),
     kind="kernel",
@@ -376,7 +376,7 @@ FEW = "adds to bins once a block"
 @exercise(
     "3.4.e",
     title="A histogram for each block",
-    points=4,
+    points=3,
     skill=SKILL,
     arguments=("values", "bins"),
     kind="kernel",

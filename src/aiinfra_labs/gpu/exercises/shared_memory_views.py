@@ -103,16 +103,16 @@ def atomics_bars(rows: list[tuple[str, int, int]]) -> Drawing:
     said = "; ".join(f"{name}: {yours:,}, and {enough:,} do" for name, yours, enough in rows)
     fig, ax = figures.figure(alt=f"Atomic requests to global memory. {said}.", height=1.9)
     for k, (_, yours, enough) in enumerate(rows):
-        _bar(ax, k - 0.2, yours, "C1", "yours" if k == 0 else "")
-        _bar(ax, k + 0.2, enough, "C0", "enough" if k == 0 else "")
+        _bar(ax, k - 0.2, yours, "orange", "yours" if k == 0 else "")
+        _bar(ax, k + 0.2, enough, "blue", "enough" if k == 0 else "")
     ax.set_yticks(range(len(rows)), [name for name, *_ in rows])
-    ax.set_xlim(0, 1.4 * max(max(row[1:]) for row in rows))
+    ax.set_xlim(0, 1.6 * max(max(row[1:]) for row in rows))
     ax.set_xlabel("atomic requests to global memory")
     ax.invert_yaxis()
-    ax.legend(loc="lower right")
+    ax.legend(loc="center right", frameon=False, labelcolor=figures.INK)
     return Drawing(fig)
 
 
 def _bar(ax: Any, y: float, value: int, colour: str, label: str) -> None:
-    ax.barh(y, value, 0.36, color=colour, label=label)
-    ax.text(value, y, f" {value:,}", va="center")
+    ax.barh(y, value, 0.36, color=figures.PALETTE[colour], label=label)
+    ax.text(value, y, f" {value:,}", va="center", color=figures.INK)
