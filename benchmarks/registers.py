@@ -39,7 +39,17 @@ from unittest import mock
 
 RESULTS = Path(__file__).parent / "results"
 SIGNATURES = {  # "module.kernel": the arguments' types, as Numba writes them
+    "coalescing.copy_strided": "float32[::1], float32[::1], int64",
+    "coalescing.copy_shifted": "float32[::1], float32[::1], int64",
+    "coalescing.gather": "float32[::1], int64[::1], float32[::1]",
+    "coalescing.embed_by_thread": "float32[:, ::1], int64[::1], float32[:, ::1]",
+    "coalescing.embed_by_warp": "float32[:, ::1], int64[::1], float32[:, ::1]",
+    "coalescing.scores_dim_major": "float32[:, ::1], float32[:, :, ::1], float32[:, ::1]",
+    "coalescing.scores_token_major_by_warp": "float32[:, ::1], float32[:, :, ::1], float32[:, ::1]",
+    "cpu_and_gpu.every_eighth": "float32[::1], float32[::1]",
+    "cpu_and_gpu.smooth": "float32[::1], float32[::1]",
     "cuda_model.vector_add": "float32[::1], float32[::1], float32[::1]",
+    "shared_memory.load_with_stride": "int64, float32[::1]",
 }
 MADE = {  # "module.function" that makes a kernel: the arguments that it is called with
     "flash_attention.flash_attention_kernel": ((32, False), (64, False), (128, False), (128, True)),
@@ -59,13 +69,10 @@ class MissingCompiler(Exception):
 
 
 def tool(name: str) -> str | None:
-    """Where `ptxas` or `nvdisasm` is: on the PATH, or in a package of NVIDIA's; None: nowhere."""
-    found = shutil.which(name)
-    if found is None:
-        roots = [Path(entry) / "nvidia" for entry in sys.path if entry]
-        files = (file for root in roots for file in root.glob(f"*/bin/{name}"))
-        found = next((str(file) for file in sorted(files)), None)
-    return found
+    """Where `ptxas` or `nvdisasm` is: in a package of NVIDIA's, or on the PATH; None: nowhere."""
+    roots = [Path(entry) / "nvidia" for entry in sys.path if entry]
+    files = sorted(file for root in roots for file in root.glob(f"*/bin/{name}"))
+    return str(files[0]) if files else shutil.which(name)
 
 
 def need_compilers() -> tuple[Any, str]:

@@ -251,7 +251,10 @@ class FakeRawModule:
 def fake_cupy(monkeypatch):
     """What the module uses of CuPy, on NumPy."""
     fake = SimpleNamespace(
-        RawModule=FakeRawModule, empty=lambda shape, dtype: np.full(shape, np.nan, dtype)
+        RawModule=FakeRawModule,
+        empty=lambda shape, dtype: np.full(shape, np.nan, dtype),
+        asarray=np.array,
+        asnumpy=np.asarray,
     )
     monkeypatch.setitem(sys.modules, "cupy", fake)
     cupy_matmul.raw.cache_clear()
@@ -273,6 +276,12 @@ def test_the_tensor_kernel_is_launched_over_all_of_c(fake_cupy):
     np.testing.assert_allclose(got, a.astype(float) @ b.astype(float), rtol=1e-4, atol=1e-4)
     with pytest.raises(ValueError, match=r"multiples of 64 and K of 16, not \[128, 33\]"):
         cupy_matmul.matmul_tensor(np.zeros((128, 33), np.float16), np.zeros((33, 64), np.float16))
+
+
+def test_all_of_them_are_compared_at_once(fake_cupy):
+    found = cupy_matmul.differences(reals(128, 32), reals(32, 64, seed=1))
+    assert list(found) == [*cupy_matmul.RAW, "matmul_tensor"]
+    assert 0 < max(found.values()) < 1e-4
 
 
 def test_every_kernel_of_the_text_has_a_wrapper():

@@ -175,6 +175,26 @@ def matmul_tensor(a: cupy.ndarray, b: cupy.ndarray) -> cupy.ndarray:
     return c
 
 
+def differences(a: np.ndarray, b: np.ndarray) -> dict[str, float]:
+    """The largest difference of each kernel's product from NumPy's in float64.
+
+    a: float32 [M, K]. b: float32 [K, N], on the host, with sides that `matmul_tensor` takes; it is
+    given them rounded to float16, and compared with the product of what it was given.
+    """
+    import cupy
+
+    exact = a.astype(float) @ b.astype(float)
+    found = {}
+    for name in RAW:
+        got = matmul_raw(name, cupy.asarray(a), cupy.asarray(b))
+        found[name] = float(abs(cupy.asnumpy(got) - exact).max())
+    halves = a.astype(np.float16), b.astype(np.float16)
+    got = matmul_tensor(*map(cupy.asarray, halves))
+    exact = halves[0].astype(float) @ halves[1].astype(float)
+    found["matmul_tensor"] = float(abs(cupy.asnumpy(got) - exact).max())
+    return found
+
+
 def _sides(a: cupy.ndarray, b: cupy.ndarray) -> tuple[np.int32, ...]:
     """M, K and N: an `int` of C takes an np.int32, as CuPy passes a Python int as 64 bits."""
     return np.int32(a.shape[0]), np.int32(a.shape[1]), np.int32(b.shape[1])
