@@ -133,7 +133,7 @@ def _as_calculated(r: Any, function: Any, capability: str, *block: int) -> None:
         r.that(
             blocks == expected.blocks_per_sm,
             what=f"{blocks} blocks an SM, and the calculator says {expected.blocks_per_sm}",
-            why="by resource it is " + _limits(expected),
+            why="the blocks that each allows: " + _limits(expected),
             try_="print your four numbers for this block, and see which of them differs",
         )
 
@@ -146,7 +146,7 @@ def _names_a_limit(r: Any, function: Any, capability: str, *block: int) -> None:
             name in expected.limited_by,
             what=f"the limit is said to be {name!r}, and it is "
             + " or ".join(map(repr, expected.limited_by)),
-            why="by resource it is " + _limits(expected),
+            why="the blocks that each allows: " + _limits(expected),
             try_='give one of "warps", "blocks", "registers", "shared memory": the one that allows '
             "the fewest blocks",
         )
