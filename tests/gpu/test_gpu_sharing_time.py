@@ -274,6 +274,19 @@ def test_the_core_limit_counts_blocks_not_time(blocks):
     assert got > 0.9 if blocks == 1_000 else got == pytest.approx(0.3, abs=0.03)
 
 
+def test_a_low_priority_stands_still_beside_a_high_one():
+    low = replace(BATCH, priority=1)
+    equal = simulate([CHAT, BATCH], Hami(), 60)
+    ordered = simulate([CHAT, low], Hami(monitor=True), 60)
+    assert ordered["chat"].p99 < equal["chat"].p99
+    assert ordered["batch"].completed < 0.3 * equal["batch"].completed
+
+
+def test_the_monitor_lifts_the_limit_from_a_tenant_that_is_alone():
+    forced, watched = (simulate([BATCH], Hami(monitor=on), 60) for on in (False, True))
+    assert forced.utilisation == pytest.approx(0.3, abs=0.03) and watched.utilisation > 0.9
+
+
 def test_a_request_that_is_not_answered_counts_as_waiting():
     heavy = Tenant("heavy", rate=100, work_ms=20, kernel_ms=WHOLE)
     served = simulate([heavy], Exclusive(), 20)["heavy"]

@@ -7,7 +7,7 @@ fewest), `mig_profiles.toml` (NVIDIA's tables).
 
 User space: `shared_region` (what a container's processes have allocated, in shared memory),
 `memory_limit` (what stands between a program and the allocator), `containers` (real processes
-under a limit), `core_limit` (HAMi's rule for kernel launches).
+under a limit), `core_limit` (HAMi's rule for kernel launches), `priority` (HAMi's monitor).
 
 Under load: `tenants` (who asks for what), `scenarios` (those of the page), `time_slicing` (round
 robin), `schemes` (whole GPUs, MIG, time slices, HAMi), `simulation` (all of them on the same

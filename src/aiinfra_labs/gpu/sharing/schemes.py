@@ -17,6 +17,7 @@ import simpy
 from .core_limit import POLL_MS, WATCH_MS, CoreLimit
 from .mig import gpus
 from .planning import place_all
+from .priority import BLOCKED_POLL_MS, OBSERVE_MS, Watched, observe
 from .tenants import MS, Tenant
 from .time_slicing import SLICE_US, SWITCH_US, TimeSlicedGpu
 
@@ -103,10 +104,15 @@ class TimeSlicing:
 
 @dataclass(frozen=True)
 class Hami:
-    """Time slices, a limit on each tenant's memory, and one on its kernel launches."""
+    """Time slices, a limit on each tenant's memory, and one on its kernel launches.
+
+    monitor: whether HAMi's monitor looks after priorities, and lifts the limit on compute from a
+    tenant that is alone. Without it the limits hold always (HAMi's policy `force`).
+    """
 
     slice_us: int = SLICE_US
     switch_us: int = SWITCH_US
+    monitor: bool = False
     name = "HAMi"
     shares_faults = True
 
@@ -183,16 +189,29 @@ class _Limited(_Sliced):
         for tenant in tenants:
             if self.buckets[tenant.name].enforced:
                 env.process(self._watch(tenant.name))
+        self.watched = {t.name: Watched(t.priority) for t in tenants}
+        if scheme.monitor:
+            env.process(self._observe())
 
     def run(self, tenant: Tenant, work: int) -> Generator[simpy.Event, None, None]:
-        bucket = self.buckets[tenant.name]
-        while not bucket.may_launch:
-            yield self.env.timeout(POLL_MS * MS)
-        bucket.launch(tenant.blocks)
+        bucket, watched = self.buckets[tenant.name], self.watched[tenant.name]
+        while watched.blocked:
+            yield self.env.timeout(BLOCKED_POLL_MS * MS)
+        watched.launch()
+        if watched.limited:
+            while not bucket.may_launch:
+                yield self.env.timeout(POLL_MS * MS)
+            bucket.launch(tenant.blocks)
         yield from super().run(tenant, work)
 
     def memories(self, tenant: Tenant) -> list[Memory]:
         return [self.limits[tenant.name], self.memory]
+
+    def _observe(self) -> Generator[simpy.Event, None, None]:
+        """Every 5 s, HAMi's monitor."""
+        while True:
+            yield self.env.timeout(OBSERVE_MS * MS)
+            observe(list(self.watched.values()))
 
     def _watch(self, name: str) -> Generator[simpy.Event, None, None]:
         """Every 120 ms: how much of them did this tenant's kernels run?"""

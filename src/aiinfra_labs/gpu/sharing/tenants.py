@@ -27,6 +27,7 @@ class Tenant:
     leaks_gb: what each request allocates and never frees.
     slo_ms: the p99 that it was promised; None for no promise. untrusted: may run any code.
     profile: its MIG profile. memory_gb, cores: its limits under HAMi, gigabytes and percent.
+    priority: 0, or 1 to stand back (HAMi).
     """
 
     name: str
@@ -45,6 +46,7 @@ class Tenant:
     profile: str = "1g.10gb"
     memory_gb: float = 10.0
     cores: int = 0
+    priority: int = 0
 
     @property
     def is_batch(self) -> bool:
