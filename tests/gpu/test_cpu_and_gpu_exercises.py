@@ -1,0 +1,191 @@
+"""The exercises of unit 3.1: right answers pass, wrong ones fail; the verdicts' figures hold."""
+
+from __future__ import annotations
+
+import importlib.util
+import math
+import sys
+from pathlib import Path
+
+import numpy as np
+import pytest
+
+from aiinfra_labs.course.checking import show, try_out
+from aiinfra_labs.course.claims import all_claims
+from aiinfra_labs.course.registry import find
+from aiinfra_labs.gpu.devices import device, devices
+from aiinfra_labs.gpu.exercises import cpu_and_gpu_kernels as kernels
+from aiinfra_labs.gpu.intensity import LLAMA_3_1_8B
+from aiinfra_labs.gpu.roofline import roofline
+
+EXERCISES = ("3.1.a", "3.1.b", "3.1.c", "3.1.d", "3.1.e")
+
+
+def _planted():
+    path = Path(__file__).parent / "planted" / "cpu_and_gpu.py"
+    spec = importlib.util.spec_from_file_location("planted_cpu_and_gpu", path)
+    module = importlib.util.module_from_spec(spec)
+    sys.modules[spec.name] = module
+    spec.loader.exec_module(module)
+    return module
+
+
+planted = _planted()
+
+
+def _name(value):
+    return getattr(value, "__name__", "") if not isinstance(value, str) else ""
+
+
+def text(result):
+    return "\n".join(
+        f"{r.name}\n{r.input}\n{r.what}\n{r.why}\n{r.try_}"
+        for r in result.requirements
+        if not r.passed
+    )
+
+
+@pytest.mark.parametrize(("exercise", "answer"), planted.RIGHT, ids=_name)
+def test_a_right_answer_gets_all_points_and_a_picture(exercise, answer):
+    result = try_out(find(exercise), answer)
+    assert result.passed and result.score == find(exercise).points, str(result)
+    picture = show(exercise, answer)
+    assert picture._repr_html_().count("<svg") == 1
+    assert len(repr(picture).split()) > 10
+
+
+@pytest.mark.parametrize(("exercise", "answer", "reason"), planted.WRONG, ids=_name)
+def test_a_wrong_answer_is_told_why(exercise, answer, reason):
+    result = try_out(find(exercise), answer)
+    assert not result.passed and reason in text(result), str(result)
+
+
+@pytest.mark.parametrize("exercise", EXERCISES)
+@pytest.mark.parametrize(
+    "given", [None, "many", math.nan, [1, 2], True, np.ones(3)], ids=lambda v: type(v).__name__
+)
+def test_what_is_no_answer_is_said_in_words(exercise, given):
+    result = try_out(find(exercise), lambda *arguments: given)
+    assert not result.passed
+    for outcome in result.requirements:
+        assert outcome.passed or (outcome.what and outcome.why and outcome.try_), str(outcome)
+        assert "Traceback" not in str(outcome) and "Error:" not in outcome.what
+
+
+def test_numpys_numbers_are_numbers():
+    for exercise, answer in planted.RIGHT:
+        if exercise in ("3.1.a", "3.1.b"):
+            result = try_out(find(exercise), lambda *a, f=answer: np.float64(f(*a)))
+            assert result.passed, str(result)
+
+
+def test_a_learners_figures_are_not_changed_by_the_check():
+    def spoils(figures, precision):
+        value = planted.peak_by_cases(figures, precision)
+        figures.clear()
+        return value
+
+    assert try_out(find("3.1.b"), spoils).passed
+
+
+def test_show_draws_the_learners_own_numbers():
+    wrong = show("3.1.d", planted.warps_of_the_whole_device)
+    assert "7145 warps with 4 bytes a lane" in repr(wrong)
+    assert "all agree" in repr(show("3.1.b", planted.peak_by_cases))
+    half = repr(show("3.1.b", planted.peak_without_fma))
+    assert "differ by more than 1.3 %" in half
+    assert "None at a context of 2,048" in repr(show("3.1.e", planted.batch_by_algebra))
+    assert "horner: 8 operations/byte" in repr(show("3.1.c", planted.judge_with_fma_as_one))
+
+
+# --- the exercises' own figures -------------------------------------------------------------------
+
+
+def test_the_kernels_tell_wrong_counts_apart():
+    reports = kernels.launches()
+    assert {name: r.arithmetic_intensity for name, r in reports.items()} == {
+        "vector_add": 1 / 12,
+        "horner": 16,
+        "every_eighth": 1 / 36,
+        "smooth": 1,
+    }
+    # one kernel is bound by another thing on another device: else one answer would do for all
+    bounds = {roofline(key).bound_by(16) for key in ("h100", "a100", "h200", "rtx4090")}
+    assert bounds == {"memory", "compute"}
+
+
+def test_the_batches_by_trial_are_those_by_algebra():
+    m = LLAMA_3_1_8B
+    for key in ("h100", "a100", "b200", "l4"):
+        ridge = device(key).ridge("fp16_tensor")
+        for context in (0, 1, 64, 200, 256, 500, 512, 2048):
+            gain = 2 * m.weights - ridge * context * m.kv_bytes()
+            exact = 2 * m.weights * ridge / gain if gain > 0 else math.inf
+            found = kernels.batch_by_trial(ridge, m.weights, m.kv_bytes(), context)
+            if exact < 20_000:
+                assert found == math.ceil(exact)
+            else:
+                assert found is None
+
+
+# --- the verdicts ---------------------------------------------------------------------------------
+
+
+def verdicts():
+    return {claim.id: claim for claim in all_claims() if "3.1" in claim.units}
+
+
+def test_the_verdicts_figures_are_the_specifications():
+    h100, pcie = device("h100"), device("h100_pcie")
+    cpus = [d for d in devices().values() if d.kind == "cpu"]
+    found = verdicts()
+    assert set(found) == {
+        "cpu-cores",
+        "h100-cores",
+        "flops",
+        "bandwidth",
+        "efficiency",
+        "generations",
+        "sm-132",
+    }
+    assert [c.verdict for c in found.values()].count("reproduced") == 1
+
+    assert f"{h100.fp32_units:,}" in found["h100-cores"].figure
+    assert f"{pcie.fp32_units:,}" in found["h100-cores"].figure
+    assert f"{84 * 128:,}" in found["h100-cores"].figure
+
+    peaks = sorted(d.peak() / 1e12 for d in cpus)
+    flops = found["flops"].figure
+    assert f"{peaks[0]:.1f}" in flops and f"{peaks[-1]:.1f}" in flops
+    assert f"{device('xeon_8480').peak('bf16_matrix') / 1e12:.0f}" in flops
+    for precision in ("fp16_tensor", "fp16_tensor_sparse"):
+        assert f"{h100[precision]:,.0f}" in flops
+
+    bandwidth = found["bandwidth"].figure
+    assert all(f"{d.bandwidth / 1e9:.0f}" in bandwidth for d in cpus)
+    ratios = sorted(h100.bandwidth / d.bandwidth for d in cpus)
+    assert f"{ratios[0]:.0f} to {ratios[-1]:.0f}" in bandwidth
+
+    watt = found["efficiency"].figure
+    same = sorted(h100.per_watt() / d.per_watt() for d in cpus)
+    crossed = sorted(h100.per_watt("fp16_tensor") / d.per_watt() for d in cpus)
+    data = sorted((h100.bandwidth / h100["power"]) / (d.bandwidth / d["power"]) for d in cpus)
+    assert f"{same[0]:.1f} to {same[-1]:.1f} times in FP32" in watt
+    assert f"{crossed[0]:.0f} to {crossed[-1]:.0f} times" in watt
+    assert f"{data[0]:.1f} to {data[-1]:.1f} in bytes/s" in watt
+
+    cores = found["cpu-cores"].figure
+    for key in ("epyc_9654", "xeon_6980p", "epyc_9965"):
+        assert f"{device(key)['cores']}" in cores
+    assert f"{max(d['l3'] for d in cpus)} MiB" in cores
+
+
+def test_the_verdict_on_generations_is_the_data():
+    said = verdicts()["generations"].figure
+    for generation, name in enumerate(("Volta", "Turing", "Ampere", "Hopper", "Blackwell"), 1):
+        found = [
+            d.year
+            for d in devices().values()
+            if d.architecture == name and d.tensor_generation == generation
+        ]
+        assert f"{name}'s" in said and f"({min(found)})" in said
