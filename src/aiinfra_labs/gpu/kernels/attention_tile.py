@@ -50,7 +50,7 @@ def attend(query_row, keys_tile, values_tile, output, sees, scale, largest, tota
     for part in range(output.size):
         output[part] *= rescale
     for key in range(KEYS):
-        of_key = cuda.shfl_sync(WHOLE_WARP, weight, key)  # the weight that lane `key` holds
+        of_key = cuda.shfl_sync(WHOLE_WARP, weight, key)  # from lane `key`
         for part in range(output.size):
             output[part] += of_key * values_tile[key, lane + 32 * part]
     return new, total

@@ -56,7 +56,8 @@ def paged_attention_kernel(head_dim: int, group: int) -> Any:
         thread, kv_head, seq = cuda.threadIdx.x, cuda.blockIdx.x, cuda.blockIdx.y
         warp, lane = thread // 32, thread % 32
         head = kv_head * group + warp
-        block_size, context = key_cache.shape[1], context_lengths[seq]
+        block_size = key_cache.shape[1]
+        context = context_lengths[seq]
 
         for dim in range(lane, head_dim, 32):
             query_rows[warp, dim] = query[seq, head, dim]
