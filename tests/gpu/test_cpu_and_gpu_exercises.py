@@ -4,12 +4,14 @@ from __future__ import annotations
 
 import importlib.util
 import math
+import re
 import sys
 from pathlib import Path
 
 import numpy as np
 import pytest
 
+from aiinfra_labs.course import figures
 from aiinfra_labs.course.checking import show, try_out
 from aiinfra_labs.course.claims import all_claims
 from aiinfra_labs.course.registry import find
@@ -50,7 +52,11 @@ def test_a_right_answer_gets_all_points_and_a_picture(exercise, answer):
     result = try_out(find(exercise), answer)
     assert result.passed and result.score == find(exercise).points, str(result)
     picture = show(exercise, answer)
-    assert picture._repr_html_().count("<svg") == 1
+    html = picture._repr_html_()
+    assert html.count("<svg") == 1
+    texts = re.findall(r"<g[^>]*scale\\([^>]*>", html)  # black ones would not be seen in the dark
+    assert texts and all("currentColor" in group for group in texts)
+    assert set(re.findall(r"#[0-9a-f]{6}\b", html)) <= set(figures.PALETTE.values())
     assert len(repr(picture).split()) > 10
 
 

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import functools
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any
@@ -11,6 +12,7 @@ import numpy as np
 from aiinfra_labs.course import figures
 from aiinfra_labs.gpu import latency
 from aiinfra_labs.gpu.devices import Device
+from aiinfra_labs.gpu.drawings.pieces import STYLE
 from aiinfra_labs.gpu.drawings.roofline import in_words
 from aiinfra_labs.gpu.drawings.roofline import roofline as draw
 from aiinfra_labs.gpu.roofline import Point, Roofline
@@ -35,11 +37,25 @@ class Picture:
         return str(self.figure.get_label())
 
 
+def styled(view: Callable[..., Picture]) -> Callable[..., Picture]:
+    """Decorator: all of a view is made in the course's style, legends and labels, too."""
+
+    @functools.wraps(view)
+    def draw_it(*args: Any, **options: Any) -> Picture:
+        import matplotlib.style
+
+        with matplotlib.style.context(STYLE):
+            return view(*args, **options)
+
+    return draw_it
+
+
 def under(roofs: Sequence[Roofline], points: Sequence[Point], said: str) -> Picture:
     """Points where the learner's intensity puts them."""
     return Picture(draw(roofs, points, alt=said))
 
 
+@styled
 def roof(function: Callable[..., Any], devices: Sequence[Device]) -> Picture:
     """The learner's roof for a few devices, as values of their function at many intensities."""
     intensity = np.geomspace(0.05, 2000, 60)
@@ -60,6 +76,7 @@ def roof(function: Callable[..., Any], devices: Sequence[Device]) -> Picture:
     return Picture(fig)
 
 
+@styled
 def peaks(rows: Sequence[tuple[Device, str, float]]) -> Picture:
     """Each device's peak by the learner's formula against the published one."""
     fig, ax = figures.figure(alt="-", height=3.6)
@@ -80,6 +97,7 @@ def peaks(rows: Sequence[tuple[Device, str, float]]) -> Picture:
     return Picture(fig)
 
 
+@styled
 def in_flight(
     d: Device, wait: float, needed: dict[int, int], title: str = "dots: your numbers"
 ) -> Picture:
@@ -102,6 +120,7 @@ def in_flight(
     return Picture(fig)
 
 
+@styled
 def batches(
     d: Device, found: dict[int, int | None], curves: dict[int, Callable[[Any], Any]]
 ) -> Picture:
