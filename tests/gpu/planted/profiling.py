@@ -471,7 +471,7 @@ def swiglu_on_the_host(gate, up):
     return gate / (1 + np.exp(-gate)) * up
 
 
-@wrong("3.8.d", "the caller asked for a NumPy array")
+@wrong("3.8.d", "it returned a device array")
 def swiglu_left_on_the_device(gate, up):
     d_gate, d_up = cuda.to_device(gate), cuda.to_device(up)
     d_out = cuda.device_array_like(d_gate)

@@ -165,7 +165,7 @@ CUBE = 0.044715
 @exercise(
     "3.8.c",
     title="Dequantise and GELU, all in float32",
-    points=3,
+    points=2,
     skill=SKILL,
     arguments=("sums", "scale", "out"),
     kind="kernel",
@@ -253,7 +253,7 @@ MOVES = "moves each array once: over the link, and on the device"
 @exercise(
     "3.8.d",
     title="SwiGLU: one launch for two, and no array between them",
-    points=4,
+    points=3,
     skill=SKILL,
     arguments=("gate", "up"),
     hints=(
@@ -288,7 +288,7 @@ def swiglu(function: Any, require: Any) -> None:
                 got = function(gate.copy(), up.copy())
                 r.that(
                     isinstance(got, np.ndarray),
-                    what="it returned nothing" if got is None else f"it returned {type(got)}",
+                    what=_returned(got),
                     why="the caller asked for a NumPy array in host memory",
                     try_="end with return and what copy_to_host() gives",
                 )
@@ -322,6 +322,12 @@ def swiglu(function: Any, require: Any) -> None:
                         try_="copy only what the device does not have, and keep an element in a "
                         "variable",
                     )
+
+
+def _returned(got: Any) -> str:
+    if hasattr(got, "copy_to_host"):
+        return "it returned a device array"
+    return "it returned nothing" if got is None else f"it returned a {type(got).__name__}"
 
 
 def _moved(p: Any, n: int) -> list[tuple[str, int, int]]:

@@ -31,7 +31,7 @@ LOOK = {
 @exercise(
     "3.8.a",
     title="Read a report: which fault, and on which line?",
-    points=4,
+    points=3,
     skill=SKILL,
     arguments=("report",),
     hints=(
