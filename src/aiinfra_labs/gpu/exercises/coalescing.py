@@ -50,8 +50,8 @@ examine(
     verdict="reproduced",
     figure="float4 moves 16 bytes a lane: a quarter of the requests, and the same sectors and the "
     "same DRAM bytes. So it saves instructions and keeps more bytes under way, and saves no "
-    "traffic. Double buffering starts the next tile's loads before the present tile is used; what "
-    "it buys is counted in unit 3.5.",
+    "traffic. Double buffering starts the next tile's loads before the present tile is used, with "
+    "one barrier a tile for two (unit 3.5); how much time it hides takes a GPU to measure.",
     how="counted by the emulator in a copy of float32, one element a lane and four; double "
     "buffering in unit 3.5",
     source="https://developer.nvidia.com/blog/cuda-pro-tip-increase-performance-with-vectorized-memory-access/",
