@@ -54,7 +54,7 @@ def test_a_right_answer_gets_all_points_and_a_picture(exercise, answer):
     picture = show(exercise, answer)
     html = picture._repr_html_()
     assert html.count("<svg") == 1
-    texts = re.findall(r"<g[^>]*scale\\([^>]*>", html)  # black ones would not be seen in the dark
+    texts = re.findall(r"<g[^>]*scale\([^>]*>", html)  # black ones would not be seen in the dark
     assert texts and all("currentColor" in group for group in texts)
     assert set(re.findall(r"#[0-9a-f]{6}\b", html)) <= set(figures.PALETTE.values())
     assert len(repr(picture).split()) > 10
