@@ -441,7 +441,7 @@ def _show_copy_tiles(kernel: Any) -> Any:
 
 @column_sums.show
 def _show_column_sums(kernel: Any) -> Any:
-    return first_warp(kernel, (2, 1), (32, 4), _matrix(16, 64))
+    return first_warp(kernel, (2, 1), (32, 4), _matrix(32, 64))
 
 
 @copy_float4.show
