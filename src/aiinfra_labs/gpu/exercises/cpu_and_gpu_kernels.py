@@ -175,6 +175,7 @@ WHOLE = "counts whole warps"
 )
 def warps_in_flight(function: Any, require: Any) -> None:
     """Warps that each SM needs waiting for a load, so that the memory never waits."""
+    # ns, bytes: of the H100, A100 and RTX 4090 as measured (arXiv:2402.13499), else round figures
     cases = (
         ("h100", 273.0, 4),
         ("a100", 331.0, 4),
