@@ -132,8 +132,8 @@ def test_the_timeline_tells_a_load_that_is_hidden_from_one_that_is_not() -> None
         ("3.5.b", planted.tiled_by_steps, "yours 196,608; enough 196,608. 0 bank conflicts"),
         ("3.5.b", planted.tiled_not_at_all, "yours 3,145,728; enough 196,608"),
         ("3.5.c", planted.fours_with_a_turned, "write: 16, 16, 16."),
-        ("3.5.d", planted.twice_in_four_arrays, "4 barriers; 32 shared loads hide a global load"),
-        ("3.5.d", planted.twice_storing_at_once, "5 barriers; 0 shared loads hide a global load"),
+        ("3.5.d", planted.twice_in_four_arrays, "4 steps, 4 barriers; 32 shared loads hide a load"),
+        ("3.5.d", planted.twice_storing_at_once, "4 steps, 5 barriers; 0 shared loads hide a load"),
     ],
 )
 def test_show_draws_the_learners_own_run(exercise: str, answer: Any, said: str) -> None:

@@ -36,25 +36,23 @@ def tiles(block_m: int, block_n: int, block_k: int, thread_m: int, thread_n: int
         f"of B, from its columns. Within the tile one thread computes {thread_m} by {thread_n} "
         f"elements, from {thread_m} values of A and {thread_n} of B for each k."
     )
-    with drawing(alt, -2, 100) as (fig, ax):
-        for name, x, y in (("A", 0, 0), ("B", 46, 52), ("C", 46, 0)):
-            frame(ax, x, y, 40, 40, "-")
-            write(
-                ax, x + (-2.5 if name == "B" else 3), y + (36 if name != "C" else 3), name, NORMAL
-            )
-        box(ax, 0, 16, 40, 12, "C0")  # the rows of A that the block needs
-        box(ax, 12, 16, 8, 12, "C1")
-        box(ax, 58, 52, 14, 40, "C0")
-        box(ax, 58, 70, 14, 8, "C1")
-        box(ax, 58, 16, 14, 12, "C2")
-        box(ax, 62, 20, 4, 4, "C3")
-        write(ax, 16, 31, f"{block_m} x {block_k}", SMALL)
-        write(ax, 20, 11.5, "a step along K →", SMALL)
-        write(ax, 65, 95.5, f"{block_k} x {block_n}", SMALL)
-        write(ax, 80, 74, "a step ↓", SMALL)
-        write(ax, 65, 12, f"block: {block_m} x {block_n}", SMALL)
-        write(ax, 88.5, 27, f"thread:\n{thread_m} x {thread_n}", SMALL, ha="left")
-        arrow(ax, (88, 25), (66.5, 22.5), "-|>", 1.0)
+    with drawing(alt, -1, 82) as (fig, ax):
+        for name, x, y in (("A", 0, 0), ("B", 46, 42), ("C", 46, 0)):
+            frame(ax, x, y, 40, 36, "-")
+            write(ax, x + 3, y + 3, name, NORMAL)
+        box(ax, 0, 14, 40, 12, "C0")  # the rows of A that the block needs
+        box(ax, 12, 14, 8, 12, "C1")
+        box(ax, 58, 42, 14, 36, "C0")
+        box(ax, 58, 58, 14, 8, "C1")
+        box(ax, 58, 14, 14, 12, "C2")
+        box(ax, 62, 18, 4, 4, "C3")
+        write(ax, 16, 29, f"{block_m} x {block_k}", SMALL)
+        write(ax, 20, 10, "a step along K →", SMALL)
+        write(ax, 65, 81, f"{block_k} x {block_n}", SMALL)
+        write(ax, 79, 62, "a step ↓", SMALL)
+        write(ax, 65, 10, f"block: {block_m} x {block_n}", SMALL)
+        write(ax, 88.5, 24, f"thread:\n{thread_m} x {thread_n}", SMALL, ha="left")
+        arrow(ax, (88, 23), (66.5, 20.5), "-|>", 1.0)
     return fig
 
 
@@ -66,11 +64,11 @@ def steps(rows: Sequence[tuple[str, Sequence[str]]], said: str) -> Figure:
     the drawing shows, for who cannot see it.
     """
     need(len(rows) > 0, "no kernel to draw", "a row is a kernel's events", "give one or more rows")
-    high = 24
-    with drawing(said, -high * len(rows), 3) as (fig, ax):
+    high = 25
+    with drawing(said, -high * len(rows), -1) as (fig, ax):
         for place, (name, events) in enumerate(rows):
             y = -high * (place + 1)
-            write(ax, 0, y + 21.5, name, NORMAL, ha="left", weight="bold")
+            write(ax, 0, y + 20.5, name, NORMAL, ha="left", weight="bold")
             _draw_row(ax, y + 4, [(what, len(list(found))) for what, found in groupby(events)])
     return fig
 
@@ -81,7 +79,7 @@ def _draw_row(ax: Axes, y: float, groups: list[tuple[str, int]]) -> None:
         if x > 93:
             break
         if what == "barrier":
-            ax.plot([x + 1, x + 1], [y - 2.5, y + 9.5], color="C4", lw=2.2)
+            ax.plot([x + 1, x + 1], [y - 2.5, y + 9.5], color="C4", lw=2.2, ls="-")
             x += 2
             continue
         name, colour, width = _LOOKS[what]

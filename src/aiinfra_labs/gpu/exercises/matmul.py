@@ -500,4 +500,4 @@ def _show_traffic(kernel: Any, tiling: Tiling) -> views.Picture:
 
 @double_buffered.show
 def _show_double_buffered(kernel: Any) -> views.Picture:
-    return views.steps(steps_of(kernel, 16, 64, 16), f"[16, 64] x [64, 16], {64 // TILE} steps")
+    return views.steps(steps_of(kernel, 16, 64, 16), f"{64 // TILE} steps")

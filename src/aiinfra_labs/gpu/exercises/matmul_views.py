@@ -83,6 +83,7 @@ def traffic(rows: Sequence[tuple[str, int]], what: str, report: Any) -> Drawing:
     ax.set_yticks(range(len(rows)), [name for name, _ in rows])
     ax.set_xlim(0, 1.35 * max(value for _, value in rows))
     ax.set_xlabel("bytes that threads ask global memory for")
+    ax.set_xticks([])
     ax.set_title(f"{what}; {conflicts}", fontsize=9)
     ax.invert_yaxis()
     return Drawing(fig)
@@ -129,6 +130,6 @@ def steps(events: Sequence[Event], what: str) -> Drawing:
         )
     barriers = sum(event.what == BARRIER for event in events)
     hidden = maths_in_flight(events)
-    least = f"{min(hidden)} shared loads hide a global load" if hidden else "one tile only"
-    title = f"{what}: {barriers} barriers; {least}"
+    least = f"{min(hidden)} shared loads hide a load" if hidden else "one tile only"
+    title = f"{what}, {barriers} barriers; {least}"
     return Drawing(drawings.steps([(title, [event.what for event in events])], f"{title}."))
