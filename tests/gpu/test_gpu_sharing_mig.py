@@ -9,7 +9,7 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from aiinfra_labs.gpu.exercises.mig_layouts import can_stand, layouts
+from aiinfra_labs.gpu.sharing.layouts import can_stand, layouts
 from aiinfra_labs.gpu.sharing.mig import (
     Board,
     Instance,

@@ -85,8 +85,8 @@ def board(of: Board, profile: str = "") -> Figure:
     if profile:
         wanted = gpu.profile(profile)
         legal = legal_starts(wanted, of.taken)
-        places = ", ".join(map(str, legal)) or "nowhere"
-        alt += f" {profile} takes {wanted.memory} and may begin at {places}."
+        places = f"at {', '.join(map(str, legal))}" if legal else "nowhere"
+        alt += f" {profile} takes {wanted.memory} and may begin {places}."
     with drawing(alt, -13 if profile else 3, 24) as (fig, ax):
         for slice_ in range(slices):
             write(ax, (slice_ + 0.5) * width, 22, slice_, SMALL)

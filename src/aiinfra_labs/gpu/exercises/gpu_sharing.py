@@ -1,8 +1,8 @@
 """The exercises of unit 3.9 on MIG, and what the unit found of the talk's claims.
 
 Boards are filled at random, with the profiles and places of NVIDIA's tables. What an answer may do
-is counted out: every arrangement of a board is known (`mig_layouts.py`), so an answer that says
-"impossible" is held to all of them.
+is counted out: every arrangement of a board is known (`gpu/sharing/layouts.py`), and an answer that
+says "impossible" is held to all of them.
 """
 
 from __future__ import annotations
@@ -12,11 +12,11 @@ from collections.abc import Sequence
 from typing import Any
 
 from aiinfra_labs.course import examine, exercise
+from aiinfra_labs.gpu.sharing.layouts import can_stand
 from aiinfra_labs.gpu.sharing.mig import Board, Gpu, Instance, gpus, legal_starts
 
 from . import gpu_sharing_views as views
 from .grading import count
-from .mig_layouts import can_stand
 
 SKILL = "GPU sharing"
 PLACEMENTS = "https://docs.nvidia.com/datacenter/tesla/mig-user-guide/supported-mig-profiles.html"
@@ -35,7 +35,7 @@ examine(
     "time-slice",
     verdict="reproduced",
     figure="Of four ways to give a service, a batch job and a notebook a GPU, time slices use it "
-    "most (86 % against 51 % by MIG and 35 % of three whole GPUs), and the service's p99 is 2.8 "
+    "most (86 % against 51 % by MIG and 35 % of three whole GPUs), and the service's p99 is 2.9 "
     "times what it is alone. The talk leaves out that memory and faults are shared, too.",
     how="simulated for 60 s with slices of 2 ms and switches of 0.1 ms, the same requests for all",
     source=DEVICE_PLUGIN,
@@ -46,7 +46,7 @@ examine(
     figure="Apache 2.0 holds, and since 2026 it is a CNCF incubating project. Its documents name a "
     "webhook, a scheduler extender, a device plugin and HAMi-core, with a monitor beside them. The "
     "memory limit holds for programs that are hooked. The compute limit counts blocks, not time: "
-    "by its rule a limit of 30 % gave between 20 % and 100 %, by the kernels' grids. Faults are "
+    "by its rule a limit of 30 % gave between 29 % and 99 %, by the kernels' grids. Faults are "
     "not isolated: the processes take turns on one GPU. Stars change daily and were not counted.",
     how="its rules read in HAMi-core's source and run here; the limiter simulated for 60 s with "
     "each of 12 kernels",

@@ -1,4 +1,4 @@
-"""Exercise 3.9.c: a memory limit between a program and the driver, for several processes.
+"""Exercise 3.9.c of unit 3.9: a memory limit between a program and the driver.
 
 The region and the driver that an answer is given here watch it: who holds the lock, what the driver
 was asked for, and what a neighbour, who never waits, takes as soon as the lock is free.

@@ -1,4 +1,4 @@
-"""Exercises 3.9.d and 3.9.e: turns on one GPU, and the cheapest way to keep every promise."""
+"""Exercises 3.9.d and e of unit 3.9: turns on one GPU, and the cheapest way to share it."""
 
 from __future__ import annotations
 

@@ -3,7 +3,7 @@
 Unit 3.9. Where to find what:
 
 MIG: `mig` (profiles, a board, legal starts), `planning` (place all, place the most, move the
-fewest), `mig_profiles.toml` (NVIDIA's tables).
+fewest), `layouts` (every arrangement), `mig_profiles.toml` (NVIDIA's tables).
 
 User space: `shared_region` (what a container's processes have allocated, in shared memory),
 `memory_limit` (what stands between a program and the allocator), `containers` (real processes

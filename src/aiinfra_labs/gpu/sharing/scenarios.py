@@ -52,7 +52,7 @@ NOTEBOOK = Tenant(
 TRIO = (CHAT, BATCH, NOTEBOOK)
 
 # A notebook that allocates with every cell and frees nothing.
-LEAK = replace(NOTEBOOK, rate=4, burst=1, work_ms=10, leaks_gb=1.0)
+LEAK = replace(NOTEBOOK, rate=4, burst=1, work_ms=10, request_gb=0, leaks_gb=1.0)
 
 
 def service(number: int, **changes: object) -> Tenant:

@@ -10,7 +10,7 @@ from collections import Counter
 from collections.abc import Iterable, Sequence
 from functools import cache
 
-from aiinfra_labs.gpu.sharing.mig import Gpu
+from .mig import Gpu
 
 Layout = tuple[tuple[str, int], ...]  # (profile, start) of each instance, by start
 
