@@ -1,4 +1,4 @@
-"""Kernels for exercise 3.8.a: some with one fault, some sound, and what a diagnosis should say.
+"""Kernels for exercise 3.8.a: some with one fault, some sound, and what to say of each. Unit 3.8.
 
 Each fault is one that people make. Sound kernels show what is no fault, though a figure is not at
 its best: a guard parts the one warp in which the array ends, a view begins inside a sector, an
