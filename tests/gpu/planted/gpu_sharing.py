@@ -647,3 +647,21 @@ def choose_promising_all(tenants, options, try_option):
         ):
             return option
     return None
+
+
+@wrong("3.9.e", "which breaks a promise: service 1 has a p99 of")
+def choose_the_best_there_is(tenants, options, try_option):
+    chosen = choose_in_order(tenants, options, try_option)
+    return chosen or max(options, key=lambda option: option.gpus)
+
+
+@wrong("3.9.e", "TypeError: 'NoneType' object is not subscriptable")
+def choose_without_asking_for_a_place(tenants, options, try_option):
+    for option in sorted(options, key=lambda option: option.gpus):
+        if not _may(tenants, option):
+            continue
+        served = try_option(tenants, option)
+        promised = [served[t.name] for t in tenants if t.slo_ms is not None]
+        if all(s.keeps_its_promise for s in promised):
+            return option
+    return None

@@ -166,6 +166,7 @@ FEWEST = "takes as few GPUs as will do"
 P99 = "holds every tenant to its own p99"
 FAILURES = "counts a failed request as a broken promise"
 TRUST = "puts no untrusted tenant where faults are shared"
+PLACE = "goes on where the tenants have no place"
 NOTHING = "says None when no option will do"
 NO_MORE = "tries nothing dearer once an option will do"
 
@@ -201,10 +202,11 @@ SECONDS = 60.0
             "will not do. That needs no trial.",
         ),
         (
-            NOTHING,
-            "`try_option` gives None where the tenants have no place (MIG). And if no option is "
-            "left, so is your answer None.",
+            PLACE,
+            "`try_option` gives None where the tenants have no place: two instances of 4g.40gb do "
+            "not stand on one board. Ask for that before you look a tenant up.",
         ),
+        (NOTHING, "If no option is left, the answer is None, and not the one that misses least."),
     ),
 )
 def cheapest_option(function: Any, require: Any) -> None:
@@ -221,6 +223,9 @@ def cheapest_option(function: Any, require: Any) -> None:
     with require(TRUST) as r:
         untrusted = [replace(SERVICES[0], untrusted=True), *SERVICES[1:]]
         _chosen(r, function, "four services, one of them untrusted", untrusted)
+    with require(PLACE) as r:
+        large = replace(CHAT, profile="4g.40gb", untrusted=True)
+        _chosen(r, function, "two large tenants, no trust", [large, replace(large, name="other")])
     with require(NOTHING) as r:
         hopeless = [replace(SERVICES[0], slo_ms=5.0)]
         _chosen(r, function, "a p99 shorter than the work", hopeless)
