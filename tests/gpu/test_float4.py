@@ -148,3 +148,23 @@ def test_only_a_float4_is_stored():
 
     with pytest.raises(UnsupportedFeature, match="float32x4"):
         one[1, 1](np.zeros(4, np.float32))
+
+
+def test_a_kernel_that_names_numbas_intrinsics_runs_on_the_emulator_too():
+    """On a GPU machine a kernel holds Numba's, and is profiled on the emulator beside it."""
+    from aiinfra_labs.gpu import float4
+    from aiinfra_labs.gpu.emulator.api.intrinsics import alias
+
+    load, store = float4._of_numba()
+    for theirs, ours in zip((load, store), float4._emulated, strict=True):
+        alias(theirs, ours)
+
+    @emulator.jit
+    def copy_with_numbas(source, target):
+        i = emulator.grid(1)
+        store(target, 4 * i, load(source, 4 * i))
+
+    source, target = reals(128), np.zeros(128, np.float32)
+    report = emulator.profile(copy_with_numbas)[1, 32](source, target)
+    np.testing.assert_array_equal(target, source)
+    assert report.sectors_per_load == 16

@@ -103,7 +103,7 @@ using namespace nvcuda;
 
 extern "C" __global__ void matmul_tensor(
     const half *a, const half *b, float *c, int M, int K, int N) {
-    __shared__ alignas(32) half tile_a[TILE][STEP + PAD], tile_b[STEP][TILE + PAD];
+    alignas(32) __shared__ half tile_a[TILE][STEP + PAD], tile_b[STEP][TILE + PAD];
     wmma::fragment<wmma::matrix_a, 16, 16, 16, half, wmma::row_major> of_a[2];
     wmma::fragment<wmma::matrix_b, 16, 16, 16, half, wmma::row_major> of_b[2];
     wmma::fragment<wmma::accumulator, 16, 16, 16, float> sums[2][2];
