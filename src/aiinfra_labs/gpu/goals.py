@@ -15,7 +15,7 @@ from .roofline import Roofline
 
 
 def shares(roof: Roofline, intensity: Any) -> tuple[Any, Any]:
-    """(of the peak, of the bandwidth), at most. intensity: operations/byte, a number or an array."""
+    """(of the peak, of the bandwidth), at most. intensity: operations/byte, number or array."""
     reached = roof.attainable(intensity)
     return reached / roof.peak, reached / np.asarray(intensity) / roof.bandwidth
 
