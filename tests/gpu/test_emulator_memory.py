@@ -326,3 +326,24 @@ def test_a_kernel_views_the_whole_words_of_an_array_of_any_length(n, narrow, wid
     whole = n // by * by
     np.testing.assert_array_equal(out[:whole], a[:whole])
     assert not out[whole:].any()
+
+
+@cuda.jit(device=True)
+def reversed_in(n, x, i):
+    """Numba takes the length of a device function's caller, where that is a constant."""
+    s = cuda.shared.array(n, np.float32)
+    s[i] = x[i]
+    cuda.syncthreads()
+    return s[n - 1 - i]
+
+
+@cuda.jit
+def reverse_32(x):
+    i = cuda.threadIdx.x
+    x[i] = reversed_in(32, x, i)
+
+
+def test_a_device_function_may_be_given_the_length_of_its_shared_array():
+    x = np.arange(32, dtype=np.float32)
+    reverse_32[1, 32](x)
+    np.testing.assert_array_equal(x, np.arange(32)[::-1])

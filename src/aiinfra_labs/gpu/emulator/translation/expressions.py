@@ -372,7 +372,8 @@ class Expressions:
         inputs = ["R", "m", self._line(node)]
         if callee.site:
             inputs.append(str(self._number()))
-            for length in names.worked_out(node, self.parameters):
+            sized = callee.name in ("shared.array", "local.array")
+            for length in names.worked_out(node) if sized else ():
                 self.refuse(
                     node,
                     f"the length {length} of {ast.unparse(node.func)} is worked out in the kernel",

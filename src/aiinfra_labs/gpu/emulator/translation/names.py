@@ -18,18 +18,17 @@ def in_scope(node: ast.AST) -> Iterator[ast.AST]:
             yield from in_scope(child)
 
 
-def worked_out(call: ast.Call, parameters: Sequence[str]) -> Iterator[str]:
-    """The lengths in the shape of `cuda.shared.array(shape, dtype)` that are not known before.
+def worked_out(call: ast.Call) -> Iterator[str]:
+    """The lengths in the shape of `cuda.shared.array(shape, dtype)` that compute with a name.
 
-    Those that compute with a name, and those that come from a parameter of the kernel.
+    A bare name may be a parameter: Numba takes one of a device function that is given a constant.
     """
     shape = [*call.args[:1], *(k.value for k in call.keywords if k.arg == "shape")]
     lengths = shape[0].elts if shape and isinstance(shape[0], ast.Tuple) else shape
+    computing = {ast.BinOp, ast.UnaryOp, ast.Call, ast.Attribute}
     for length in lengths:
         parts = {type(node) for node in ast.walk(length)}
-        used = {node.id for node in ast.walk(length) if isinstance(node, ast.Name)}
-        computed = used and parts & {ast.BinOp, ast.UnaryOp, ast.Call, ast.Attribute}
-        if computed or used & {*parameters}:
+        if ast.Name in parts and parts & computing:
             yield ast.unparse(length)
 
 
