@@ -132,6 +132,7 @@ def test_the_naive_way_moves_the_matrix_four_times(tokens):
     matrix, elements = 4 * tokens * tokens, 4 * tokens * head_dim
     assert p.report.dram_bytes == 4 * matrix + 4 * elements
     scores, weights, output = p.launches
+    assert scores.shared_load_bank_conflicts == output.shared_load_bank_conflicts == 0
     tiles = tokens // naive.TILE
     assert scores.global_load_bytes == 2 * tiles * elements
     assert (scores.global_store_bytes, weights.global_store_bytes) == (matrix, matrix)
