@@ -114,7 +114,7 @@ class WatchedDriver:
 @exercise(
     "3.9.c",
     title="A memory limit for several processes",
-    points=4,
+    points=6,
     skill="GPU sharing",
     arguments=("region", "driver"),
     hints=(
@@ -219,8 +219,8 @@ def limited_memory(make: Any, require: Any) -> None:
                 memory = make(region, driver)
                 region.let_in(neighbour)
                 with contextlib.suppress(OutOfMemory):
-                    pointer = memory.allocate(asked)
-                    memory.free(pointer)
+                    memory.allocate(asked)
+                    _counted(r, region, asked, f"after {asked} were allocated")
                 r.that(
                     not region.broken,
                     what=region.broken,
@@ -230,7 +230,9 @@ def limited_memory(make: Any, require: Any) -> None:
                 )
     with require(DRIVER_ALONE) as r, r.input("limit 100: allocate 10, free it"):
         memory, region, driver = _made(make, 100)
-        memory.free(memory.allocate(10))
+        pointer = memory.allocate(10)
+        _counted(r, region, 10, "after 10 were allocated")
+        memory.free(pointer)
         r.that(
             not driver.within_the_lock,
             what=f"driver.{driver.within_the_lock} was called within the lock",

@@ -23,6 +23,7 @@ from aiinfra_labs.gpu.sharing.tenants import Tenant
 from aiinfra_labs.gpu.sharing.time_slicing import round_robin
 
 from . import gpu_sharing_views as views
+from .grading import count
 
 SKILL = "GPU sharing"
 
@@ -69,13 +70,13 @@ def turns(function: Any, require: Any) -> None:
     """When each job ends, if jobs take turns of one slice on one GPU."""
     with require(TURNS) as r:
         for jobs, slice_us in (
-            ([], 10),
             ([(0, 5)], 10),
             ([(0, 25)], 10),
             ([(0, 10), (0, 10)], 10),
             ([(0, 30), (0, 10)], 10),
             ([(0, 30), (0, 10), (0, 20)], 10),
             ([(0, 7), (0, 23), (0, 11)], 4),
+            ([], 10),
         ):
             _ends(
                 r,
@@ -138,7 +139,7 @@ def _ends(r: Any, function: Any, jobs: list[Job], slice_us: int, switch_us: int,
         got = function(list(jobs), slice_us, switch_us)
         r.that(
             isinstance(got, list | tuple) and len(got) == len(jobs),
-            what=f"it returned {got!r}, expected a list of {len(jobs)} times",
+            what=f"it returned {got!r}, expected a list of {count(len(jobs), 'time', 'times')}",
             why="each job has its end, in the order in which the jobs were given",
             try_="ends = [0] * len(jobs), and ends[job] = now when one is done",
         )
@@ -176,7 +177,7 @@ SECONDS = 60.0
 @exercise(
     "3.9.e",
     title="The cheapest way to keep every promise",
-    points=3,
+    points=7,
     skill=SKILL,
     arguments=("tenants", "options", "try_option"),
     seconds=30.0,
@@ -269,8 +270,12 @@ def _simulated(tenants: tuple[Tenant, ...], option: Option) -> dict[str, Served]
 
 
 def _shuffled(tenants: Sequence[Tenant]) -> list[Option]:
-    found = options(tenants, 3)
-    random.Random(len(tenants)).shuffle(found)
+    """The options in no order: neither the first nor the last is of the fewest GPUs."""
+    found, rng = options(tenants, 3), random.Random(len(tenants))
+    least, most = found[0].gpus, found[-1].gpus
+    rng.shuffle(found)
+    while least < most and least in (found[0].gpus, found[-1].gpus):
+        rng.shuffle(found)
     return found
 
 
