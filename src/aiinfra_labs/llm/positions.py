@@ -1,9 +1,54 @@
-"""Where a token stands: sinusoidal, learned, rotary (RoPE) and ALiBi positions. Unit 1.2."""
+"""Where a token stands: sinusoidal, learned, rotary (RoPE) and ALiBi positions. Unit 1.2.
+
+Sinusoidal and learned positions are vectors, added to the tokens before the first layer. RoPE
+turns queries and keys, and ALiBi lowers scores, both in every layer. T: tokens, S: keys, H: heads,
+D: head_dim, C: width.
+"""
 
 from __future__ import annotations
 
+import math
+
 import torch
-from torch import Tensor
+from torch import Tensor, nn
+
+# --- added to the tokens --------------------------------------------------------------------------
+
+
+def sinusoidal(positions: Tensor, width: int, base: float = 10_000.0) -> Tensor:
+    """sin(p w_i) in column 2i and cos(p w_i) in column 2i + 1, where w_i = base^(-2i / width).
+
+    positions: int or float [..., T]. Returns float32 [..., T, width]. Vaswani et al.,
+    arXiv:1706.03762, section 3.5.
+    """
+    cos, sin = rope_angles(positions, rope_frequencies(width, base).to(positions.device))
+    return torch.stack((sin, cos), dim=-1).flatten(-2)  # [..., T, C]
+
+
+class LearnedPositions(nn.Module):
+    """A row for each position, trained like the rows of tokens (GPT-2, BERT).
+
+    There is no row past the last one: what a position means is learned for each by itself.
+    """
+
+    def __init__(self, rows: int, width: int):
+        super().__init__()
+        self.table = nn.Embedding(rows, width)
+        nn.init.normal_(self.table.weight, std=0.02)
+
+    def forward(self, positions: Tensor) -> Tensor:
+        """positions: int64 [..., T]. Returns [..., T, width]. Raises ValueError past the table."""
+        rows = self.table.num_embeddings
+        if positions.numel() and int(positions.max()) >= rows:
+            raise ValueError(
+                f"position {int(positions.max())}, and the table has rows 0 to {rows - 1}\n"
+                "Why: a learned position is a row that training has filled, and there is none\n"
+                f"Try: at most {rows} tokens, or positions that are computed: RoPE, ALiBi"
+            )
+        return self.table(positions)
+
+
+# --- RoPE: queries and keys are turned ------------------------------------------------------------
 
 
 def rope_frequencies(head_dim: int, base: float = 10_000.0) -> Tensor:
@@ -33,3 +78,32 @@ def rotate(x: Tensor, cos: Tensor, sin: Tensor) -> Tensor:
     first, second = x.chunk(2, dim=-1)
     cos, sin = cos.to(x.dtype), sin.to(x.dtype)
     return torch.cat((first * cos - second * sin, second * cos + first * sin), dim=-1)
+
+
+# --- ALiBi: distant keys score lower --------------------------------------------------------------
+
+
+def alibi_slopes(heads: int) -> Tensor:
+    """How much each head lowers a score for each token of distance: float32 [H].
+
+    For a power of two, 2^(-8/H), 2^(-16/H), ... down to 2^-8. For other numbers, the slopes of the
+    power of two below, then every second one of the power above (Press et al., arXiv:2108.12409,
+    and the code that BLOOM was trained with).
+    """
+    if heads < 1:
+        raise ValueError(f"{heads} heads, and attention has at least 1")
+    below = 2 ** math.floor(math.log2(heads))
+    slopes = [2 ** (-8 * (i + 1) / below) for i in range(below)]
+    between = [2 ** (-4 * (i + 1) / below) for i in range(0, 2 * below, 2)]
+    return torch.tensor((slopes + between)[:heads])
+
+
+def alibi_bias(slopes: Tensor, queries: int, keys: int) -> Tensor:
+    """-slope x distance, to add to the scores: float32 [H, T, S].
+
+    The last query stands at the last key, as in `causal_mask`. What lies behind a query has a
+    positive bias, and is left to the mask.
+    """
+    query = torch.arange(keys - queries, keys, device=slopes.device)  # positions, [T]
+    key = torch.arange(keys, device=slopes.device)  # [S]
+    return -slopes[:, None, None] * (query[:, None] - key)

@@ -1,0 +1,97 @@
+"""RoPE past the trained length: other frequencies for the same weights. Unit 1.2.
+
+Each rule takes frequencies, in radians a token, and gives others, so that a text `factor` times as
+long as the trained one turns the slow pairs no further than training did. They differ in what they
+do to the fast pairs, which tell neighbours apart. D: head_dim.
+"""
+
+from __future__ import annotations
+
+import math
+
+import torch
+from torch import Tensor
+
+from .positions import rope_frequencies
+
+
+def linear(frequencies: Tensor, factor: float) -> Tensor:
+    """All frequencies divided by `factor`: position 8 of 2 stands where position 4 stood.
+
+    frequencies: float32 [D / 2]. Position interpolation: Chen et al., arXiv:2306.15595.
+    """
+    return frequencies / _at_least_one(factor)
+
+
+def ntk(head_dim: int, base: float, factor: float) -> Tensor:
+    """A larger base: the fastest pair keeps its frequency, the slowest is divided by `factor`.
+
+    float32 [D / 2]. "NTK-aware" scaling, of a post by bloc97; stated in Peng et al.,
+    arXiv:2309.00071, section 3.1.
+    """
+    base *= _at_least_one(factor) ** (head_dim / (head_dim - 2))
+    return rope_frequencies(head_dim, base)
+
+
+def dynamic_ntk(head_dim: int, base: float, factor: float, length: int, trained: int) -> Tensor:
+    """NTK with a factor that grows with the text: none up to `trained` tokens. float32 [D / 2].
+
+    As `transformers` has it: factor x length / trained - (factor - 1).
+    """
+    return ntk(head_dim, base, factor * max(length, trained) / trained - (factor - 1))
+
+
+def llama3(
+    frequencies: Tensor, factor: float, trained: int, low: float = 1.0, high: float = 4.0
+) -> Tensor:
+    """By the turns that a pair makes in `trained` tokens: under `low`, divided; over `high`, kept.
+
+    Between the two, a weighted mean of both. frequencies: float32 [D / 2]. The rule of Llama 3.1:
+    https://github.com/meta-llama/llama-models/blob/main/models/llama3/model.py
+    """
+    turns = trained * frequencies / (2 * math.pi)
+    kept = ((turns - low) / (high - low)).clamp(0, 1)  # 0: divided, 1: as it was
+    return frequencies * (kept + (1 - kept) / _at_least_one(factor))
+
+
+def yarn(
+    head_dim: int,
+    base: float,
+    factor: float,
+    trained: int,
+    slow: float = 1.0,
+    fast: float = 32.0,
+) -> tuple[Tensor, float]:
+    """(frequencies float32 [D / 2], what to multiply cos and sin by).
+
+    Pairs that turn more than `fast` times in `trained` tokens are kept, those under `slow` turns
+    divided, with a ramp between, in the number of the pair. Queries and keys grow with ln(factor),
+    which sharpens the softmax over more keys. Peng et al., arXiv:2309.00071, sections 3.2 to 3.4;
+    the ramp's ends are whole pairs, as in the authors' code.
+    """
+    frequencies = rope_frequencies(head_dim, base)
+
+    def pair_that_turns(times: float) -> float:
+        return head_dim * math.log(trained / (times * 2 * math.pi)) / (2 * math.log(base))
+
+    first = max(math.floor(pair_that_turns(fast)), 0)
+    last = min(math.ceil(pair_that_turns(slow)), head_dim - 1)
+    number = torch.arange(head_dim // 2, dtype=torch.float32)
+    divided = ((number - first) / max(last - first, 0.001)).clamp(0, 1)  # 0: kept, 1: divided
+    scaled = frequencies * (1 - divided) + frequencies / _at_least_one(factor) * divided
+    return scaled, 0.1 * math.log(factor) + 1.0
+
+
+def turns(frequencies: Tensor, tokens: int) -> Tensor:
+    """Whole turns that each pair makes in so many tokens: float32 [D / 2]."""
+    return tokens * frequencies / (2 * math.pi)
+
+
+def _at_least_one(factor: float) -> float:
+    if not factor >= 1:
+        raise ValueError(
+            f"a factor of {factor}\n"
+            "Why: it says how many times as long as in training a text may be\n"
+            "Try: 1 or more; 4 makes room for 4,096 tokens where 1,024 were trained"
+        )
+    return factor
