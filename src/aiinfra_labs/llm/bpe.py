@@ -12,6 +12,8 @@ from __future__ import annotations
 import functools
 import heapq
 import json
+import operator
+import os
 from collections import Counter, defaultdict
 from collections.abc import Iterable, Iterator
 from pathlib import Path
@@ -22,6 +24,8 @@ import regex
 WORDS = regex.compile(r"'s|'t|'re|'ve|'m|'ll|'d| ?\p{L}+| ?\p{N}+| ?[^\s\p{L}\p{N}]+|\s+(?!\S)|\s+")
 
 Pair = tuple[int, int]
+WORDS_KEPT, WORD_KEPT = 50_000, 64  # words that a tokenizer keeps, and characters of the longest
+GONE = -1  # the right half of a merged pair
 
 
 class TokenizerError(ValueError):
@@ -47,28 +51,31 @@ class Tokenizer:
     """Merges, and the ids that follow from them.
 
     Ids: first the special tokens, then the 256 bytes in the order of their characters, then one for
-    each merge, in the order in which they were learned.
+    each merge, in the order in which they were learned. Raises `TokenizerError` for special tokens
+    that text could be mistaken for, and for merges of what is no token.
     """
 
     def __init__(self, merges: Iterable[tuple[str, str]], special: Iterable[str] = ()):
-        self.special = {token: i for i, token in enumerate(special)}
         characters = byte_characters()
-        alphabet = sorted(characters)
+        self.special = {token: i for i, token in enumerate(_checked(special))}
         self.vocabulary: dict[str, int] = dict(self.special)
-        for character in alphabet:
+        for character in sorted(characters):
             self.vocabulary[character] = len(self.vocabulary)
         self.merges = [tuple(merge) for merge in merges]
         self.ranks: dict[Pair, int] = {}  # pair of ids -> place in the list of merges
         self._merged: dict[Pair, int] = {}  # pair of ids -> id
-        for rank, (left, right) in enumerate(self.merges):
-            token = left + right
+        for rank, merge in enumerate(self.merges):
+            pair, token = self._pair(rank, merge)
             if token not in self.vocabulary:
                 self.vocabulary[token] = len(self.vocabulary)
-            pair = self.vocabulary[left], self.vocabulary[right]
             self.ranks[pair], self._merged[pair] = rank, self.vocabulary[token]
         self._byte_ids = [self.vocabulary[c] for c in characters]
-        self._byte_of = {c: b for b, c in enumerate(characters)}
         self.tokens = {i: token for token, i in self.vocabulary.items()}
+        byte_of = {c: b for b, c in enumerate(characters)}
+        self._bytes = [
+            token.encode() if token in self.special else bytes(byte_of[c] for c in token)
+            for token in self.vocabulary
+        ]
         longest_first = sorted(self.special, key=len, reverse=True)
         self._specials = regex.compile("|".join(map(regex.escape, longest_first)) or r"(?!)")
         self._word_ids: dict[str, list[int]] = {}  # words met before: text repeats itself
@@ -76,13 +83,32 @@ class Tokenizer:
     def __len__(self) -> int:
         return len(self.vocabulary)
 
+    def _pair(self, rank: int, merge: tuple[str, ...]) -> tuple[Pair, str]:
+        """A merge as ids, and the token that it makes."""
+        ids = [self.vocabulary.get(part) for part in merge]
+        token = "".join(map(str, merge))
+        if len(ids) != 2 or None in ids or token in self.special or set(merge) & set(self.special):
+            raise TokenizerError(
+                f"merge {rank} is {' + '.join(map(repr, merge))}",
+                "a merge joins two tokens that are there before it, and neither is a special one",
+                "the merges of one training run, in their order",
+            )
+        return (ids[0], ids[1]), token
+
     # --- text to ids ------------------------------------------------------------------------------
 
     def encode(self, text: str, special: bool = True) -> list[int]:
         """The ids of a text. special: whether "<|end|>" in it is that token, or seven characters.
 
-        Text that a user typed should be encoded with special=False: else it can end a turn.
+        Text that a user typed should be encoded with special=False: else it can end a turn. Raises
+        `TokenizerError` for half a surrogate pair, which is no character and has no bytes.
         """
+        if not isinstance(text, str):
+            raise TokenizerError(
+                f"{type(text).__name__} was given to encode, and it takes str",
+                "text is cut into words before it becomes bytes",
+                'decode bytes first: data.decode("utf-8")',
+            )
         if not special or not self.special:
             return list(self._ordinary(text))
         ids: list[int] = []
@@ -96,19 +122,43 @@ class Tokenizer:
 
     def _ordinary(self, text: str) -> Iterator[int]:
         for word in WORDS.findall(text):
-            if word not in self._word_ids:
-                self._word_ids[word] = self._merge([self._byte_ids[b] for b in word.encode()])
-            yield from self._word_ids[word]
+            ids = self._word_ids.get(word)
+            if ids is None:
+                ids = self._merge([self._byte_ids[b] for b in _utf8(word)])
+                if len(self._word_ids) < WORDS_KEPT and len(word) <= WORD_KEPT:
+                    self._word_ids[word] = ids
+            yield from ids
 
     def _merge(self, ids: list[int]) -> list[int]:
-        """The pair that was learned first is merged first, until no pair was learned."""
-        while len(ids) > 1:
-            pairs = set(zip(ids, ids[1:], strict=False))
-            best = min(pairs, key=lambda pair: self.ranks.get(pair, len(self.ranks)))
-            if best not in self.ranks:
-                break
-            ids = merge_pair(ids, best, self._merged[best])
-        return ids
+        """Merge the pair that was learned first, of several the leftmost, until none was learned.
+
+        The pairs wait in a queue by rank, so that a word of n bytes takes n log n steps: a line of
+        base64 is one word, and looking through it anew for each merge would take n^2.
+        """
+        count = len(ids)
+        before, after = list(range(-1, count - 1)), list(range(1, count + 1))
+        queue: list[tuple[int, int, Pair]] = []  # (rank, where its left half is, pair)
+
+        def offer(left: int) -> None:
+            if left >= 0 and after[left] < count:
+                pair = ids[left], ids[after[left]]
+                if pair in self.ranks:
+                    heapq.heappush(queue, (self.ranks[pair], left, pair))
+
+        for left in range(count):
+            offer(left)
+        while queue:
+            _, left, pair = heapq.heappop(queue)
+            right = after[left]
+            if right == count or (ids[left], ids[right]) != pair:
+                continue  # one of the two has gone into another token since
+            ids[left], ids[right] = self._merged[pair], GONE
+            after[left] = after[right]
+            if after[left] < count:
+                before[after[left]] = left
+            offer(before[left])
+            offer(left)
+        return [i for i in ids if i != GONE]
 
     # --- ids to text ------------------------------------------------------------------------------
 
@@ -117,28 +167,32 @@ class Tokenizer:
         return self.decode_bytes(ids).decode("utf-8", errors="replace")
 
     def decode_bytes(self, ids: Iterable[int]) -> bytes:
-        out = bytearray()
-        for i in map(int, ids):
-            token = self.tokens.get(i)
-            if token is None:
-                raise TokenizerError(
-                    f"there is no token {i}",
-                    f"this vocabulary has ids 0 to {len(self) - 1}",
-                    "decode with the tokenizer that the ids were made with",
-                )
-            if token in self.special:
-                out += token.encode()
-            else:
-                out += bytes(self._byte_of[character] for character in token)
-        return bytes(out)
+        """The bytes of ids, which may end within a character. Raises `TokenizerError`."""
+        return b"".join(map(self.token_bytes, ids))
+
+    def token_bytes(self, id: int) -> bytes:
+        """The bytes of one token; a special one's are its name. Raises `TokenizerError`."""
+        try:
+            place = operator.index(id)
+        except TypeError:
+            place = -1
+        if not 0 <= place < len(self._bytes):
+            raise TokenizerError(
+                f"there is no token {id}",
+                f"this vocabulary has ids 0 to {len(self) - 1}",
+                "decode with the tokenizer that the ids were made with",
+            )
+        return self._bytes[place]
 
     # --- files ------------------------------------------------------------------------------------
 
     def save(self, path: Path) -> None:
-        """As JSON: {"special": [...], "merges": ["Ġ t", ...]}."""
+        """As JSON: {"special": [...], "merges": ["Ġ t", ...]}. The file is whole, or as it was."""
         merges = [" ".join(merge) for merge in self.merges]
         text = json.dumps({"special": list(self.special), "merges": merges}, ensure_ascii=False)
-        path.write_text(text + "\n", encoding="utf-8")
+        beside = path.with_name(path.name + ".part")
+        beside.write_text(text + "\n", encoding="utf-8")
+        os.replace(beside, path)
 
     @classmethod
     def load(cls, path: Path) -> Tokenizer:
@@ -147,12 +201,52 @@ class Tokenizer:
             found = json.loads(path.read_text(encoding="utf-8"))
             merges = [tuple(merge.split(" ")) for merge in found["merges"]]
             return cls(merges, found["special"])
-        except (ValueError, KeyError, TypeError) as error:
+        except FileNotFoundError:
             raise TokenizerError(
-                f"{path.name} holds no tokenizer: {type(error).__name__}: {error}",
+                f"there is no {path.name}",
+                "nothing was saved there",
+                "train a tokenizer and save it with Tokenizer.save",
+            ) from None
+        except (ValueError, KeyError, TypeError, AttributeError) as error:
+            raise TokenizerError(
+                f"{path.name} holds no tokenizer: {type(error).__name__}: {_first_line(error)}",
                 "a tokenizer is a JSON file with special tokens and merges",
                 "train one and save it with Tokenizer.save",
             ) from None
+
+
+def _checked(special: Iterable[str]) -> list[str]:
+    """The special tokens, each of which text must not be able to spell by merges."""
+    names = [special] if isinstance(special, str) else list(special)
+    for name in names:
+        if not isinstance(name, str) or not name or names.count(name) > 1:
+            raise TokenizerError(
+                f"the special tokens {names!r}",
+                "each is a text of its own, once: its id is its place in the list",
+                'names such as "<|end|>"',
+            )
+        if len(WORDS.findall(name)) == 1:
+            raise TokenizerError(
+                f"the special token {name!r} is one word",
+                "text may hold that word, and merges that make it would give it the special id",
+                f'signs and letters, which no merge joins: "<|{name.strip("<|>") or "end"}|>"',
+            )
+    return names
+
+
+def _utf8(word: str) -> bytes:
+    try:
+        return word.encode()
+    except UnicodeEncodeError as error:
+        raise TokenizerError(
+            f"the text holds U+{ord(word[error.start]):04X}, half of a surrogate pair",
+            "it is no character, and UTF-8 has no bytes for it",
+            'text.encode("utf-16", "surrogatepass").decode("utf-16") joins whole pairs',
+        ) from None
+
+
+def _first_line(error: Exception) -> str:
+    return (str(error).splitlines() or [""])[0]
 
 
 def merge_pair(ids: list[int], pair: Pair, new: int) -> list[int]:
@@ -175,7 +269,13 @@ def train(texts: Iterable[str], vocabulary_size: int, special: Iterable[str] = (
     frequent pair is next; of equally frequent ones, that of the smaller ids. Raises
     `TokenizerError` for texts without a character, or a size that the bytes alone exceed.
     """
-    special = list(special)
+    special = _checked(special)
+    if isinstance(texts, str):
+        raise TokenizerError(
+            "one text was given where a list of texts was expected",
+            "a str is a row of characters, and no pair is counted across two texts",
+            "train([text], ...)",
+        )
     if vocabulary_size < 256 + len(special):
         raise TokenizerError(
             f"a vocabulary of {vocabulary_size}",
@@ -192,7 +292,7 @@ def train(texts: Iterable[str], vocabulary_size: int, special: Iterable[str] = (
     start = Tokenizer([], special)
     names = dict(start.tokens)  # id -> token
     ids_of = dict(start.vocabulary)
-    words = [[start._byte_ids[b] for b in word.encode()] for word in counts]
+    words = [[start._byte_ids[b] for b in _utf8(word)] for word in counts]
     often = list(counts.values())
     pair_counts: Counter[Pair] = Counter()
     where: defaultdict[Pair, set[int]] = defaultdict(set)  # pair -> the words that may hold it

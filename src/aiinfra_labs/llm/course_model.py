@@ -23,11 +23,11 @@ import numpy as np
 import torch
 
 from . import bpe, checkpoint
+from .chat import ASSISTANT, END, SYSTEM, USER
 from .corpus import Document, described, documents
 from .llama import Llama, LlamaConfig
 from .training import Batches, Recipe, Step, evaluate, train
 
-END, SYSTEM, USER, ASSISTANT = "<|end|>", "<|system|>", "<|user|>", "<|assistant|>"
 SPECIAL = (END, SYSTEM, USER, ASSISTANT, "<|prefix|>", "<|suffix|>", "<|middle|>", "<|pad|>")
 VOCABULARY = 4096
 CONFIG = LlamaConfig(
@@ -39,8 +39,8 @@ CONFIG = LlamaConfig(
     num_key_value_heads=4,
     max_position_embeddings=1024,
 )
-# Most tokens are seen in windows of 512, which cost half as much as windows of 1,024; then the model
-# gets used to the longer ones, as larger models do in a last phase of their training.
+# Most tokens are seen in windows of 512, which cost half as much as windows of 1,024; then the
+# model gets used to the longer ones, as larger models do in a last phase of their training.
 RECIPE = Recipe(
     steps=2400, batch=8, context=512, learning_rate=3e-3, warm_up=150, precision="bfloat16"
 )
