@@ -15,7 +15,7 @@ import torch
 from torch import Tensor, nn
 from torch.nn import functional as F
 
-from .attention import attention, causal_mask, repeat_kv
+from .attention import causal_mask, repeat_kv
 from .positions import rope_angles, rope_frequencies, rotate
 
 
@@ -35,6 +35,11 @@ class LlamaConfig:
     tie_word_embeddings: bool = True
 
     def __post_init__(self) -> None:
+        for name, value in asdict(self).items():
+            if isinstance(value, int) and not isinstance(value, bool) and value < 1:
+                raise ValueError(
+                    f"{name} is {value}\nWhy: a model has at least one of each\nTry: 1 or more"
+                )
         for whole, part in (
             ("hidden_size", "num_attention_heads"),
             ("num_attention_heads", "num_key_value_heads"),
@@ -96,9 +101,20 @@ class Attention(nn.Module):
         if cache is not None:
             key, value = cache.append(self.layer, key, value)
         group = self.config.num_attention_heads // self.config.num_key_value_heads
-        mask = causal_mask(t, key.shape[2], x.device)
-        out, _ = attention(query, repeat_kv(key, group), repeat_kv(value, group), mask)
+        out = causal(query, repeat_kv(key, group), repeat_kv(value, group))
         return self.o_proj(out.transpose(1, 2).reshape(b, t, -1))
+
+
+def causal(query: Tensor, key: Tensor, value: Tensor) -> Tensor:
+    """`attention` of unit 1.3 in one call, which keeps no scores [B, H, T, S] for the gradient.
+
+    query: [B, H, T, D]. key, value: [B, H, S, D], S >= T: the last query sees all keys.
+    """
+    t, s = query.shape[2], key.shape[2]
+    if t == s:
+        return F.scaled_dot_product_attention(query, key, value, is_causal=True)
+    mask = None if t == 1 else causal_mask(t, s, query.device)  # is_causal would align the first
+    return F.scaled_dot_product_attention(query, key, value, attn_mask=mask)
 
 
 class MLP(nn.Module):
