@@ -1,7 +1,5 @@
 """The machine's own roofline: figures that are possible, from loops that do what they say."""
 
-from array import array
-
 import numpy as np
 import pytest
 
@@ -10,8 +8,26 @@ from aiinfra_labs.gpu import this_machine
 
 
 def test_a_walk_follows_the_table():
-    assert this_machine.walk(array("q", [2, 0, 1]), 0) == 0
-    assert [this_machine.walk(array("q", [2, 0, 1]), steps) for steps in (1, 2, 3)] == [2, 1, 0]
+    table = memoryview(np.array([2, 0, 1]))
+    assert this_machine.walk(table, 0) == 0
+    assert [this_machine.walk(table, steps) for steps in (1, 2, 3)] == [2, 1, 0]
+    assert this_machine.walk(table, 1, place=2) == 1
+
+
+def test_a_ring_goes_through_all_its_places_and_walks_go_on():
+    places = np.array([6, 2, 4, 0])
+    table = this_machine._ring(places, 8)
+    seen = [this_machine.walk(memoryview(table), steps, 6) for steps in range(5)]
+    assert seen == [6, 2, 4, 0, 6]
+    asked = []
+    run = this_machine._onward(table, 3)
+    original, this_machine.walk = this_machine.walk, lambda t, s, p: asked.append(p) or p + s
+    try:
+        run()
+        run()
+    finally:
+        this_machine.walk = original
+    assert asked == [0, 3]
 
 
 def test_the_best_repetition_counts(monkeypatch):
@@ -48,7 +64,7 @@ def test_measuring_gives_a_roofline():
 
 
 def test_latency_runs_and_says_what_was_under_way():
-    found = this_machine.latency(megabytes=1, steps=1000, repetitions=1)
+    found = this_machine.latency(megabytes=1, steps=1000, repetitions=2)
     assert found.under_way == found.in_turn / found.together
     assert this_machine.Latency(100e-9, 10e-9).under_way == pytest.approx(10)
 

@@ -14,7 +14,6 @@ import os
 import platform
 import re
 import time
-from array import array
 from collections.abc import Callable
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass
@@ -89,10 +88,10 @@ def measure() -> Measured:
 
 @dataclass(frozen=True)
 class Latency:
-    """Seconds for each access to a table that no cache holds.
+    """Seconds for each load of a cache line that no cache holds.
 
-    in_turn: each address comes out of the access before it. together: the addresses are known
-    beforehand. Both less what the same loop takes on addresses that follow one another.
+    in_turn: each address comes out of the load before it. together: the addresses are known
+    beforehand. Both less what the same loop takes on addresses that the first cache holds.
     """
 
     in_turn: float
@@ -100,38 +99,54 @@ class Latency:
 
     @property
     def under_way(self) -> float:
-        """Accesses that one core had under way at once: Little's law."""
+        """Loads that one core had under way at once: Little's law."""
         return self.in_turn / self.together
 
 
-def latency(megabytes: int = 64, steps: int = 200_000, repetitions: int = 3) -> Latency:
-    """What an access to memory costs when nothing can be done meanwhile, and when others can."""
-    n = megabytes * 2**20 // 8
-    rng = np.random.default_rng(0)
-    order = rng.permutation(n)
-    following = np.empty(n, np.int64)  # the table holds where to look next: one ring through all
-    following[order] = np.roll(order, -1)
-    ring, row = array("q"), array("q")
-    ring.frombytes(following.tobytes())
-    row.frombytes(np.roll(np.arange(n), -1).tobytes())
-    in_turn = _best(lambda: walk(ring, steps), repetitions) - _best(
-        lambda: walk(row, steps), repetitions
+def latency(megabytes: int = 128, steps: int = 40_000, repetitions: int = 12) -> Latency:
+    """What a load from memory costs when nothing can be done meanwhile, and when others can.
+
+    The table is larger than the last cache, and each of its lines is loaded once at most.
+    """
+    entries = LINE // 8  # int64 in a line, of which only the first is used
+    lines = megabytes * 2**20 // LINE
+    far = np.random.default_rng(0).permutation(lines) * entries
+    near = np.arange(64) * entries
+    table, small = _ring(far, lines * entries), _ring(near, 64 * entries)
+    # Short repetitions: some of them are not disturbed, whatever else the machine is doing.
+    in_turn = _best(_onward(table, steps), repetitions) - _best(_onward(small, steps), repetitions)
+    part = lines // repetitions
+    places, again = iter(np.split(far[: part * repetitions], repetitions)), np.resize(near, part)
+    together = _best(lambda: table.take(next(places)), repetitions) - _best(
+        lambda: small.take(again), repetitions
     )
-    scattered = order[: 20 * steps]
-    in_a_row = np.arange(len(scattered))
-    together = _best(lambda: following.take(scattered), repetitions) - _best(
-        lambda: following.take(in_a_row), repetitions
-    )
-    return Latency(in_turn / steps, together / len(scattered))
+    return Latency(in_turn / steps, together / part)
 
 
-def walk(table: array, steps: int) -> int:
+def _ring(places: np.ndarray, size: int) -> np.ndarray:
+    """A table in which each of the places holds the next one, and the last the first."""
+    table = np.zeros(size, np.int64)
+    table[places] = np.roll(places, -1)
+    return table
+
+
+def _onward(table: np.ndarray, steps: int) -> Callable[[], None]:
+    """Walks that go on where the last one ended: what that one read is in the caches now."""
+    entries, place = memoryview(table), 0
+
+    def run() -> None:
+        nonlocal place
+        place = walk(entries, steps, place)
+
+    return run
+
+
+def walk(table: memoryview, steps: int, place: int = 0) -> int:
     """Follow a table from entry to entry. The CPU cannot ask for one before it has the last.
 
     In Python on purpose: the interpreter's own time is the same in every order, so the difference
     of two walks is the memory's.
     """
-    place = 0
     for _ in range(steps):
         place = table[place]
     return place
