@@ -1,0 +1,77 @@
+"""How a learner's tensors are compared. Unit 1.2; later units grade with it, too.
+
+`aiinfra_labs.course` compares NumPy arrays, for it knows nothing of torch.
+"""
+
+from __future__ import annotations
+
+from typing import Any
+
+import numpy as np
+import torch
+from torch import Tensor
+
+
+def is_tensor(r: Any, got: Any, name: str, shape: tuple[int, ...]) -> None:
+    """Fail the requirement `r` unless `got` is a floating-point tensor of this shape."""
+    kind = "nothing" if got is None else f"a {type(got).__name__}"
+    r.that(
+        isinstance(got, Tensor),
+        what=f"{name} is {kind}, expected a tensor of shape {shape}",
+        why="a function without a return statement returns None"
+        if got is None
+        else "what comes after works on tensors",
+        try_="return the tensor at the end of the function",
+    )
+    r.that(
+        tuple(got.shape) == tuple(shape),
+        what=f"{name} has shape {tuple(got.shape)}, expected {tuple(shape)}",
+        why="each axis must have the length that was asked for",
+        try_="print the shapes of the tensors that it is made from",
+    )
+    r.that(
+        got.is_floating_point(),
+        what=f"{name} has dtype {got.dtype}, expected {torch.float32}",
+        why="sines, cosines and scores are no whole numbers",
+        try_="turn whole numbers into floats before you compute: positions.float()",
+    )
+
+
+def equal(
+    r: Any,
+    got: Any,
+    expected: Tensor,
+    name: str,
+    tolerance: float = 1e-4,
+    why: str = "",
+    try_: str = "",
+) -> None:
+    """Fail the requirement `r` unless `got` is a tensor of expected's shape and values."""
+    is_tensor(r, got, name, tuple(expected.shape))
+    r.equal(
+        array(got),
+        array(expected),
+        name=name,
+        tolerance=tolerance,
+        dtype=False,
+        why=why,
+        try_=try_,
+    )
+
+
+def near(got: Any, expected: Tensor, tolerance: float = 1e-4) -> bool:
+    """Whether `got` has expected's shape and values: to tell which mistake was made."""
+    if not isinstance(got, Tensor) or got.shape != expected.shape:
+        return False
+    return bool(torch.allclose(got.detach().double(), expected.double(), atol=tolerance))
+
+
+def array(x: Tensor) -> np.ndarray:
+    """float64, on the host."""
+    return x.detach().cpu().double().numpy()
+
+
+def random(*shape: int, seed: int = 0) -> Tensor:
+    """The same normal numbers on every machine: float32."""
+    numbers = np.random.default_rng((seed, *shape)).normal(size=shape)
+    return torch.from_numpy(numbers.astype(np.float32))
