@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import gc
+import select
 import threading
 
 import numpy as np
@@ -150,6 +151,33 @@ def test_threads_of_one_process_lose_nothing(tmp_path):
         for thread in threads:
             thread.join()
         assert region.used == 0
+
+
+@pytest.mark.parametrize("own_handle", [True, False], ids=["its own file", "the same"])
+def test_nobody_counts_while_another_has_the_lock(tmp_path, own_handle):
+    """Another opening of the file is to the lock what another process is; a thread shares one."""
+    with SharedRegion.create(tmp_path / "r", 100) as region, SharedRegion(tmp_path / "r") as other:
+        counted = threading.Event()
+
+        def count():
+            (other if own_handle else region).reserve(10)
+            counted.set()
+
+        thread = threading.Thread(target=count)
+        with region.lock():
+            thread.start()
+            assert not counted.wait(0.3) and region.used == 0
+        assert counted.wait(30)
+        thread.join()
+        assert region.used == 10
+
+
+def test_a_process_waits_for_the_lock_of_another(region):
+    with Container(region) as other:
+        with region.lock():
+            other.churn(1, 10, seed=0)
+            assert not select.select([other._process.stdout], [], [], 0.5)[0]
+        assert other.churned() == 0
 
 
 def test_a_release_in_the_midst_of_a_count_waits_for_its_end(tmp_path):
