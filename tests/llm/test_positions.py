@@ -16,6 +16,7 @@ from aiinfra_labs.llm.positions import (
     LearnedPositions,
     alibi_bias,
     alibi_slopes,
+    halves_first,
     rope_angles,
     rope_frequencies,
     rotate,
@@ -130,6 +131,24 @@ def test_rope_scores_depend_on_the_distance_alone(m, n, shift, seed):
     assert here.item() == pytest.approx(there.item(), abs=5e-3)  # float32 angles up to 4,000
     assert at(q, m).norm().item() == pytest.approx(q.norm().item(), rel=1e-5)
     assert torch.equal(at(q, 0), q)
+
+
+def test_the_two_pairings_score_alike():
+    """Neighbours, by complex numbers as Meta's code has it, and halves of the reordered vector."""
+    rng = np.random.default_rng(1)
+    q, k = rng.normal(size=(2, 8))
+    angles = rope_frequencies(8).numpy()
+
+    def neighbours(x, position):
+        return ((x[0::2] + 1j * x[1::2]) * np.exp(1j * position * angles)).view(np.float64)
+
+    def halves(x, position):
+        at = rope_angles(torch.tensor(position), rope_frequencies(8))
+        return rotate(halves_first(torch.from_numpy(x)), *at).numpy()
+
+    assert neighbours(q, 9) @ neighbours(k, 4) == pytest.approx(halves(q, 9) @ halves(k, 4))
+    assert np.allclose(halves_first(torch.from_numpy(neighbours(q, 9))), halves(q, 9), atol=1e-5)
+    assert neighbours(q, 9) @ neighbours(k, 4) != pytest.approx(halves(q, 9) @ neighbours(k, 4))
 
 
 def test_rope_needs_pairs():

@@ -71,13 +71,24 @@ def rope_angles(positions: Tensor, frequencies: Tensor) -> tuple[Tensor, Tensor]
 
 
 def rotate(x: Tensor, cos: Tensor, sin: Tensor) -> Tensor:
-    """Turn each pair (x[i], x[i + D/2]) by its angle. Llama's pairing, as in its checkpoints.
+    """Turn each pair (x[i], x[i + D/2]) by its angle: the pairing of Hugging Face's checkpoints.
+
+    The paper, and Meta's own code for Llama, pair neighbours, (x[2i], x[2i + 1]). Scores are the
+    same once the rows of the weights that make queries and keys are reordered: `halves_first`.
 
     x: [..., T, D]. cos, sin: [T, D / 2], or any shape that broadcasts to [..., T, D / 2].
     """
     first, second = x.chunk(2, dim=-1)
     cos, sin = cos.to(x.dtype), sin.to(x.dtype)
     return torch.cat((first * cos - second * sin, second * cos + first * sin), dim=-1)
+
+
+def halves_first(x: Tensor) -> Tensor:
+    """Reorder the last axis: 0, 2, 4, ..., 1, 3, 5, ...: pairs of neighbours become i and i + D/2.
+
+    Applied to what makes queries and keys, it turns Meta's checkpoints into Hugging Face's.
+    """
+    return torch.cat((x[..., 0::2], x[..., 1::2]), dim=-1)
 
 
 # --- ALiBi: distant keys score lower --------------------------------------------------------------

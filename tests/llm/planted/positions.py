@@ -137,7 +137,7 @@ def turn_as_transformers_does(x, positions, base):
     return x * both.cos() + rotated * both.sin()
 
 
-@wrong("1.2.b", "Llama's checkpoints have their rows in another order")
+@wrong("1.2.b", "Hugging Face's checkpoints the rows stand in another order")
 def turn_neighbours(x, positions, base):
     angles = angles_of(positions, x.shape[-1], base)
     cos, sin = angles.cos(), angles.sin()

@@ -131,7 +131,7 @@ def _show_sinusoidal(function: Any) -> views.Picture:
 
 STILL = "leaves position 0 as it is, and no vector longer or shorter"
 DISTANCE = "scores depend on the distance alone"
-PAIRS = "turns dimension i with i + D/2, as Llama's checkpoints want it"
+PAIRS = "turns dimension i with i + D/2, as Hugging Face's checkpoints want it"
 
 
 @exercise(
@@ -254,8 +254,8 @@ def _which_pairs(got: Any, x: Tensor, positions: Tensor, speeds: Tensor) -> tupl
     neighbours = torch.stack((a * cos - b * sin, b * cos + a * sin), -1).flatten(-2)
     if near(got, neighbours, 1e-3):
         return (
-            "neighbours (0, 1), (2, 3), ... were turned, as in the paper and in GPT-J; Llama's "
-            "checkpoints have their rows in another order, and want i with i + D/2",
+            "neighbours (0, 1), (2, 3), ... were turned, as in the paper and in Meta's code; in "
+            "Hugging Face's checkpoints the rows stand in another order, for i with i + D/2",
             "take the two halves of the last axis as the two coordinates: x.chunk(2, dim=-1)",
         )
     if near(got, reference.rotate(x, cos, -sin), 1e-3):
