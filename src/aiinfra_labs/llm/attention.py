@@ -8,7 +8,7 @@ from __future__ import annotations
 import math
 
 import torch
-from torch import Tensor
+from torch import Tensor, nn
 
 
 def attention(
@@ -41,3 +41,85 @@ def repeat_kv(x: Tensor, group: int) -> Tensor:
         return x
     b, kv_heads, t, d = x.shape
     return x[:, :, None].expand(b, kv_heads, group, t, d).reshape(b, kv_heads * group, t, d)
+
+
+def grouped_attention(
+    query: Tensor, key: Tensor, value: Tensor, mask: Tensor | None = None
+) -> tuple[Tensor, Tensor]:
+    """Attention in which several query heads share a key and value head, and none is copied.
+
+    query: [B, H, T, D]. key: [B, kv_heads, S, D]. value: [B, kv_heads, S, V]. mask: bool, broadcast
+    to [B, H, T, S]. Query head h reads kv head h // (H / kv_heads). kv_heads = H is multi-head
+    attention, 1 is multi-query attention (Shazeer, arXiv:1911.02150), what lies between is
+    grouped-query attention (Ainslie et al., arXiv:2305.13245).
+
+    Returns [B, H, T, V] and the weights [B, H, T, S]. Raises ValueError where the heads do not
+    divide.
+    """
+    b, heads, t, d = query.shape
+    kv_heads = key.shape[1]
+    if heads % kv_heads:
+        raise ValueError(
+            f"{heads} query heads and {kv_heads} kv heads\n"
+            "Why: each kv head serves the same number of query heads\n"
+            f"Try: a number of kv heads that divides {heads}"
+        )
+    group = heads // kv_heads
+    # The queries of a group become rows of one matrix, so that each product reads its key once.
+    rows = query.reshape(b, kv_heads, group * t, d)
+    if mask is not None:
+        mask = mask.expand(b, heads, t, key.shape[2]).reshape(b, kv_heads, group * t, -1)
+    out, weights = attention(rows, key, value, mask)
+    return out.reshape(b, heads, t, -1), weights.reshape(b, heads, t, -1)
+
+
+def split_heads(x: Tensor, heads: int) -> Tensor:
+    """Each head's share of the features, side by side: [B, T, heads D] to [B, heads, T, D]."""
+    b, t, _ = x.shape
+    return x.view(b, t, heads, -1).transpose(1, 2)
+
+
+def merge_heads(x: Tensor) -> Tensor:
+    """The inverse of `split_heads`: [B, heads, T, D] to [B, T, heads D]."""
+    b, heads, t, d = x.shape
+    return x.transpose(1, 2).reshape(b, t, heads * d)
+
+
+class MultiHeadAttention(nn.Module):
+    """Projections to queries, keys and values, attention by heads, and a projection back.
+
+    kv_heads: `heads` (multi-head), 1 (multi-query), or a divisor of `heads` (grouped-query).
+    With kv_heads = heads it is `torch.nn.MultiheadAttention`; see the tests for whose weights lie
+    where.
+    """
+
+    def __init__(self, size: int, heads: int, kv_heads: int | None = None, bias: bool = True):
+        super().__init__()
+        kv_heads = kv_heads or heads
+        if size % heads or heads % kv_heads:
+            raise ValueError(
+                f"size {size}, {heads} heads, {kv_heads} kv heads\n"
+                "Why: the features are divided evenly among the heads, and the heads among the "
+                "kv heads\n"
+                f"Try: heads that divide {size}, kv heads that divide the heads"
+            )
+        self.heads, self.kv_heads = heads, kv_heads
+        kv_size = size // heads * kv_heads
+        self.q_proj = nn.Linear(size, size, bias=bias)
+        self.k_proj = nn.Linear(size, kv_size, bias=bias)
+        self.v_proj = nn.Linear(size, kv_size, bias=bias)
+        self.o_proj = nn.Linear(size, size, bias=bias)
+
+    def forward(
+        self, x: Tensor, source: Tensor | None = None, mask: Tensor | None = None
+    ) -> tuple[Tensor, Tensor]:
+        """x: [B, T, C], what asks. source: [B, S, C], what is asked; x itself by default.
+
+        mask: bool, broadcast to [B, heads, T, S]. Returns [B, T, C] and weights [B, heads, T, S].
+        """
+        source = x if source is None else source
+        query = split_heads(self.q_proj(x), self.heads)  # [B, heads, T, D]
+        key = split_heads(self.k_proj(source), self.kv_heads)  # [B, kv_heads, S, D]
+        value = split_heads(self.v_proj(source), self.kv_heads)
+        out, weights = grouped_attention(query, key, value, mask)
+        return self.o_proj(merge_heads(out)), weights
