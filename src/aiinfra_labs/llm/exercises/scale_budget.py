@@ -1,0 +1,256 @@
+"""The exercises of unit 1.6 on budgets: how to split one, and what a run takes and costs."""
+
+from __future__ import annotations
+
+import math
+from typing import Any
+
+from aiinfra_labs.course import exercise, facts
+from aiinfra_labs.llm.scale.chinchilla import BESIROGLU, HOFFMANN, Law
+from aiinfra_labs.llm.scale.cost import run
+
+from . import scale_views as views
+from .scale import SKILL, a_pair
+
+# --- 1.6.c -------------------------------------------------------------------------------------
+
+SPENT = "spends the budget: 6 N D is what was given"
+LEAST = "no other split of it has a smaller loss"
+LAWS = "holds for other laws than the published one"
+BUDGETS = (1e18, 1e21, 5.76e23, 3.8e25)
+OTHERS = (
+    BESIROGLU,
+    Law(floor=1.0, a=300.0, b=300.0, alpha=0.3, beta=0.3),
+    Law(floor=2.0, a=50.0, b=4000.0, alpha=0.2, beta=0.4),
+)
+
+
+@exercise(
+    "1.6.c",
+    title="The best split of a budget",
+    points=4,
+    skill=SKILL,
+    arguments=("flops", "law"),
+    hints=(
+        (
+            SPENT,
+            "N is free, and then D is not: what is D when N is chosen and 6 N D = flops?",
+        ),
+        (
+            LEAST,
+            "With D = flops / (6 N), the loss depends on N alone. Try many N, from 1e6 to 1e13, a "
+            "few per cent apart, and keep the best; or let scipy.optimize.minimize_scalar do it, "
+            "over the logarithm of N.",
+        ),
+        (
+            LEAST,
+            "On paper: at the optimum a small step of log N changes both terms by the same amount "
+            "in opposite directions, alpha A / N^alpha = beta B / D^beta. Put D in, solve for N.",
+        ),
+        (
+            LAWS,
+            "Read floor, a, b, alpha and beta from the law you are given; or ask it: "
+            "law.loss(parameters, tokens).",
+        ),
+    ),
+)
+def split(function: Any, require: Any) -> None:
+    """(parameters, tokens) of the least loss that a number of operations allows."""
+    with require(SPENT, points=1) as r:
+        for flops in BUDGETS:
+            with r.input(f"{flops:g} operations, the published law"):
+                n, d = _positive(r, function(flops, HOFFMANN))
+                r.that(
+                    math.isclose(6 * n * d, flops, rel_tol=0.01),
+                    what=f"N = {n:.4g} and D = {d:.4g} take {6 * n * d:.4g} operations, "
+                    f"{6 * n * d / flops:.4g} times the budget",
+                    why="a token costs 6 operations a parameter: 2 forward, 4 backward"
+                    if not math.isclose(n * d, flops, rel_tol=0.01)
+                    else "N D is the budget, and each pair of them costs 6 operations",
+                    try_="work out D from N and the budget, last",
+                )
+    with require(LEAST) as r:
+        for flops in BUDGETS:
+            _least(r, function, flops, HOFFMANN, "the published law")
+    with require(LAWS) as r:
+        for law in OTHERS:
+            for flops in BUDGETS[1:]:
+                _least(r, function, flops, law, f"{law}")
+
+
+def _positive(r: Any, value: Any) -> tuple[float, float]:
+    n, d = a_pair(r, value, ("parameters", "tokens"))
+    r.that(
+        n > 0 and d > 0,
+        what=f"parameters are {n:.4g} and tokens {d:.4g}",
+        why="both are above 0, or nothing is trained",
+        try_="search over log N, which has no 0 to fall off",
+    )
+    return n, d
+
+
+def _least(r: Any, function: Any, flops: float, law: Law, name: str) -> None:
+    with r.input(f"{flops:g} operations, {name}"):
+        n, d = _positive(r, function(flops, law))
+        best_n, best_d = law.optimum(flops)
+        d = min(d, flops / (6 * n) * 1.01)  # no credit for tokens that the budget has not
+        got, least = law.loss(n, d), law.loss(best_n, best_d)
+        twice = law.loss(2 * n, flops / (12 * n))
+        r.that(
+            got <= least + 1e-4,
+            what=f"a loss of {got:.4f} with N = {n:.3g} and D = {d:.3g}; {least:.4f} is possible",
+            why="a larger model on fewer tokens would have a smaller loss: "
+            f"{twice:.4f} with twice the parameters"
+            if n < best_n
+            else "a smaller model on more tokens would have a smaller loss: "
+            f"{law.loss(n / 2, flops / (3 * n)):.4f} with half the parameters",
+            try_="walk along the budget: double N, halve D, and look where the loss turns",
+        )
+
+
+@split.show
+def _show_split(function: Any) -> views.Picture:
+    return views.splits(function, HOFFMANN, (1e19, 1e21, 1e23, 1e25))
+
+
+# --- 1.6.d -------------------------------------------------------------------------------------
+
+DAYS = "finds the days of a run"
+DOLLARS = "finds its dollars, on however many GPUs"
+REPORTED = "finds what was reported of GPT-3 and DeepSeek-V3"
+RUNS = (
+    # parameters, tokens, GPUs, peak in TFLOP/s, MFU, $ an hour
+    (1e9, 20e9, 1, 100.0, 0.5, 1.0),
+    (8.03e9, 15e12, 1024, 989.0, 0.4, 2.0),
+    (70e9, 1.4e12, 2048, 312.0, 0.45, 1.5),
+)
+
+
+def reported() -> dict[str, tuple[tuple[float, ...], float, float]]:
+    """Arguments, days and dollars of two runs whose price was worked out in public.
+
+    Lambda's V100 of 28 TFLOP/s is taken as its peak, used in full, on 1,000 of them. DeepSeek's
+    hours are those of pre-training; the MFU that they imply of the H800's 989 TFLOP/s is given.
+    """
+    have = facts.load("llm")
+    years, cost = have["gpt3.lambda_years"].value, have["gpt3.lambda_cost"].value * 1e6
+    price = cost / (years * 365 * 24)
+    gpt3 = (have["gpt3.flops"].value / 6 / 300e9, 300e9, 1000, 28.0, 1.0, price)
+    hours, gpus = have["deepseek-v3.hours"].value, have["deepseek-v3.gpus"].value
+    n, d = have["deepseek-v3.active"].value * 1e9, have["deepseek-v3.tokens"].value * 1e12
+    rate = have["deepseek-v3.price"].value
+    used = 6 * n * d / (hours * 3600 * 989e12)
+    deepseek = (n, d, gpus, 989.0, used, rate)
+    return {
+        "GPT-3 on V100s, as Lambda reckoned in 2020": (gpt3, years * 365 / 1000, cost),
+        "DeepSeek-V3, pre-training": (deepseek, hours / gpus / 24, hours * rate),
+    }
+
+
+@exercise(
+    "1.6.d",
+    title="The days and the dollars of a run",
+    points=3,
+    skill=SKILL,
+    arguments=("parameters", "tokens", "gpus", "peak_tflops", "mfu", "price"),
+    hints=(
+        (DAYS, "How many operations are there to do? Training on a token takes 6 a parameter."),
+        (
+            DAYS,
+            "In a second, one GPU does peak x MFU of them; TFLOP/s are 1e12. All GPUs work at the "
+            "same time. A day has 86,400 seconds.",
+        ),
+        (
+            DOLLARS,
+            "You pay for GPU-hours: GPUs x days x 24. Twice the GPUs take half the days.",
+        ),
+    ),
+)
+def cost(function: Any, require: Any) -> None:
+    """(days, dollars) of a training run. price: dollars for a GPU-hour."""
+    with require(DAYS) as r:
+        for given in RUNS:
+            with r.input(_named(given)):
+                days, _ = a_pair(r, function(*given), ("days", "dollars"))
+                expected = _run(given).days
+                r.that(
+                    math.isclose(days, expected, rel_tol=1e-3),
+                    what=f"{days:.6g} days, expected {expected:.6g}",
+                    why=_factor(days / expected, given),
+                    try_="write the units beside each factor: operations, operations/s, seconds, "
+                    "days",
+                )
+    with require(DOLLARS) as r:
+        for given in RUNS:
+            for gpus in (given[2], 8 * given[2]):
+                these = (*given[:2], gpus, *given[3:])
+                with r.input(_named(these)):
+                    _, dollars = a_pair(r, function(*these), ("days", "dollars"))
+                    expected = _run(these).dollars
+                    r.that(
+                        math.isclose(dollars, expected, rel_tol=1e-3),
+                        what=f"{dollars:,.6g} dollars, expected {expected:,.6g}",
+                        why=_price(dollars / expected, gpus),
+                        try_="first the GPU-hours of the whole run, then their price",
+                    )
+    with require(REPORTED) as r:
+        for name, (given, days, dollars) in reported().items():
+            with r.input(f"{name}: {_named(given)}"):
+                got = a_pair(r, function(*given), ("days", "dollars"))
+                r.that(
+                    math.isclose(got[0], days, rel_tol=0.01)
+                    and math.isclose(got[1], dollars, rel_tol=0.01),
+                    what=f"{got[0]:.4g} days and {got[1] / 1e6:.3g} M$; reported are {days:.4g} "
+                    f"and {dollars / 1e6:.3g}",
+                    why="6 N D operations at peak x MFU on all GPUs, and the price of all "
+                    "GPU-hours, give what was reported",
+                    try_="compare days first: the dollars follow from them",
+                )
+
+
+def _run(given: tuple[float, ...]) -> Any:
+    n, d, gpus, peak, mfu, price = given
+    return run(6 * n * d, int(gpus), peak * 1e12, mfu, price)
+
+
+def _named(given: tuple[float, ...]) -> str:
+    n, d, gpus, peak, mfu, price = given
+    return (
+        f"{n:.4g} parameters, {d:.4g} tokens, {gpus:,.0f} GPUs, {peak:g} TFLOP/s, MFU {mfu:.3g}, "
+        f"{price:.3g} $/h"
+    )
+
+
+def _factor(ratio: float, given: tuple[float, ...]) -> str:
+    """What a wrong number of days is off by, where that is a factor that people know."""
+    _, _, gpus, _, mfu, _ = given
+    for factor, why in (
+        (1 / 6, "each parameter takes 6 operations a token, not 1"),
+        (1 / 3, "6 operations, not 2: backward takes twice as many as forward"),
+        (mfu, "no run reaches the peak: only peak x MFU counts"),
+        (mfu * mfu, "MFU makes the run longer, not shorter: divide by it"),
+        (24, "that is in hours: a day has 24"),
+        (86400, "that is in seconds: a day has 86,400"),
+        (gpus, "that is one GPU's time: all work at once"),
+        (1e12, "peak_tflops are 1e12 operations/s each"),
+    ):
+        if factor != 1 and math.isclose(ratio, factor, rel_tol=1e-3):
+            return why
+    return "days are 6 N D / (GPUs x peak x MFU) seconds, over 86,400"
+
+
+def _price(ratio: float, gpus: float) -> str:
+    if math.isclose(ratio, 1 / gpus, rel_tol=1e-3):
+        return "that is the price of one GPU: all are paid for"
+    if math.isclose(ratio, 1 / 24, rel_tol=1e-3):
+        return "the price is for an hour, and a day has 24"
+    if math.isclose(ratio, 3600, rel_tol=1e-3):
+        return "the price is for an hour, not for a second"
+    return "dollars are GPU-hours x price, and GPU-hours do not depend on how many GPUs share them"
+
+
+@cost.show
+def _show_cost(function: Any) -> views.Picture:
+    return views.bills(
+        {name: (function(*given), d, m) for name, (given, d, m) in reported().items()}
+    )

@@ -1,0 +1,165 @@
+"""The exercises of unit 1.6: right answers pass, wrong ones fail; the verdicts' figures hold."""
+
+from __future__ import annotations
+
+import importlib.util
+import math
+import re
+import sys
+from pathlib import Path
+
+import numpy as np
+import pytest
+import torch
+
+from aiinfra_labs.course import facts, figures
+from aiinfra_labs.course.checking import show, try_out
+from aiinfra_labs.course.claims import all_claims
+from aiinfra_labs.course.registry import find
+from aiinfra_labs.gpu.devices import device
+from aiinfra_labs.llm.exercises.scale_budget import reported
+from aiinfra_labs.llm.scale import shapes
+from aiinfra_labs.llm.scale.cost import mfu
+from aiinfra_labs.llm.scale.parameters import total
+
+EXERCISES = ("1.6.a", "1.6.b", "1.6.c", "1.6.d")
+FACTS = facts.load("llm")
+
+
+def _planted():
+    path = Path(__file__).parent / "planted" / "scale.py"
+    spec = importlib.util.spec_from_file_location("planted_scale", path)
+    module = importlib.util.module_from_spec(spec)
+    sys.modules[spec.name] = module
+    spec.loader.exec_module(module)
+    return module
+
+
+planted = _planted()
+
+
+def _name(value):
+    return getattr(value, "__name__", "") if not isinstance(value, str) else ""
+
+
+def text(result):
+    return "\n".join(
+        f"{r.name}\n{r.input}\n{r.what}\n{r.why}\n{r.try_}"
+        for r in result.requirements
+        if not r.passed
+    )
+
+
+@pytest.mark.parametrize(("exercise", "answer"), planted.RIGHT, ids=_name)
+def test_a_right_answer_gets_all_points_and_a_picture(exercise, answer):
+    result = try_out(find(exercise), answer)
+    assert result.passed and result.score == find(exercise).points, str(result)
+    picture = show(exercise, answer)
+    html = picture._repr_html_()
+    assert html.count("<svg") == 1
+    texts = re.findall(r"<g[^>]*scale\([^>]*>", html)  # black ones would not be seen in the dark
+    assert texts and all("currentColor" in group for group in texts)
+    assert set(re.findall(r"#[0-9a-f]{6}\b", html)) <= set(figures.PALETTE.values())
+    assert len(repr(picture).split()) > 10
+
+
+@pytest.mark.parametrize(("exercise", "answer", "reason"), planted.WRONG, ids=_name)
+def test_a_wrong_answer_is_told_why(exercise, answer, reason):
+    result = try_out(find(exercise), answer)
+    assert not result.passed and reason in text(result), str(result)
+
+
+@pytest.mark.parametrize("exercise", EXERCISES)
+@pytest.mark.parametrize(
+    "given",
+    [None, "many", math.nan, [1, 2, 3], True, np.ones(3), (0, 0), (-1.0, 1.0), (math.inf, 1)],
+    ids=str,
+)
+def test_what_is_no_answer_is_said_in_words(exercise, given):
+    result = try_out(find(exercise), lambda *arguments: given)
+    assert not result.passed and result.score == 0
+    for outcome in result.requirements:
+        assert outcome.passed or (outcome.what and outcome.why and outcome.try_), str(outcome)
+        assert "Traceback" not in str(outcome) and "Error:" not in outcome.what
+
+
+@pytest.mark.parametrize("kind", [np.float64, torch.tensor])
+def test_numbers_of_numpy_and_torch_are_numbers(kind):
+    # float64: torch's own float32 could not tell 405,853,388,800 from its neighbours
+    counts = try_out(find("1.6.a"), lambda c: kind(planted.parameters_by_shapes(c)))
+    assert counts.passed, str(counts)
+    days = try_out(find("1.6.d"), lambda *a: [kind(v) for v in planted.cost_by_hours(*a)])
+    assert days.passed, str(days)
+
+
+def test_show_draws_the_learners_own_numbers():
+    assert "8,030,261,248 and 8,030,261,248" in repr(show("1.6.a", planted.parameters_by_shapes))
+    assert "stage 1 on none of them" in repr(show("1.6.b", planted.bytes_by_table))
+    assert "stage 3 from 16 GPUs on" in repr(show("1.6.b", planted.bytes_by_table))
+    halves = repr(show("1.6.c", planted.split_half_and_half))
+    assert "on 1.29e+09 parameters and 1.29e+09 tokens" in halves
+    assert "GPT-3 4.608 M$, reported 4.6;" in repr(show("1.6.d", planted.cost_by_hours))
+
+
+# --- the verdicts ---------------------------------------------------------------------------------
+
+
+def verdicts():
+    return {claim.id: claim for claim in all_claims() if claim.unit == "1.6"}
+
+
+def test_every_claim_of_the_unit_has_a_verdict():
+    assert {claim.id: claim.verdict for claim in verdicts().values()} == {
+        "gpt3-cost": "corrected",
+        "palm-cost": "corrected",
+        "gpt4-cost": "cited",
+        "train-resources": "corrected",
+    }
+
+
+def test_the_verdict_on_gpt3_is_lambdas_own_arithmetic():
+    said = verdicts()["gpt3-cost"].figure
+    rate, years = FACTS["gpt3.lambda_rate"].value, FACTS["gpt3.lambda_years"].value
+    hours = years * 365 * 24
+    assert FACTS["gpt3.flops"].value / (rate * 1e12) / 3600 == pytest.approx(hours, rel=0.005)
+    assert f"{FACTS['gpt3.lambda_cost'].value * 1e6 / hours:.2f} $" in said
+    assert f"{rate / device('v100')['fp16_tensor']:.0%}".replace("%", " %") in said
+    assert f"{total(shapes.shape('gpt3')) / 1e9:.1f} B" in said
+    assert f"{FACTS['gpt3.index_cost'].value} M$" in said
+
+
+def test_the_verdict_on_palm_is_hours_times_the_list_price():
+    said = verdicts()["palm-cost"].figure
+    hours, price = FACTS["palm.hours"].value, FACTS["tpu_v4.price"].value
+    assert hours == 6144 * 1200 + 3072 * 336
+    assert f"{hours * price / 1e6:.1f} M$" in said and f"{hours / 1e6:.2f} M" in said
+    assert f"{total(shapes.shape('palm')) / 1e9:.2f} B" in said
+    assert str(FACTS["palm.index_cost"].value) in said
+    # The reported hours imply less than the MFU that the paper gives: they hold repeated steps.
+    used = mfu(FACTS["palm.flops"].value, hours, FACTS["tpu_v4.peak"].value * 1e12)
+    assert 0.25 < used < FACTS["palm.mfu"].value
+
+
+def test_the_verdict_on_resources_is_what_was_published():
+    said = verdicts()["train-resources"].figure
+    a_day = 1000 * device("a100")["fp16_tensor"] * 1e12 * 0.4 * 86400
+    assert f"{a_day * 365 / 6:.1e}".replace("e+", "e") in said
+    assert f"{a_day * 365 / 2:.1e}".replace("e+", "e") in said
+    for key, name in (
+        ("bloom", "BLOOM"),
+        ("llama-1-65b", "LLaMA 65B"),
+        ("deepseek-v3", "DeepSeek-V3"),
+        ("llama-3-405b", "Llama 3.1 405B"),
+    ):
+        gpus, hours = FACTS[f"{key}.gpus"].value, FACTS[f"{key}.hours"].value
+        found = re.search(rf"{name} (?:up to )?([\d,]+) \w+, (\d+) days", said)
+        assert int(found[1].replace(",", "")) == gpus
+        assert int(found[2]) == round(hours / gpus / 24)
+
+
+def test_what_was_reported_is_what_the_facts_say():
+    have = reported()
+    assert len(have) == 2
+    (given, days, dollars), _ = have.values()
+    assert given[0] == pytest.approx(174.6e9, rel=0.005) and dollars == 4.6e6
+    assert days == pytest.approx(129.6, rel=0.001)
