@@ -1,9 +1,9 @@
 """The roofline of this machine's CPU, and what an access to its memory costs. Unit 3.1.
 
-    python benchmarks/this_machine.py [--quick] [--rounds N] [--pause SECONDS] [--out FILE]
+    python benchmarks/this_machine.py [--quick] [--rounds N] [--pause SECONDS] [--add] [--out FILE]
 
 The best of several rounds of each figure: other programs can only make it worse. On a machine that
-is busy, more rounds with a pause between them find a quiet moment.
+is busy, more rounds with a pause between them, or added later, find a quiet moment.
 """
 
 from __future__ import annotations
@@ -13,6 +13,7 @@ import json
 import platform
 import re
 import time
+from collections.abc import Callable, Iterable
 from datetime import UTC, datetime
 from importlib.metadata import version
 from pathlib import Path
@@ -49,8 +50,25 @@ def measure(quick: bool, rounds: int = 8, pause: float = 0) -> dict[str, Any]:
             "access_together": delay.together,
         }.items():
             found.setdefault(name, []).append(value)
-    best = {name: (max if "rate" in name else min)(values) for name, values in found.items()}
+    best = {name: _better(name)(values) for name, values in found.items()}
     return {"machine": machine(), "rounds": rounds, **best}
+
+
+def _better(name: str) -> Callable[[Iterable[float]], float]:
+    """Of rates the largest is the best, of times the smallest."""
+    return max if "rate" in name else min
+
+
+def added(figures: dict[str, Any], stored: dict[str, Any]) -> dict[str, Any]:
+    """The rounds of both, where both are of one machine: the best of each figure."""
+    if any(figures["machine"][key] != stored["machine"][key] for key in ("cpu", "cores")):
+        raise SystemExit("the stored figures are another machine's: leave --add out")
+    best = {
+        name: _better(name)([value, stored.get(name, value)])
+        for name, value in figures.items()
+        if name not in ("machine", "rounds")
+    }
+    return {**figures, "rounds": figures["rounds"] + stored["rounds"], **best}
 
 
 def summary(figures: dict[str, Any]) -> str:
@@ -68,6 +86,7 @@ def main() -> None:
     parser.add_argument("--quick", action="store_true", help="small sizes, to see that it runs")
     parser.add_argument("--out", type=Path, help="where to write the results as JSON")
     parser.add_argument("--rounds", type=int, default=8)
+    parser.add_argument("--add", action="store_true", help="to the rounds that are stored")
     parser.add_argument("--pause", type=float, default=0, help="seconds between rounds")
     options = parser.parse_args()
     figures = measure(options.quick, options.rounds, options.pause)
@@ -75,6 +94,8 @@ def main() -> None:
     if out is None and not options.quick:  # a quick run replaces no measurement
         name = re.sub(r"[^a-z0-9]+", "-", figures["machine"]["cpu"].lower()).strip("-")
         out = RESULTS / f"this_machine-{name}.json"
+    if out is not None and options.add and out.exists():
+        figures = added(figures, json.loads(out.read_text(encoding="utf-8")))
     if out is not None:
         out.parent.mkdir(parents=True, exist_ok=True)
         out.write_text(json.dumps(figures, indent=1) + "\n", encoding="utf-8")

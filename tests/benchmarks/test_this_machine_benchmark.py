@@ -1,8 +1,11 @@
 """The benchmark of the machine's own roofline runs, and what it stored has the same figures."""
 
+import importlib.util
 import json
 import subprocess
 import sys
+
+import pytest
 
 from aiinfra_labs.course.measured import measured
 
@@ -27,3 +30,18 @@ def test_a_quick_run_replaces_no_measurement(root):
     script = root / "benchmarks" / "this_machine.py"
     subprocess.run([sys.executable, str(script), "--quick"], check=True, capture_output=True)
     assert sorted((root / "benchmarks" / "results").iterdir()) == before
+
+
+def test_rounds_that_are_added_keep_the_best_of_each_figure(root):
+    path = root / "benchmarks" / "this_machine.py"
+    spec = importlib.util.spec_from_file_location("benchmark_this_machine", path)
+    benchmark = importlib.util.module_from_spec(spec)
+    spec.loader.exec_module(benchmark)
+    here = {"cpu": "a CPU", "cores": 2, "date": "2026-11-25"}
+    new = {"machine": here, "rounds": 3, "add_rate": 5.0, "access_in_turn": 2.0}
+    old = {"machine": here | {"date": "2026-11-24"}, "rounds": 8, "add_rate": 6.0}
+    both = benchmark.added(new, old)
+    assert both == new | {"rounds": 11, "add_rate": 6.0}
+    assert benchmark.added(new, old | {"access_in_turn": 1.0})["access_in_turn"] == 1.0
+    with pytest.raises(SystemExit, match="another machine"):
+        benchmark.added(new, old | {"machine": here | {"cores": 4}})
