@@ -1,0 +1,118 @@
+"""The drawings of unit 1.2 say in words what they show, and show what the formulas give."""
+
+from __future__ import annotations
+
+import re
+from html import escape
+
+import numpy as np
+import pytest
+import torch
+
+from aiinfra_labs.course import figures
+from aiinfra_labs.llm.drawings import positions as drawings
+from aiinfra_labs.llm.exercises import position_views as views
+from aiinfra_labs.llm.exercises import positions as exercises
+from aiinfra_labs.llm.positions import (
+    alibi_slopes,
+    rope_angles,
+    rope_frequencies,
+    rotate,
+    sinusoidal,
+)
+
+
+def drawn(figure):
+    """The page has the figure with its alt text, and with paths in it."""
+    html = figures.to_html(figure)
+    return escape(figure.get_label()) in html and html.count("<path") > 3
+
+
+@pytest.mark.parametrize("name", ["sinusoids", "clocks", "decay", "divided"])
+def test_each_drawing_is_a_figure_in_words_too(name):
+    figure = getattr(drawings, name)()
+    assert len(figure.get_label()) > 120
+    assert drawn(figure)
+
+
+def test_a_hand_outside_the_swept_part_is_of_another_colour():
+    figure = drawings.clocks(at=(0, 127, 511), pairs=(0, 10))
+    axes = np.array(figure.axes).reshape(2, 3)
+    colours = [[ax.lines[0].get_color() for ax in row] for row in axes]
+    assert colours[0] == ["C0"] * 3  # the fast pair has been everywhere
+    assert colours[1] == ["C0", "C0", "C4"]
+    x, y = axes[1, 2].lines[0].get_data()
+    angle = 511 * 10_000 ** (-20 / 32)
+    assert (x[1], y[1]) == pytest.approx((np.cos(angle), np.sin(angle)), abs=1e-4)
+
+
+def test_alibis_last_head_halves_as_its_alt_text_says():
+    slopes = alibi_slopes(8)
+    tokens = np.log(2) / slopes
+    said = drawings.decay().get_label()
+    assert f"after {tokens[0]:.0f} token," in said and f"after {tokens[-1]:.0f}," in said
+
+
+def test_the_mean_cosine_is_ropes_score_of_ones():
+    ones, frequencies = torch.ones(1, 64), rope_frequencies(64)
+    for distance in (0, 3, 50):
+        turned = rotate(ones, *rope_angles(torch.tensor([distance]), frequencies))
+        assert drawings.mean_cosine(torch.tensor([distance]), frequencies).item() == pytest.approx(
+            (turned @ ones.T).item() / 64, abs=1e-5
+        )
+
+
+def test_rules_are_drawn_as_they_divide():
+    lines = {line.get_label(): line.get_ydata() for line in drawings.divided(4.0).axes[0].lines}
+    assert set(lines) == {"linear", "NTK", "Llama 3", "YaRN"}
+    assert np.allclose(lines["linear"], 4)
+    assert lines["NTK"][0] == pytest.approx(1) and lines["NTK"][-1] == pytest.approx(4, rel=1e-3)
+    assert "the 10 slowest pairs make less than one turn" in drawings.divided().get_label()
+
+
+def test_curves_of_all_seeds_come_together():
+    found = {"seeds": [{"ways": {"rope": [1.0, 2.0]}}, {"ways": {"rope": [1.0, 4.0]}}]}
+    runs = drawings.runs_of(found, "ways")
+    assert runs == {"rope": [[1.0, 2.0], [1.0, 4.0]]}
+    figure = drawings.loss_curves(runs, 128, 16, {"rope": "C0"}, alt="two points of a curve")
+    assert figure.axes[0].lines[0].get_ydata().tolist() == [1.0, 3.0]
+    assert figure.axes[0].lines[0].get_xdata().tolist() == [8.0, 24.0]
+
+
+# --- what `show` draws ---------------------------------------------------------------------------
+
+
+def turned_by(x, positions, base):
+    return rotate(x, *rope_angles(positions, rope_frequencies(x.shape[-1], base)))
+
+
+def test_a_learners_table_and_scores_are_described_by_their_own_figures():
+    good = views.heat_map(sinusoidal)
+    assert "64 positions by 32 dimensions, from -1.00 to 1.00" in str(good)
+    assert float(re.search(r"differ by (\S+) at most", str(good))[1]) < 1e-3
+    good, bad = views.scores(turned_by), views.scores(lambda x, p, base: turned_by(x, p**2, base))
+    spread = [float(re.search(r"differ by (\S+) at most", str(v))[1]) for v in (good, bad)]
+    assert spread[0] < 1e-3 < spread[1]
+    assert drawn(good.figure)
+
+
+def test_decoding_shows_what_each_step_turned():
+    def all_again(query, key, value, keys, values, turn):
+        keys, values = torch.cat((keys, key), 1), torch.cat((values, value), 1)
+        turn(keys, torch.arange(keys.shape[1]))
+        turn(query, torch.arange(keys.shape[1] - 1, keys.shape[1]))
+        return query, keys, values
+
+    said = str(views.decoding(all_again, exercises.CountedTurn))
+    assert "2, 3, 4, 5, 6, 7, 8, 9, 10, 11, 12, 13" in said
+
+
+def test_the_models_curve_leaves_the_model_as_it_was():
+    model = views._model()
+    before = model.angles
+    views.curve(rope_frequencies(32) / 2)
+    assert model.angles is before
+    picture = views.past_the_end(lambda frequencies, factor, trained: frequencies)
+    said = re.search(r"as trained (\S+), linear (\S+), yours (\S+)\.", str(picture))
+    assert said[1] == said[3] != said[2]
+    assert drawn(picture.figure)
