@@ -23,15 +23,17 @@ from aiinfra_labs.gpu.sharing.simulation import simulate
 from aiinfra_labs.gpu.sharing.tenants import Tenant
 
 
-def _planted():
-    path = Path(__file__).parent / "planted" / "gpu_sharing.py"
-    spec = importlib.util.spec_from_file_location("planted_gpu_sharing", path)
+def _planted(name):
+    path = Path(__file__).parent / "planted" / f"{name}.py"
+    spec = importlib.util.spec_from_file_location(f"planted_{name}", path)
     module = importlib.util.module_from_spec(spec)
     spec.loader.exec_module(module)
     return module
 
 
-planted = _planted()
+PLANTED = [_planted(name) for name in ("gpu_sharing", "gpu_sharing_time")]
+RIGHT = [answer for module in PLANTED for answer in module.RIGHT]
+WRONG = [answer for module in PLANTED for answer in module.WRONG]
 EXERCISES = ("3.9.a", "3.9.b", "3.9.c", "3.9.d", "3.9.e")
 
 
@@ -39,7 +41,7 @@ def name_of(value):
     return getattr(value, "__name__", "")
 
 
-@pytest.mark.parametrize(("exercise", "answer", "reason"), planted.WRONG, ids=name_of)
+@pytest.mark.parametrize(("exercise", "answer", "reason"), WRONG, ids=name_of)
 def test_every_failure_has_its_input_and_three_parts(exercise, answer, reason):
     failed = [o for o in try_out(find(exercise), answer).requirements if not o.passed]
     assert failed
@@ -51,7 +53,7 @@ def test_every_failure_has_its_input_and_three_parts(exercise, answer, reason):
 def test_every_requirement_rejects_some_answer(exercise):
     """A requirement that no planted answer fails grades nothing."""
     failed, names = set(), set()
-    for id, answer, _ in planted.WRONG:
+    for id, answer, _ in WRONG:
         if id == exercise:
             for outcome in try_out(find(id), answer).requirements:
                 names.add(outcome.name)
@@ -61,7 +63,7 @@ def test_every_requirement_rejects_some_answer(exercise):
 
 @pytest.mark.parametrize("exercise", EXERCISES)
 def test_answers_are_drawn_whatever_they_are(exercise):
-    answers = [answer for id, answer, *_ in (*planted.RIGHT, *planted.WRONG) if id == exercise]
+    answers = [answer for id, answer, *_ in (*RIGHT, *WRONG) if id == exercise]
     for answer in answers[:6]:
         picture = show(exercise, answer)
         assert str(picture) and "Traceback" not in str(picture)
