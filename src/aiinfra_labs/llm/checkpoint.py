@@ -9,6 +9,7 @@ from __future__ import annotations
 
 import json
 import os
+import zlib
 from pathlib import Path
 from typing import Any
 
@@ -28,11 +29,16 @@ def save(path: Path, tensors: dict[str, torch.Tensor], state: dict[str, Any]) ->
     """Write tensors and a state (plain data). The file is whole, or the old one is still there."""
     path.parent.mkdir(parents=True, exist_ok=True)
     beside = path.with_name(path.name + ".part")
-    whole = {name: tensor.detach().contiguous() for name, tensor in tensors.items()}
-    save_file(whole, beside, metadata={"state": json.dumps(state)})
+    whole = {name: tensor.detach().contiguous().cpu() for name, tensor in tensors.items()}
+    metadata = {"format": "pt", "state": json.dumps(state), "sum": _sum(whole)}
+    save_file(whole, beside, metadata=metadata)
     with open(beside, "rb") as file:
         os.fsync(file.fileno())
     os.replace(beside, path)
+    if os.name == "posix":  # the new name, too, is to outlive a power failure
+        folder = os.open(path.parent, os.O_RDONLY)
+        os.fsync(folder)
+        os.close(folder)
 
 
 def load(path: Path) -> tuple[dict[str, torch.Tensor], dict[str, Any]]:
@@ -40,7 +46,10 @@ def load(path: Path) -> tuple[dict[str, torch.Tensor], dict[str, Any]]:
     try:
         with safe_open(path, "pt") as file:
             tensors = {name: file.get_tensor(name) for name in file.keys()}  # noqa: SIM118
-            return tensors, json.loads((file.metadata() or {}).get("state", "{}"))
+            metadata = file.metadata() or {}
+        if metadata.get("sum") not in (None, _sum(tensors)):  # files of others have none
+            raise ValueError("the sum of its numbers is not the one that was saved with them")
+        return tensors, json.loads(metadata.get("state", "{}"))
     except FileNotFoundError:
         raise CheckpointError(
             f"there is no {path.name}", "nothing was saved there", "train first"
@@ -53,11 +62,17 @@ def load(path: Path) -> tuple[dict[str, torch.Tensor], dict[str, Any]]:
         ) from None
 
 
-def fill(module: torch.nn.Module, tensors: dict[str, torch.Tensor], name: str) -> None:
-    """Copy tensors into a module's parameters, all or none; a tied one is there once.
+def _sum(tensors: dict[str, torch.Tensor]) -> str:
+    """CRC-32 of all bytes, by name: safetensors itself notes a cut file, and no changed one."""
+    total = 0
+    for name in sorted(tensors):
+        flat = tensors[name].reshape(-1).view(torch.uint8)
+        total = zlib.crc32(flat.numpy().data, zlib.crc32(name.encode(), total))
+    return f"{total:08x}"
 
-    Raises `CheckpointError` where a tensor is missing, has another shape, or has no parameter.
-    """
+
+def fits(module: torch.nn.Module, tensors: dict[str, torch.Tensor], name: str) -> None:
+    """Raise `CheckpointError` unless there is a tensor for each parameter, and no other."""
     own = dict(module.named_parameters())
     for key, parameter in own.items():
         if key not in tensors:
@@ -79,6 +94,14 @@ def fill(module: torch.nn.Module, tensors: dict[str, torch.Tensor], name: str) -
             f"{len(unknown)} of its tensors have no place here",
             "build the model from the config that was saved with it",
         )
+
+
+def fill(module: torch.nn.Module, tensors: dict[str, torch.Tensor], name: str) -> None:
+    """Copy tensors into a module's parameters, all or none; a tied one is there once.
+
+    Raises `CheckpointError` where a tensor is missing, has another shape, or has no parameter.
+    """
+    fits(module, tensors, name)
     with torch.no_grad():
-        for key, parameter in own.items():
+        for key, parameter in module.named_parameters():
             parameter.copy_(tensors[key])

@@ -11,9 +11,10 @@ holds `model.safetensors` (float16), `config.json` in Llama's words, `tokenizer.
 from __future__ import annotations
 
 import argparse
+import hashlib
 import json
 import time
-from collections.abc import Iterable, Iterator
+from collections.abc import Callable, Iterable
 from dataclasses import asdict, replace
 from datetime import UTC, datetime
 from pathlib import Path
@@ -22,7 +23,7 @@ from typing import Any
 import numpy as np
 import torch
 
-from . import bpe, checkpoint
+from . import bpe, checkpoint, record
 from .chat import ASSISTANT, END, SYSTEM, USER
 from .corpus import Document, described, documents
 from .llama import Llama, LlamaConfig
@@ -83,7 +84,8 @@ def split(found: Iterable[Document]) -> tuple[list[str], list[str]]:
 def save_model(folder: Path, model: Llama, tokenizer: bpe.Tokenizer, card: dict[str, Any]) -> None:
     """The four files. Weights become float16: half the bytes, an error of 1 in 2,048 at most."""
     weights = {name: w.detach().half() for name, w in model.named_parameters()}
-    checkpoint.save(folder / "model.safetensors", weights, {})
+    words = {"tokenizer": _fingerprint(tokenizer)}
+    checkpoint.save(folder / "model.safetensors", weights, words)
     config = {"architectures": ["LlamaForCausalLM"], "model_type": "llama"}
     config |= model.config.to_dict() | {"hidden_act": "silu", "torch_dtype": "float16"}
     for name, text in (("config.json", config), ("card.json", card)):
@@ -94,22 +96,58 @@ def save_model(folder: Path, model: Llama, tokenizer: bpe.Tokenizer, card: dict[
 def load_model(folder: Path) -> tuple[Llama, bpe.Tokenizer]:
     """The model in float32 and its tokenizer, from a folder that `save_model` wrote.
 
-    Raises `CheckpointError` or `TokenizerError` for a file that is broken or does not fit.
+    Raises `CheckpointError` or `TokenizerError` for a file that is missing, is broken or does not
+    fit.
     """
+    for name in ("tokenizer.json", "config.json", "model.safetensors"):
+        if not (folder / name).is_file():
+            raise checkpoint.CheckpointError(
+                f"{folder.name} has no {name}",
+                "a model is its weights, the shape they have, and the tokenizer of its ids",
+                "the folder that save_model wrote; `make model` trains the course's own",
+            )
     tokenizer = bpe.Tokenizer.load(folder / "tokenizer.json")
-    found = json.loads((folder / "config.json").read_text(encoding="utf-8"))
-    known = LlamaConfig.__dataclass_fields__
-    config = LlamaConfig(**{name: value for name, value in found.items() if name in known})
-    if len(tokenizer) != config.vocab_size:
+    config = _config(folder / "config.json")
+    _fit(len(tokenizer), config)
+    model = Llama(config)
+    tensors, state = checkpoint.load(folder / "model.safetensors")
+    checkpoint.fill(model, tensors, "model.safetensors")
+    if state.get("tokenizer", _fingerprint(tokenizer)) != _fingerprint(tokenizer):
         raise bpe.TokenizerError(
-            f"the tokenizer has {len(tokenizer):,} tokens, and the model {config.vocab_size:,}",
-            "each id needs a row of the model's embedding, and means what it meant in training",
+            "the tokenizer is another one than the model was trained with",
+            "it has as many tokens, and they mean other words",
             "the tokenizer.json that was saved with this model",
         )
-    model = Llama(config)
-    tensors, _ = checkpoint.load(folder / "model.safetensors")
-    checkpoint.fill(model, tensors, "model.safetensors")
     return model.eval(), tokenizer
+
+
+def _config(file: Path) -> LlamaConfig:
+    try:
+        found = json.loads(file.read_text(encoding="utf-8"))
+        known = LlamaConfig.__dataclass_fields__
+        return LlamaConfig(**{name: value for name, value in found.items() if name in known})
+    except (ValueError, TypeError, AttributeError) as error:
+        raise checkpoint.CheckpointError(
+            f"{file.name} describes no model: {error}",
+            "it holds the sizes of a Llama as JSON: vocab_size, hidden_size, ...",
+            "the config.json that was saved with this model",
+        ) from None
+
+
+def _fit(tokens: int, config: LlamaConfig) -> None:
+    if tokens != config.vocab_size:
+        raise bpe.TokenizerError(
+            f"the tokenizer has {tokens:,} tokens, and the model {config.vocab_size:,}",
+            "each id needs a row of the model's embedding, and means what it meant in training",
+            "the tokenizer.json that was saved with this model; to train one, a vocab_size that "
+            "the corpus can fill",
+        )
+
+
+def _fingerprint(tokenizer: bpe.Tokenizer) -> str:
+    """The same for the same ids: of special tokens and merges, in their order."""
+    words = json.dumps([list(tokenizer.special), tokenizer.merges])
+    return hashlib.sha256(words.encode()).hexdigest()[:16]
 
 
 def make(
@@ -120,19 +158,24 @@ def make(
 ) -> dict[str, Any]:
     """Train the model by each recipe in turn, or go on with it; returns its card.
 
-    Each phase has a checkpoint of its own in `folder`, written every `every` steps.
+    Each phase has a checkpoint of its own in `folder`, written every `every` steps. `runs.db` is
+    MLflow's record of all of them.
     """
     training, held_out = split(documents())
     tokenizer = tokenizer_of(training)
+    _fit(len(tokenizer), config)  # now, and not when the model is loaded after its training
     tokens, validation = stream(tokenizer, training), stream(tokenizer, held_out)
+    for recipe in recipes:
+        Batches(validation, recipe)  # too little text is noticed here, too
     torch.manual_seed(0)
     model = Llama(config)
-    curve: list[tuple[int, float]] = []
-    start, done = time.process_time(), 0
+    losses: list[float] = []
+    start = time.process_time()
     for phase, recipe in enumerate(recipes, 1):
-        for step in _progress(model, tokens, recipe, folder / f"run-{phase}.safetensors", every):
-            curve.append((done + step.number, round(step.loss, 4)))
-        done += recipe.steps
+        file = folder / f"run-{phase}.safetensors"
+        with record.run(folder / "runs.db", file.stem, asdict(recipe)) as note:
+            _train(model, tokens, recipe, file, every, note)
+        losses += checkpoint.load(file)[1]["losses"]  # those before a kill as well
     held_out_bytes = sum(len(text.encode()) for text in held_out)
     loss = evaluate(model, validation, recipes[-1].context, batch=4)
     card = {
@@ -146,24 +189,28 @@ def make(
         "processor_seconds_since_the_last_start": round(time.process_time() - start),
         "held_out_loss_nats_a_token": round(loss, 4),
         "held_out_bits_a_byte": round(loss * len(validation) / held_out_bytes / np.log(2), 4),
-        "curve": [point for point in curve if point[0] % 10 == 0],
+        "curve": [(step, round(loss, 4)) for step, loss in enumerate(losses) if step % 10 == 0],
     }
     save_model(folder, model, tokenizer, card)
     return card
 
 
-def _progress(
-    model: Llama, tokens: torch.Tensor, recipe: Recipe, file: Path, every: int
-) -> Iterator[Step]:
-    """The steps of one phase, with a progress bar that begins where the checkpoint ends."""
+def _train(
+    model: Llama,
+    tokens: torch.Tensor,
+    recipe: Recipe,
+    file: Path,
+    every: int,
+    note: Callable[[Step], None],
+) -> None:
+    """One phase, with a progress bar that begins where the checkpoint ends."""
     from tqdm.auto import tqdm
 
-    steps = train(model, Batches(tokens, recipe), recipe, file=file, every=every)
+    steps = train(model, Batches(tokens, recipe), recipe, on_step=note, file=file, every=every)
     with tqdm(total=recipe.steps, unit="step") as bar:
         for step in steps:
             bar.n = step.number + 1
             bar.set_postfix(loss=f"{step.loss:.3f}")
-            yield step
 
 
 def main() -> None:

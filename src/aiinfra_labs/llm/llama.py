@@ -100,20 +100,24 @@ class Attention(nn.Module):
         query, key = rotate(query, cos, sin), rotate(key, cos, sin)
         if cache is not None:
             key, value = cache.append(self.layer, key, value)
-        group = self.config.num_attention_heads // self.config.num_key_value_heads
-        out = causal(query, repeat_kv(key, group), repeat_kv(value, group))
+        out = causal(query, key, value)
         return self.o_proj(out.transpose(1, 2).reshape(b, t, -1))
 
 
 def causal(query: Tensor, key: Tensor, value: Tensor) -> Tensor:
     """`attention` of unit 1.3 in one call, which keeps no scores [B, H, T, S] for the gradient.
 
-    query: [B, H, T, D]. key, value: [B, H, S, D], S >= T: the last query sees all keys.
+    query: [B, H, T, D]. key, value: [B, kv_heads, S, D], S >= T: the last query sees all keys.
     """
-    t, s = query.shape[2], key.shape[2]
+    b, h, t, d = query.shape
+    s, group = key.shape[2], h // key.shape[1]
+    if t == 1:  # decoding: a kv head's queries are rows against its one key, and nothing is copied
+        rows = query.view(b, -1, group, d)  # [B, kv_heads, group, D]
+        return F.scaled_dot_product_attention(rows, key, value).view(b, h, 1, d)
+    key, value = repeat_kv(key, group), repeat_kv(value, group)
     if t == s:
         return F.scaled_dot_product_attention(query, key, value, is_causal=True)
-    mask = None if t == 1 else causal_mask(t, s, query.device)  # is_causal would align the first
+    mask = causal_mask(t, s, query.device)  # is_causal would align the first query with the first
     return F.scaled_dot_product_attention(query, key, value, attn_mask=mask)
 
 
@@ -181,7 +185,15 @@ class Decoder(nn.Module):
                 "Try: a shorter prompt, or fewer new tokens"
             )
         cos, sin = rope_angles(torch.arange(start, end, device=ids.device), self.frequencies)
-        x = self.embed_tokens(ids)  # [B, T, C]
+        try:
+            x = self.embed_tokens(ids)  # [B, T, C]
+        except IndexError:
+            raise ValueError(
+                f"ids {int(ids.min())} to {int(ids.max())}, and the model has a vocabulary of "
+                f"{self.config.vocab_size}\n"
+                "Why: each id is a row of the embedding\n"
+                "Try: the tokenizer that this model was trained with"
+            ) from None
         for block in self.layers:
             x = block(x, cos, sin, cache)
         return self.norm(x)

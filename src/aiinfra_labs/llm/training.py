@@ -9,7 +9,7 @@ from __future__ import annotations
 
 import contextlib
 import math
-from collections.abc import Callable, Iterable
+from collections.abc import Callable, Iterable, Sequence
 from dataclasses import asdict, dataclass
 from pathlib import Path
 from typing import Any
@@ -18,6 +18,8 @@ import torch
 from torch import Tensor, nn
 
 from . import checkpoint
+
+PRECISIONS = ("float32", "bfloat16")
 
 
 @dataclass(frozen=True)
@@ -37,6 +39,23 @@ class Recipe:
     seed: int = 0
     precision: str = "float32"  # or "bfloat16": products in it, weights and sums in float32
 
+    def __post_init__(self) -> None:
+        for name, least in (
+            *((name, 1) for name in ("steps", "batch", "context", "accumulate")),
+            *((name, 0) for name in ("warm_up", "learning_rate", "final_learning_rate")),
+        ):
+            if not getattr(self, name) >= least:
+                raise ValueError(f"{name} is {getattr(self, name)}, and is at least {least}")
+        if not self.clip > 0:
+            raise ValueError(f"clip is {self.clip}, and no gradient is that short")
+        if self.precision not in PRECISIONS:
+            raise ValueError(
+                f"precision {self.precision!r}\n"
+                "Why: float16 has gradients that vanish unless the loss is scaled, which this loop "
+                "does not do\n"
+                f"Try: {' or '.join(PRECISIONS)}"
+            )
+
     @property
     def tokens_per_step(self) -> int:
         return self.batch * self.context * self.accumulate
@@ -52,7 +71,7 @@ class Recipe:
 
 @dataclass(frozen=True)
 class Step:
-    """What a step was like. loss: nats a token, before the step. norm: of the gradients."""
+    """What a step was like. loss: nats a token, before the step. norm: before it was clipped."""
 
     number: int
     loss: float
@@ -117,15 +136,16 @@ def train(
     and `CheckpointError` where the file is broken or of another recipe or model.
     """
     optimizer = optimizer_of(model, recipe)
-    first = 0
+    losses: list[float] = []
     if file is not None and file.exists():
-        first = resume(file, model, optimizer, recipe)
+        losses = resume(file, model, optimizer, recipe)
     device = next(model.parameters()).device
-    for number in range(first, recipe.steps):
+    for number in range(len(losses), recipe.steps):
         step = take_step(model, optimizer, batches, recipe, number, device)
+        losses.append(step.loss)
         on_step(step)
         if file is not None and ((number + 1) % every == 0 or number + 1 == recipe.steps):
-            keep(file, model, optimizer, recipe, number + 1)
+            keep(file, model, optimizer, recipe, losses)
         yield step
 
 
@@ -143,12 +163,17 @@ def take_step(
     for group in optimizer.param_groups:
         group["lr"] = rate
     optimizer.zero_grad(set_to_none=True)
+    parts = [batches(number, part) for part in range(recipe.accumulate)]
+    counts = [int((targets != -1).sum()) for _, targets in parts]
     total = 0.0
-    for part in range(recipe.accumulate):
-        ids, targets = (x.to(device) for x in batches(number, part))
+    for (ids, targets), count in zip(parts, counts, strict=True):
+        if not count:  # nothing to predict: its mean loss would be 0 / 0
+            continue
         with autocast(recipe.precision, device):
-            loss = model.loss(ids, targets) / recipe.accumulate
-        loss.backward()
+            # Each token counts alike. The mean of the parts' means would be another loss, where
+            # some parts have fewer targets than others.
+            loss = model.loss(ids.to(device), targets.to(device)) * (count / sum(counts))
+        loss.backward()  # adds to the gradients, and frees what this part kept for them
         total += loss.item()
     norm = nn.utils.clip_grad_norm_(model.parameters(), recipe.clip).item()
     if not math.isfinite(total) or not math.isfinite(norm):
@@ -173,7 +198,7 @@ def evaluate(model: nn.Module, tokens: Tensor, context: int, batch: int = 16) ->
     """Mean loss over all whole windows of held-out tokens, nats a token."""
     model.eval()
     count = (len(tokens) - 1) // context
-    if not count:
+    if count < 1:
         raise TrainingError(
             f"{len(tokens)} tokens to evaluate on, and a window is {context + 1}",
             "there is no whole window",
@@ -193,18 +218,41 @@ def evaluate(model: nn.Module, tokens: Tensor, context: int, batch: int = 16) ->
 
 
 def keep(
-    file: Path, model: nn.Module, optimizer: torch.optim.AdamW, recipe: Recipe, step: int
+    file: Path,
+    model: nn.Module,
+    optimizer: torch.optim.AdamW,
+    recipe: Recipe,
+    losses: Sequence[float],
 ) -> None:
-    """Write down everything that the next step depends on."""
+    """Write down all that the next step depends on, and the losses of the steps so far.
+
+    That is: weights, AdamW's two moments and its count of steps, the number of the next step, and
+    the recipe, whose schedule and batches follow from that number. A model that draws random
+    numbers itself, as for dropout, would need the generator's state as well.
+    """
     tensors = {f"model.{name}": value for name, value in model.named_parameters()}
+    broken = [name for name, value in tensors.items() if not value.isfinite().all()]
+    if broken:
+        raise TrainingError(
+            f"after step {len(losses) - 1}, {broken[0]} holds a number that is not finite",
+            "an update has overflowed, and no later step can mend it",
+            "a lower learning_rate or a longer warm_up; the last checkpoint is as it was",
+        )
     for index, state in optimizer.state_dict()["state"].items():
         for name, value in state.items():
             tensors[f"optimizer.{index}.{name}"] = torch.as_tensor(value)
-    checkpoint.save(file, tensors, {"step": step, "recipe": _plain(recipe)})
+    state = {"step": len(losses), "recipe": _plain(recipe), "losses": list(losses)}
+    checkpoint.save(file, tensors, state)
 
 
-def resume(file: Path, model: nn.Module, optimizer: torch.optim.AdamW, recipe: Recipe) -> int:
-    """Load what `keep` wrote; returns the number of the next step."""
+def resume(
+    file: Path, model: nn.Module, optimizer: torch.optim.AdamW, recipe: Recipe
+) -> list[float]:
+    """Load what `keep` wrote; returns the losses of the steps that were taken.
+
+    Raises `CheckpointError` for another recipe, another model, or an optimizer that is not whole;
+    then neither model nor optimizer has changed.
+    """
     tensors, state = checkpoint.load(file)
     if state.get("recipe") != _plain(recipe):
         raise checkpoint.CheckpointError(
@@ -213,14 +261,43 @@ def resume(file: Path, model: nn.Module, optimizer: torch.optim.AdamW, recipe: R
             "the same recipe to go on with it, or another file to begin anew",
         )
     weights = {n.removeprefix("model."): t for n, t in tensors.items() if n.startswith("model.")}
-    checkpoint.fill(model, weights, file.name)
+    checkpoint.fits(model, weights, file.name)
     saved = optimizer.state_dict()
-    for name, tensor in tensors.items():
-        if name.startswith("optimizer."):
-            _, index, key = name.split(".")
-            saved["state"].setdefault(int(index), {})[key] = tensor
+    saved["state"] = _moments(tensors, optimizer, file.name)
+    losses = state.get("losses")
+    if not isinstance(losses, list) or len(losses) != state.get("step"):
+        raise checkpoint.CheckpointError(
+            f"{file.name} does not say how far its run had come",
+            f"it has step {state.get('step')} and {len(losses or [])} losses",
+            "remove it, and go on from an older one or train again",
+        )
+    checkpoint.fill(model, weights, file.name)
     optimizer.load_state_dict(saved)
-    return state["step"]
+    return losses
+
+
+def _moments(
+    tensors: dict[str, Tensor], optimizer: torch.optim.AdamW, name: str
+) -> dict[int, dict[str, Tensor]]:
+    """AdamW's state by the number of the weight, as its `state_dict` has it."""
+    weights = [weight for group in optimizer.param_groups for weight in group["params"]]
+    state: dict[int, dict[str, Tensor]] = {}
+    for index, weight in enumerate(weights):
+        if not weight.requires_grad:  # it has no gradient, so no means
+            continue
+        for key, shape in (("step", ()), ("exp_avg", weight.shape), ("exp_avg_sq", weight.shape)):
+            found = tensors.get(f"optimizer.{index}.{key}")
+            if found is None or found.shape != shape:
+                raise checkpoint.CheckpointError(
+                    f"{name} has no {key} for weight {index}"
+                    if found is None
+                    else f"the {key} of weight {index} is {list(found.shape)} in {name}",
+                    "AdamW goes on from the means of past gradients and of their squares; without "
+                    "them the next steps are others",
+                    "a checkpoint of this loop, whole; weights alone can begin a new run",
+                )
+            state.setdefault(index, {})[key] = found
+    return state
 
 
 def _plain(recipe: Recipe) -> dict[str, Any]:
@@ -229,4 +306,4 @@ def _plain(recipe: Recipe) -> dict[str, Any]:
 
 def _difference(old: dict[str, Any], new: dict[str, Any]) -> str:
     changed = [f"{k} was {old.get(k)} and is {v}" for k, v in new.items() if old.get(k) != v]
-    return "; ".join(changed) or "its header holds no recipe"
+    return "; ".join(changed) if old else "its header holds no recipe"
