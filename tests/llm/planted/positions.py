@@ -100,7 +100,7 @@ def table_turned(positions, width):
     return torch.stack((angles.sin(), angles.cos()), -1).flatten(-2).T
 
 
-@wrong("1.2.a", "the table is nothing")
+@wrong("1.2.a", "the table is None")
 def table_not_returned(positions, width):
     positions[:, None] * 10_000.0 ** (-torch.arange(0, width, 2) / width)
 

@@ -12,6 +12,7 @@ import torch
 from torch import Tensor
 
 from aiinfra_labs.course import exercise
+from aiinfra_labs.course.parts import CourseError
 from aiinfra_labs.llm import positions as reference
 from aiinfra_labs.llm.attention import attention, causal_mask
 
@@ -89,14 +90,21 @@ def sinusoidal(function: Any, require: Any) -> None:
     with require(ANY) as r:
         for where in ([5], [900, 3, 3], [31, 30, 29, 4000]):
             with r.input(f"positions = {where}, width = 8"):
+                given = torch.tensor(where)
+                got = function(given, 8)
+                counted = near(got, reference.sinusoidal(torch.arange(len(where)), 8), 1e-3)
                 equal(
                     r,
-                    function(torch.tensor(where), 8),
-                    reference.sinusoidal(torch.tensor(where), 8),
+                    got,
+                    reference.sinusoidal(given, 8),
                     "the table",
                     tolerance=5e-3,
-                    why="the first row is of the first position given, which need not be 0",
-                    try_="make the angles from `positions`, not from a count of your own",
+                    why="these are the rows of positions 0, 1, 2, ..., which were not asked for"
+                    if counted
+                    else f"the first row is that of position {where[0]}",
+                    try_="make the angles from `positions`, not from a count of your own"
+                    if counted
+                    else "get the requirement above right first",
                 )
     with require(STEP) as r:
         for step in (1, 5, 40):
@@ -295,11 +303,11 @@ class CountedTurn:
         """x: [H, T, D]. positions: int64 [T]. Returns [H, T, D]."""
         positions = torch.as_tensor(positions)
         if positions.shape != x.shape[-2:-1]:
-            raise ValueError(
-                f"turn was given {x.shape[-2]} tokens and positions of shape "
-                f"{tuple(positions.shape)}\n"
-                "Why: each token needs its own position\n"
-                "Try: torch.arange(first, last + 1)"
+            raise CourseError(
+                f"turn was given {x.shape[-2]} tokens, and positions of shape "
+                f"{tuple(positions.shape)}",
+                "each token needs its own position, in a row of as many as there are tokens",
+                "torch.arange(first, last + 1)",
             )
         self.vectors += x.shape[:-1].numel()
         return reference.rotate(x, *reference.rope_angles(positions, self.frequencies))
@@ -338,7 +346,7 @@ def decode(function: Any, require: Any) -> None:
     """Attention of new tokens over a cache of turned keys; returns out, and the longer cache."""
     with require(SINGLE) as r:
         for tokens in (1, 2, 7):
-            with r.input(f"{tokens} tokens, one at a time"):
+            with r.input(f"{tokens} token{'' if tokens == 1 else 's'}, one at a time"):
                 _as_the_whole(r, function, [1] * tokens)
     with require(PIECES) as r:
         for pieces in ([3], [5, 1], [4, 1, 1, 3]):
@@ -429,10 +437,16 @@ def _which_position(
             "turn the query and the key, and leave the value as it is",
         )
     return (
-        f"{start} tokens were in the cache: the new {'one stands' if piece == 1 else 'ones stand'} "
-        f"at position {start}{'' if piece == 1 else f' to {end - 1}'}, as in the whole text",
+        f"the cache held {start} token{'' if start == 1 else 's'}: the new "
+        f"{'one stands' if piece == 1 else 'ones stand'} at {_places(start, end)}",
         "at which position does your code turn the new query, and at which the new key?",
     )
+
+
+def _places(start: int, end: int) -> str:
+    if end - start == 1:
+        return f"position {start}, as in the whole text"
+    return f"positions {start} to {end - 1}, as in the whole text"
 
 
 @decode.show

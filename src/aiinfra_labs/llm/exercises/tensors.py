@@ -14,7 +14,7 @@ from torch import Tensor
 
 def is_tensor(r: Any, got: Any, name: str, shape: tuple[int, ...]) -> None:
     """Fail the requirement `r` unless `got` is a floating-point tensor of this shape."""
-    kind = "nothing" if got is None else f"a {type(got).__name__}"
+    kind = "None" if got is None else f"a {type(got).__name__}"
     r.that(
         isinstance(got, Tensor),
         what=f"{name} is {kind}, expected a tensor of shape {shape}",
@@ -50,7 +50,7 @@ def equal(
     is_tensor(r, got, name, tuple(expected.shape))
     r.equal(
         array(got),
-        array(expected),
+        array(expected.to(got.dtype)),
         name=name,
         tolerance=tolerance,
         dtype=False,
@@ -67,8 +67,9 @@ def near(got: Any, expected: Tensor, tolerance: float = 1e-4) -> bool:
 
 
 def array(x: Tensor) -> np.ndarray:
-    """float64, on the host."""
-    return x.detach().cpu().double().numpy()
+    """On the host, and in float32 where NumPy has no such type, as for bfloat16."""
+    x = x.detach().cpu()
+    return x.numpy() if x.dtype in (torch.float32, torch.float64) else x.float().numpy()
 
 
 def random(*shape: int, seed: int = 0) -> Tensor:
