@@ -12,7 +12,15 @@ from hypothesis import strategies as st
 
 from aiinfra_labs.gpu.sharing import choice, queueing
 from aiinfra_labs.gpu.sharing.mig import gpus
-from aiinfra_labs.gpu.sharing.schemes import SCHEMES, Exclusive, Hami, Mig, TimeSlicing
+from aiinfra_labs.gpu.sharing.schemes import (
+    SCHEMES,
+    Exclusive,
+    Hami,
+    Memory,
+    Mig,
+    TimeSlicing,
+    allocate_all,
+)
 from aiinfra_labs.gpu.sharing.simulation import simulate
 from aiinfra_labs.gpu.sharing.tenants import Tenant, requests
 from aiinfra_labs.gpu.sharing.time_slicing import TimeSlicedGpu, round_robin, turns
@@ -259,6 +267,14 @@ def test_who_fails_when_one_leaks(scheme, spared):
     served = simulate([CHAT, LEAK], scheme, 60).served
     assert served["leak"].failed > 0
     assert (served["chat"].failed == 0) == spared
+
+
+def test_what_the_device_refuses_is_not_counted_in_the_container():
+    limit, device = Memory(10), Memory(12, used=6)
+    assert not allocate_all([limit, device], 7)
+    assert (limit.used, device.used) == (0, 6)
+    assert allocate_all([limit, device], 6)
+    assert (limit.used, device.used) == (6, 12)
 
 
 def test_a_profile_that_has_no_place_is_an_error():

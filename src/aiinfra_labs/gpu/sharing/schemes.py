@@ -40,6 +40,16 @@ class Memory:
         self.used -= gb
 
 
+def allocate_all(memories: Sequence[Memory], gb: float) -> bool:
+    """Allocate in each of them (a container's limit, then the device), or in none."""
+    for number, memory in enumerate(memories):
+        if not memory.allocate(gb):
+            for taken in memories[:number]:
+                taken.free(gb)
+            return False
+    return True
+
+
 class Machine(Protocol):
     """What a scheme makes of the GPUs in one simulation."""
 

@@ -12,7 +12,7 @@ from dataclasses import dataclass
 import numpy as np
 import simpy
 
-from .schemes import Machine, Scheme
+from .schemes import Machine, Scheme, allocate_all
 from .tenants import Requests, Tenant, requests
 
 
@@ -140,7 +140,7 @@ def _serve(
 ) -> Generator[simpy.Event, None, None]:
     """One tenant's process: request after request."""
     memories = machine.memories(tenant)
-    starts = _allocate(memories, tenant.resident_gb)
+    starts = allocate_all(memories, tenant.resident_gb)
     for number, (arrival, work) in enumerate(
         zip(log.asked.arrivals.tolist(), log.asked.works.tolist(), strict=True)
     ):
@@ -148,7 +148,7 @@ def _serve(
         if env.now < arrival:
             yield env.timeout(arrival - env.now)
         log.now_serving = number
-        if not (starts and _allocate(memories, tenant.request_gb + tenant.leaks_gb)):
+        if not (starts and allocate_all(memories, tenant.request_gb + tenant.leaks_gb)):
             log.failed += 1
             if tenant.is_batch:  # it ends; nobody asks again
                 return
@@ -162,13 +162,3 @@ def _serve(
         for memory in memories:
             memory.free(tenant.request_gb)
     log.now_serving = len(log.asked.arrivals)
-
-
-def _allocate(memories: list, gb: float) -> bool:
-    """All or nothing: a container's limit first, then the device."""
-    for number, memory in enumerate(memories):
-        if not memory.allocate(gb):
-            for taken in memories[:number]:
-                taken.free(gb)
-            return False
-    return True
