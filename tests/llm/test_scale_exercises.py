@@ -93,7 +93,7 @@ def test_numbers_of_numpy_and_torch_are_numbers(kind):
 
 
 def test_show_draws_the_learners_own_numbers():
-    assert "8,030,261,248 and 8,030,261,248" in repr(show("1.6.a", planted.parameters_by_shapes))
+    assert "8,030,261,248 of 8,030,261,248" in repr(show("1.6.a", planted.parameters_by_shapes))
     assert "stage 1 on none of them" in repr(show("1.6.b", planted.bytes_by_table))
     assert "stage 3 from 16 GPUs on" in repr(show("1.6.b", planted.bytes_by_table))
     halves = repr(show("1.6.c", planted.split_half_and_half))

@@ -196,7 +196,7 @@ def split_by_search(flops, law):
     return [float(np.exp(found.x)), float(flops / 6 / np.exp(found.x))]
 
 
-@wrong("1.6.c", "N D is the budget, and each pair of them costs 6 operations")
+@wrong("1.6.c", "N D is the budget here, and each pair of them costs 6 operations")
 def split_without_the_six(flops, law):
     n, d = split_by_formula(6 * flops, law)
     return n, d

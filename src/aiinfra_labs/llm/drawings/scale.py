@@ -70,12 +70,13 @@ def states(count: float, gpus: int, memory: float) -> Figure:
         gb = [count * each / (gpus if stage >= divided_from else 1) / 1e9 for stage in STAGES]
         ax.barh(rows, gb, 0.66, left=left, color=f"C{k}", hatch=HATCHES[k], label=name)
         left = left + gb
+    for row, whole in zip(rows, left, strict=True):
+        ax.text(whole + 0.01 * left.max(), row, f"{whole:,.1f}", va="center")
     ax.axvline(memory, color=figures.INK, lw=1.2, ls=":")
     ax.set_yticks(rows, ["no ZeRO", *(f"stage {stage}" for stage in STAGES[1:])])
     ax.invert_yaxis()
-    ax.set(xscale="symlog", xlabel=f"GB on each of {gpus} GPUs; dotted: the {memory:.0f} of one")
-    ax.set_xlim(0, 2 * left.max())
-    ax.set_xticks([0, 1, 10, 100, 1000], ["0", "1", "10", "100", "1,000"])
+    ax.set(xlabel=f"GB on each of {gpus} GPUs; dotted: the {memory:.0f} of one")
+    ax.set_xlim(0, 1.14 * left.max())
     ax.legend(ncols=3, loc="lower center", bbox_to_anchor=(0.45, 1.0))
     wholes = [model_states(count, gpus, stage) / 1e9 for stage in STAGES]
     said = ", ".join(f"{gb:,.3g} GB in stage {s}" for s, gb in zip(STAGES, wholes, strict=True))
@@ -86,17 +87,17 @@ def states(count: float, gpus: int, memory: float) -> Figure:
 
 @styled
 def kept(lengths: Sequence[int], curves: Mapping[str, Sequence[float]]) -> Figure:
-    """KB that one layer keeps for each token against the length of the sequence."""
+    """KiB that one layer keeps for each token against the length of the sequence."""
     fig, ax = figures.figure(alt="-", height=2.8)
     for name, values in curves.items():
         ax.plot(lengths, values, marker="o", label=name)
     ax.set(xscale="log", yscale="log", xlabel="tokens in the sequence")
-    ax.set_ylabel("KB a token and layer")
+    ax.set_ylabel("KiB a token and layer")
     ax.set_xticks(lengths[::2], [f"{n:,}" for n in lengths[::2]])
     ax.minorticks_off()
     ax.grid(True)
     ax.legend(loc="upper left")
-    said = "; ".join(f"{n} from {v[0]:.3g} to {v[-1]:.4g} KB" for n, v in curves.items())
+    said = "; ".join(f"{n} from {v[0]:.3g} to {v[-1]:.4g} KiB" for n, v in curves.items())
     return figures.describe(
         fig, f"What a layer keeps for each token, {lengths[0]} to {lengths[-1]:,} tokens: {said}."
     )

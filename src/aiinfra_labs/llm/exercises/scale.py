@@ -178,12 +178,17 @@ def _counts(r: Any, function: Any, shape: Shape, config: Mapping[str, Any], ther
         got = a_number(r, function(dict(given)), "the count")
         r.that(
             got == there,
-            what=f"{got:,} parameters, and the model has {there:,}: "
-            f"{abs(got - there):,} too {'many' if got > there else 'few'}",
+            what=f"{_whole(got)} parameters, and the model has {there:,}: "
+            f"{_whole(abs(got - there))} too {'many' if got > there else 'few'}",
             why=_part(got - there, shape),
             try_="count one block by hand, matrix by matrix, and compare with the shapes that "
             "the model prints",
         )
+
+
+def _whole(value: float) -> str:
+    """A count as it was meant, also where the function made a fraction of it."""
+    return f"{value:,.0f}" if float(value).is_integer() else f"{value:,.4f}"
 
 
 def _part(difference: float, shape: Shape) -> str:

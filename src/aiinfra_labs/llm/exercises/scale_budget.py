@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import math
+from dataclasses import dataclass
 from typing import Any
 
 from aiinfra_labs.course import exercise, facts
@@ -13,6 +14,27 @@ from . import scale_views as views
 from .scale import SKILL, a_pair
 
 # --- 1.6.c -------------------------------------------------------------------------------------
+
+
+@dataclass(frozen=True)
+class GivenLaw:
+    """A law as a learner is given it: it can tell a loss, and not where the least one is."""
+
+    floor: float
+    a: float
+    b: float
+    alpha: float
+    beta: float
+
+    def loss(self, parameters: Any, tokens: Any) -> Any:
+        """E + A / N^alpha + B / D^beta, of numbers or of arrays."""
+        return self.floor + self.a / parameters**self.alpha + self.b / tokens**self.beta
+
+
+def as_given(law: Law) -> GivenLaw:
+    """The same law, less its optimum."""
+    return GivenLaw(law.floor, law.a, law.b, law.alpha, law.beta)
+
 
 SPENT = "spends the budget: 6 N D is what was given"
 LEAST = "no other split of it has a smaller loss"
@@ -59,23 +81,18 @@ def split(function: Any, require: Any) -> None:
     with require(SPENT, points=1) as r:
         for flops in BUDGETS:
             with r.input(f"{flops:g} operations, the published law"):
-                n, d = _positive(r, function(flops, HOFFMANN))
-                r.that(
-                    math.isclose(6 * n * d, flops, rel_tol=0.01),
-                    what=f"N = {n:.4g} and D = {d:.4g} take {6 * n * d:.4g} operations, "
-                    f"{6 * n * d / flops:.4g} times the budget",
-                    why="a token costs 6 operations a parameter: 2 forward, 4 backward"
-                    if not math.isclose(n * d, flops, rel_tol=0.01)
-                    else "N D is the budget, and each pair of them costs 6 operations",
-                    try_="work out D from N and the budget, last",
-                )
+                _spent(r, flops, *_positive(r, function(flops, as_given(HOFFMANN))))
     with require(LEAST) as r:
         for flops in BUDGETS:
             _least(r, function, flops, HOFFMANN, "the published law")
     with require(LAWS) as r:
         for law in OTHERS:
             for flops in BUDGETS[1:]:
-                _least(r, function, flops, law, f"{law}")
+                _least(r, function, flops, law, _formula(law))
+
+
+def _formula(law: Law) -> str:
+    return f"{law.floor} + {law.a} / N^{law.alpha} + {law.b} / D^{law.beta}"
 
 
 def _positive(r: Any, value: Any) -> tuple[float, float]:
@@ -89,28 +106,40 @@ def _positive(r: Any, value: Any) -> tuple[float, float]:
     return n, d
 
 
+def _spent(r: Any, flops: float, n: float, d: float) -> None:
+    r.that(
+        math.isclose(6 * n * d, flops, rel_tol=0.01),
+        what=f"N = {n:.4g} and D = {d:.4g} take {6 * n * d:.4g} operations, "
+        f"{6 * n * d / flops:.4g} times the budget",
+        why="N D is the budget here, and each pair of them costs 6 operations"
+        if math.isclose(n * d, flops, rel_tol=0.01)
+        else "a token costs 6 operations a parameter: 2 forward, 4 backward",
+        try_="choose N first, and work out D from N and the budget",
+    )
+
+
 def _least(r: Any, function: Any, flops: float, law: Law, name: str) -> None:
     with r.input(f"{flops:g} operations, {name}"):
-        n, d = _positive(r, function(flops, law))
-        best_n, best_d = law.optimum(flops)
-        d = min(d, flops / (6 * n) * 1.01)  # no credit for tokens that the budget has not
-        got, least = law.loss(n, d), law.loss(best_n, best_d)
-        twice = law.loss(2 * n, flops / (12 * n))
+        n, d = _positive(r, function(flops, as_given(law)))
+        _spent(r, flops, n, d)
+        best = law.optimum(flops)
+        got, least = law.loss(n, d), law.loss(*best)
+        nearer = n * max(0.5, min(2, math.sqrt(best[0] / n)))  # a step, not the answer
         r.that(
             got <= least + 1e-4,
             what=f"a loss of {got:.4f} with N = {n:.3g} and D = {d:.3g}; {least:.4f} is possible",
-            why="a larger model on fewer tokens would have a smaller loss: "
-            f"{twice:.4f} with twice the parameters"
-            if n < best_n
-            else "a smaller model on more tokens would have a smaller loss: "
-            f"{law.loss(n / 2, flops / (3 * n)):.4f} with half the parameters",
+            why=f"a {'larger' if n < best[0] else 'smaller'} model on "
+            f"{'fewer' if n < best[0] else 'more'} tokens would have a smaller loss: "
+            f"{law.loss(nearer, flops / 6 / nearer):.4f} with N = {nearer:.3g}",
             try_="walk along the budget: double N, halve D, and look where the loss turns",
         )
 
 
 @split.show
 def _show_split(function: Any) -> views.Picture:
-    return views.splits(function, HOFFMANN, (1e19, 1e21, 1e23, 1e25))
+    return views.splits(
+        lambda flops, law: function(flops, as_given(law)), HOFFMANN, (1e19, 1e21, 1e23, 1e25)
+    )
 
 
 # --- 1.6.d -------------------------------------------------------------------------------------
@@ -190,7 +219,7 @@ def cost(function: Any, require: Any) -> None:
                     r.that(
                         math.isclose(dollars, expected, rel_tol=1e-3),
                         what=f"{dollars:,.6g} dollars, expected {expected:,.6g}",
-                        why=_price(dollars / expected, gpus),
+                        why=_price(dollars / expected, these),
                         try_="first the GPU-hours of the whole run, then their price",
                     )
     with require(REPORTED) as r:
@@ -216,13 +245,13 @@ def _run(given: tuple[float, ...]) -> Any:
 def _named(given: tuple[float, ...]) -> str:
     n, d, gpus, peak, mfu, price = given
     return (
-        f"{n:.4g} parameters, {d:.4g} tokens, {gpus:,.0f} GPUs, {peak:g} TFLOP/s, MFU {mfu:.3g}, "
-        f"{price:.3g} $/h"
+        f"{n:.4g} parameters, {d:.4g} tokens, {gpus:,.0f} GPU{'' if gpus == 1 else 's'}, "
+        f"{peak:g} TFLOP/s, MFU {mfu:.3g}, {price:.3g} $/h"
     )
 
 
 def _factor(ratio: float, given: tuple[float, ...]) -> str:
-    """What a wrong number of days is off by, where that is a factor that people know."""
+    """What wrong days or dollars are off by, where that is a factor that people know."""
     _, _, gpus, _, mfu, _ = given
     for factor, why in (
         (1 / 6, "each parameter takes 6 operations a token, not 1"),
@@ -236,17 +265,23 @@ def _factor(ratio: float, given: tuple[float, ...]) -> str:
     ):
         if factor != 1 and math.isclose(ratio, factor, rel_tol=1e-3):
             return why
-    return "days are 6 N D / (GPUs x peak x MFU) seconds, over 86,400"
+    return OTHERWISE
 
 
-def _price(ratio: float, gpus: float) -> str:
-    if math.isclose(ratio, 1 / gpus, rel_tol=1e-3):
-        return "that is the price of one GPU: all are paid for"
-    if math.isclose(ratio, 1 / 24, rel_tol=1e-3):
-        return "the price is for an hour, and a day has 24"
-    if math.isclose(ratio, 3600, rel_tol=1e-3):
-        return "the price is for an hour, not for a second"
-    return "dollars are GPU-hours x price, and GPU-hours do not depend on how many GPUs share them"
+OTHERWISE = "days are 6 N D / (GPUs x peak x MFU) seconds, over 86,400"
+
+
+def _price(ratio: float, given: tuple[float, ...]) -> str:
+    for factor, why in (
+        (1 / given[2], "that is the price of one GPU: all are paid for"),
+        (1 / 24, "the price is for an hour, and a day has 24"),
+        (3600, "the price is for an hour, not for a second"),
+        (given[2], "GPU-hours do not depend on how many GPUs share them: more GPUs, fewer hours"),
+    ):
+        if factor != 1 and math.isclose(ratio, factor, rel_tol=1e-3):
+            return why
+    found = _factor(ratio, given)
+    return "dollars are the hours of all GPUs, times the price" if found == OTHERWISE else found
 
 
 @cost.show

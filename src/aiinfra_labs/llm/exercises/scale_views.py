@@ -18,18 +18,16 @@ MEMORY = 80  # GB of an A100 or H100
 
 @styled
 def counts(found: Mapping[str, tuple[float, int]]) -> Picture:
-    """The learner's counts beside the models' own."""
-    fig, ax = figures.figure(alt="-", height=2.2)
+    """The learner's counts, in per cent of the models' own."""
+    fig, ax = figures.figure(alt="-", height=1.7)
     rows = np.arange(len(found))
-    mine, there = zip(*found.values(), strict=True)
-    ax.barh(rows - 0.2, [n / 1e9 for n in there], 0.36, color="C0", label="in the model")
-    ax.barh(rows + 0.2, [n / 1e9 for n in mine], 0.36, color="C1", hatch="//", label="yours")
+    ax.barh(rows, [100 * mine / there for mine, there in found.values()], 0.6, color="C0")
+    ax.axvline(100, color=figures.INK, lw=1.2, ls=":")
     ax.set_yticks(rows, found)
     ax.invert_yaxis()
-    ax.set(xscale="log", xlabel="parameters, billions")
-    ax.legend(loc="lower center", bbox_to_anchor=(0.5, 1.0), ncols=2)
-    said = "; ".join(f"{name}: {m:,} and {t:,}" for name, (m, t) in found.items())
-    figures.describe(fig, f"Parameters by your function, and in the model. {said}.")
+    ax.set(xlabel="your count, % of the model's parameters")
+    said = "; ".join(f"{name} {m:,.0f} of {t:,}" for name, (m, t) in found.items())
+    figures.describe(fig, f"Parameters by your function, of those in the model: {said}.")
     return Picture(fig)
 
 
