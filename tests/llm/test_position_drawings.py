@@ -10,6 +10,7 @@ import pytest
 import torch
 
 from aiinfra_labs.course import figures
+from aiinfra_labs.course.parts import CourseError
 from aiinfra_labs.llm.drawings import positions as drawings
 from aiinfra_labs.llm.exercises import position_views as views
 from aiinfra_labs.llm.exercises import positions as exercises
@@ -116,3 +117,17 @@ def test_the_models_curve_leaves_the_model_as_it_was():
     said = re.search(r"as trained (\S+), linear (\S+), yours (\S+)\.", str(picture))
     assert said[1] == said[3] != said[2]
     assert drawn(picture.figure)
+
+
+@pytest.mark.parametrize("answer", [None, torch.zeros(3), [1.0, 2.0]])
+def test_what_cannot_be_drawn_is_said_in_three_parts(answer):
+    for view in (
+        lambda f: views.heat_map(f),
+        lambda f: views.scores(f),
+        lambda f: views.past_the_end(f),
+        lambda f: views.decoding(lambda *a: (f(), *a[3:5]), exercises.CountedTurn),
+    ):
+        with pytest.raises(
+            CourseError, match="your function returned (a|shape).*expected a tensor"
+        ):
+            view(lambda *given: answer)

@@ -11,7 +11,9 @@ import torch
 from torch import Tensor
 
 from aiinfra_labs.course import figures
+from aiinfra_labs.course.parts import CourseError
 from aiinfra_labs.llm import extrapolation, rope_scaling
+from aiinfra_labs.llm.attention import attention, causal_mask
 from aiinfra_labs.llm.drawings.positions import styled
 from aiinfra_labs.llm.positions import rope_frequencies
 
@@ -36,10 +38,22 @@ class Picture:
         return str(self.figure.get_label())
 
 
+def _drawable(got: Any, shape: tuple[int, ...]) -> Tensor:
+    """What was returned, if it can be drawn. Raises `CourseError` for another type or shape."""
+    kind = f"shape {tuple(got.shape)}" if isinstance(got, Tensor) else f"a {type(got).__name__}"
+    if kind != f"shape {shape}":
+        raise CourseError(
+            f"your function returned {kind}, expected a tensor of shape {shape}",
+            "only that can be drawn",
+            "run check: it tries smaller inputs first",
+        )
+    return got.detach().float()
+
+
 @styled
 def heat_map(function: Callable[[Tensor, int], Tensor]) -> Picture:
     """The learner's table, and what its rows score with each other."""
-    table = function(torch.arange(64), 32).detach()
+    table = _drawable(function(torch.arange(64), 32), (64, 32))
     products = table @ table.T
     spread = max(float(products.diagonal(k).max() - products.diagonal(k).min()) for k in range(64))
     fig, (left, right) = figures.figure(
@@ -61,7 +75,9 @@ def scores(function: Callable[[Tensor, Tensor, float], Tensor]) -> Picture:
     """One query and one key, put at every position: what do they score?"""
     where = torch.arange(24)
     q, k = random(1, 16, seed=1), random(1, 16, seed=2)
-    turned = [function(x.expand(24, 16).clone(), where, 10_000.0).detach() for x in (q, k)]
+    turned = [
+        _drawable(function(x.expand(24, 16).clone(), where, 10_000.0), (24, 16)) for x in (q, k)
+    ]
     found = turned[0] @ turned[1].T  # [query's position, key's position]
     spread = max(float(found.diagonal(d).max() - found.diagonal(d).min()) for d in range(-23, 24))
     fig, ax = figures.figure(
@@ -82,22 +98,28 @@ def decoding(function: Callable[..., Any], counted: Callable[[int], Any]) -> Pic
     """How many vectors each step turns, a new token a step."""
     heads, d, tokens = 2, 8, 12
     query, key, value = (random(heads, tokens, d, seed=s) for s in (3, 4, 5))
-    turn, counts = counted(d), [0]
+    turn, counts, outputs = counted(d), [0], []
     keys = values = torch.zeros(heads, 0, d)
     for i in range(tokens):
         new = [x[:, i : i + 1].clone() for x in (query, key, value)]
-        _, keys, values = function(*new, keys, values, turn)
+        out, keys, values = function(*new, keys, values, turn)
+        outputs.append(_drawable(out, (heads, 1, d)))
         counts.append(turn.vectors // heads)
     steps = [after - before for before, after in zip(counts, counts[1:], strict=False)]
+    where, plain = torch.arange(tokens), counted(d)
+    whole, _ = attention(plain(query, where), plain(key, where), value, causal_mask(tokens, tokens))
+    off = float((torch.cat(outputs, dim=1) - whole).abs().max())
     fig, ax = figures.figure(
         alt=f"Vectors of a head turned in each of {tokens} steps of decoding, a token a step: "
-        f"{', '.join(map(str, steps))}. Two suffice: the new query and the new key.",
+        f"{', '.join(map(str, steps))}. Two suffice: the new query and the new key. Your "
+        f"outputs differ from those of the whole text by {off:.2g} at most.",
         height=2.3,
     )
     ax.bar(range(tokens), steps, color=figures.PALETTE["blue"])
     ax.axhline(2, color=figures.INK, ls=":", lw=1.2)
     ax.set(xlabel="step: tokens in the cache", ylabel="vectors turned, a head")
     ax.set_ylim(0, max(*steps, 3) + 0.5)
+    ax.set_title(f"outputs are off by {off:.2g} at most", fontsize=10)
     return Picture(fig)
 
 
@@ -139,7 +161,7 @@ def past_the_end(function: Callable[[Tensor, float, int], Tensor]) -> Picture:
     lines = {
         "as trained": curve(plain),
         "linear": curve(rope_scaling.linear(plain, FACTOR)),
-        "yours": curve(function(plain.clone(), float(FACTOR), trained)),
+        "yours": curve(_drawable(function(plain.clone(), float(FACTOR), trained), (16,))),
     }
     half = 2 * trained // BIN
     said = ", ".join(f"{name} {float(line[half:].mean()):.2f}" for name, line in lines.items())
