@@ -19,18 +19,19 @@ if TYPE_CHECKING:
     from matplotlib.figure import Figure
 
 STYLE = """<style>
-.aiinfra-strip{display:grid;grid-template-columns:max-content 1fr;gap:.35em .8em;margin:.4em 0;
+.aiinfra-strip{display:grid;grid-template-columns:max-content minmax(0,1fr);gap:.35em .8em;margin:.4em 0;
 align-items:start}
-.aiinfra-strip>div{line-height:1.9;overflow-wrap:anywhere}
+.aiinfra-strip>div{line-height:1.9}
 .aiinfra-strip code{color:inherit;background:none;border:1px solid #7b7b7b88;border-radius:3px;
-padding:.1em .18em;margin-right:2px;font-size:.95em;white-space:pre-wrap}
+padding:.1em .18em;margin:0 2px 2px 0;font-size:.95em;line-height:1.35;display:inline-block;
+white-space:pre}
 .aiinfra-strip code:nth-of-type(even){background:#476cc333}
 .aiinfra-strip code:nth-of-type(odd){background:#d17d1a33}
 .aiinfra-strip code.special{background:#54a47566;font-weight:bold}
 .aiinfra-strip code.bytes{font-size:.75em}
 .aiinfra-strip small{opacity:.8;white-space:nowrap}
 .text_html:has(> .aiinfra-strip){background:none!important;color:inherit!important}
-@media(max-width:480px){.aiinfra-strip{grid-template-columns:1fr;gap:0}}
+@media(max-width:480px){.aiinfra-strip{grid-template-columns:minmax(0,1fr);gap:0}}
 </style>"""
 SPACES = {" ": "·", "\n": "↵", "\t": "→", "\r": "␍"}
 
