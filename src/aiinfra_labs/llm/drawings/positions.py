@@ -193,7 +193,7 @@ def loss_curves(
 
     curves: by name, for each run the loss of each bin of `width` positions, nats a byte.
     """
-    fig, ax = figures.figure(alt=alt, height=3.3)
+    fig, ax = figures.figure(alt=alt, height=3.6)
     ax.axvspan(0, trained, alpha=0.12, color="C0", lw=0)
     ax.text(trained / 2, 1.02, "trained", fontsize=9, ha="center", transform=_mixed(ax))
     for name, runs in curves.items():
@@ -207,7 +207,7 @@ def loss_curves(
     ax.set(xlabel="position in the window", ylabel="loss, nats a byte", xlim=(0, None))
     if top is not None:
         ax.set_ylim(top=top)
-    ax.legend(fontsize=9, ncols=2)
+    fig.legend(fontsize=9, ncols=3, loc="outside lower center")
     return fig
 
 
