@@ -18,7 +18,7 @@ import time
 from pathlib import Path
 
 NEEDED = (3, 11)
-GIGABYTES = 2.0  # free space asked for: .venv takes 1.5 GB, pip's copies of the downloads the rest
+GIGABYTES = 4.0  # free space asked for: .venv takes 2.7 GB, pip's copies of the downloads the rest
 ROOT = Path(__file__).resolve().parent.parent
 VENV = ROOT / ".venv"
 PYTHON = VENV / "bin" / "python"
