@@ -18,12 +18,17 @@ export function largest(numbers) {
   return numbers.reduce((best, number, i) => (number > numbers[best] ? i : best), 0);
 }
 
+/** A share with two decimals. A half is rounded up, by Python too, whose own rule is another. */
+export function shown(share) {
+  return (share + 1e-9).toFixed(2);
+}
+
 /** The row's largest weight in words. */
 export function sentence(state) {
   const shares = row(state);
   const at = largest(shares);
   const [from, to] = [state.tokens[state.token], state.tokens[at]];
-  return `layer ${state.layer}, head ${state.head}: ${from} → ${to} ${shares[at].toFixed(2)}`;
+  return `layer ${state.layer}, head ${state.head}: ${from} → ${to} ${shown(shares[at])}`;
 }
 
 // --- elements ------------------------------------------------------------------------------------
@@ -136,13 +141,13 @@ function render({ model, el }) {
       const chosen = i === token ? "chosen" : "";
       parts.push(text(widest, y(i), each, { "text-anchor": "end", class: chosen }));
       parts.push(text(right + 8, y(i), each));
-      parts.push(text(width - 2, y(i), shares[i].toFixed(2), { "text-anchor": "end", class: "share" }));
+      parts.push(text(width - 2, y(i), shown(shares[i]), { "text-anchor": "end", class: "share" }));
       const hit = svg("rect", { x: 0, y: ROW * i, width: left + 8, height: ROW, class: "hit" });
       hit.addEventListener("pointerenter", (event) => event.pointerType === "mouse" && hover(i));
       hit.addEventListener("click", () => set({ token: i }));
       parts.push(hit);
     });
-    lines.replaceChildren(picture(width, ROW * tokens.length, `${sentence(now())}; all: ${shares.map((s, i) => `${tokens[i]} ${s.toFixed(2)}`).join(", ")}`, parts));
+    lines.replaceChildren(picture(width, ROW * tokens.length, `${sentence(now())}; all: ${shares.map((s, i) => `${tokens[i]} ${shown(s)}`).join(", ")}`, parts));
   }
 
   /** The whole map: a row for each token that looks, the darker the more. */

@@ -27,6 +27,11 @@ class AttentionViewerError(ValueError):
         super().__init__(f"{what}\nWhy: {why}\nTry: {try_}")
 
 
+def shown(share: float) -> str:
+    """A share with two decimals; a half is rounded up, as the JavaScript does it."""
+    return f"{share + 1e-9:.2f}"
+
+
 class AttentionViewer(anywidget.AnyWidget):
     """Attention weights of one text, a map for each layer and head, and one word's row as lines.
 
@@ -87,7 +92,7 @@ class AttentionViewer(anywidget.AnyWidget):
         at = int(row.argmax())
         return (
             f"layer {self.layer}, head {self.head}: {self.tokens[self.token]} → {self.tokens[at]} "
-            f"{row[at]:.2f}"
+            f"{shown(row[at])}"
         )
 
     def __repr__(self) -> str:
