@@ -1,4 +1,4 @@
-"""The exercises 3.6.d and 3.6.e: two parts of an attention merged, keys found by a block table.
+"""The exercises 3.6.d and 3.6.e: two parts of an attention merged, keys by a block table. Unit 3.6.
 
 The learner's merge is a device function: the check puts it into a kernel that walks over tiles of
 keys. In 3.6.e the pool of blocks is full of NaN but for the tokens that are in it, and the block

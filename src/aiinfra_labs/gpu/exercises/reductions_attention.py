@@ -1,4 +1,4 @@
-"""The exercises 3.6.a to 3.6.c: a block's sum, a warp's prefix sums, softmax in one reading.
+"""The exercises 3.6.a to 3.6.c: a block's sum, a warp's prefix sums, softmax read once. Unit 3.6.
 
 Those on attention are in `attention_steps.py`. Sums are of whole numbers, which float32 adds
 exactly in any order. Outputs start full of NaN, and shared memory is poisoned by the emulator.
