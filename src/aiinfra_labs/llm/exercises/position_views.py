@@ -119,6 +119,7 @@ def decoding(function: Callable[..., Any], counted: Callable[[int], Any]) -> Pic
     ax.axhline(2, color=figures.INK, ls=":", lw=1.2)
     ax.set(xlabel="step: tokens in the cache", ylabel="vectors turned, a head")
     ax.set_ylim(0, max(*steps, 3) + 0.5)
+    ax.yaxis.get_major_locator().set_params(integer=True)
     ax.set_title(f"outputs are off by {off:.2g} at most", fontsize=10)
     return Picture(fig)
 
