@@ -48,7 +48,7 @@ def temperature(logits: Tensor, t: float) -> Tensor:
 def top_k(logits: Tensor, k: int) -> Tensor:
     """Keep the k largest, and what equals the last of them. logits: float [..., V].
 
-    Fan et al., arXiv:1805.04833, section 5.4. Raises SamplingError for k below 1.
+    Fan et al., arXiv:1805.04833. Raises SamplingError for k below 1.
     """
     if k < 1:
         raise SamplingError(
@@ -176,4 +176,4 @@ def entropy(logits: Tensor) -> Tensor:
     """How undecided a softmax is: -sum p log2 p, bits [...]. 0: one token; log2 V: all alike."""
     logs = logits.log_softmax(dim=-1)
     terms = logs.exp() * logs
-    return -terms.masked_fill(logits == -math.inf, 0).sum(dim=-1) / math.log(2)
+    return terms.masked_fill(logits == -math.inf, 0).sum(dim=-1) / -math.log(2) + 0.0  # no -0.0

@@ -1,0 +1,67 @@
+"""What prefill and decode compute and what they read: the same weights, used differently. Unit 1.5.
+
+A phase's intensity is its operations for each byte that it must read or write at least: weights
+once, and the KV cache. Activations are left out; they stay in caches, or nearly so. Compare the
+intensity with the machine's peak over its bandwidth, the ridge of its roofline (unit 3.1).
+"""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+
+from .scale import flops, memory
+from .scale.parameters import multiplied
+from .scale.shapes import Shape
+
+
+@dataclass(frozen=True)
+class Work:
+    """flops: operations. weight_bytes, kv_bytes: what is read or written, each byte once."""
+
+    flops: int
+    weight_bytes: int
+    kv_bytes: int
+
+    @property
+    def bytes(self) -> int:
+        return self.weight_bytes + self.kv_bytes
+
+    @property
+    def intensity(self) -> float:
+        """Operations a byte."""
+        return self.flops / self.bytes
+
+    def seconds(self, peak: float, bandwidth: float) -> float:
+        """The least time: whichever of arithmetic and memory takes longer.
+
+        peak: operations/s. bandwidth: bytes/s. Williams et al., "Roofline", CACM 52(4), 2009.
+        """
+        return max(self.flops / peak, self.bytes / bandwidth)
+
+
+def prefill(shape: Shape, tokens: int, batch: int = 1, itemsize: int = 2) -> Work:
+    """A prompt of `tokens` in one pass: weights are read once for all of them.
+
+    Every pair of tokens is counted, and the last matrix for the last token alone. itemsize: bytes
+    of a number.
+    """
+    spared = 2 * shape.vocabulary * shape.width * (tokens - 1) * batch
+    kv = batch * tokens * memory.kv_bytes(shape, itemsize)  # written
+    return Work(flops.forward(shape, tokens, batch) - spared, multiplied(shape) * itemsize, kv)
+
+
+def decode(shape: Shape, context: int, batch: int = 1, itemsize: int = 2) -> Work:
+    """One token for each of `batch` sequences, whose `context` tokens include the new one."""
+    kv = batch * context * memory.kv_bytes(shape, itemsize)  # read, and one token of it written
+    return Work(batch * flops.decode(shape, context), multiplied(shape) * itemsize, kv)
+
+
+def turning_batch(shape: Shape, context: int, ridge: float, itemsize: int = 2) -> float:
+    """The batch from which decoding is bound by arithmetic: its intensity reaches `ridge`.
+
+    Solved from batch f = ridge (weights + batch kv). Infinite where a sequence's own operations
+    never reach the ridge for its own cache: a long context, which no batch shares.
+    """
+    one = decode(shape, context, 1, itemsize)
+    left = one.flops - ridge * one.kv_bytes
+    return ridge * one.weight_bytes / left if left > 0 else float("inf")
