@@ -276,8 +276,8 @@ def test_no_special_token_can_be_made_by_merges():
     assert hf.get_vocab()["end"] == 0 and ("en", "d") in merges_of(hf)
     with pytest.raises(TokenizerError, match="'end' is one word"):
         train(["end end end"], 270, ["end"])
-    with pytest.raises(TokenizerError, match="merge 1 is"):
-        Tokenizer([("<", "|"), ("<|", ">a")], ["<|>a"])
+    with pytest.raises(TokenizerError, match="merge 2 is"):
+        Tokenizer([("<", "|"), (">", "a"), ("<|", ">a")], ["<|>a"])
     with pytest.raises(TokenizerError, match="merge 0 is"):
         Tokenizer([("<|a|>", "b")], ["<|a|>"])
 

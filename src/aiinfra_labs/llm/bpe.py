@@ -327,7 +327,6 @@ def train(texts: Iterable[str], vocabulary_size: int, special: Iterable[str] = (
                 if made[0] == new or made[1] == new:
                     where[made].add(number)
                     changed.add(made)
-        pair_counts[pair] = 0
         for made in changed:
             heapq.heappush(queue, (-pair_counts[made], made))
     return Tokenizer(merges, special)
