@@ -7,7 +7,7 @@ from torch.nn import functional as F
 from torch.utils.checkpoint import checkpoint
 
 from aiinfra_labs.llm import llama
-from aiinfra_labs.llm.attention import attention, causal_mask
+from aiinfra_labs.llm.attention import attention, causal_mask, repeat_kv
 from aiinfra_labs.llm.llama import Block, Llama, LlamaConfig
 from aiinfra_labs.llm.positions import rope_angles
 from aiinfra_labs.llm.scale.activations import RECOMPUTE, of_llama, published, saved_bytes
@@ -33,7 +33,8 @@ def test_a_block_of_ours_keeps_what_the_formula_lists(config, s, b):
 
 def by_matrix(query, key, value):
     """As unit 1.3 writes it, with the matrix of weights."""
-    return attention(query, key, value, causal_mask(query.shape[2], key.shape[2]))[0]
+    mask, group = causal_mask(query.shape[2], key.shape[2]), query.shape[1] // key.shape[1]
+    return attention(query, repeat_kv(key, group), repeat_kv(value, group), mask)[0]
 
 
 @pytest.mark.parametrize("config", [GROUPED, EQUAL])

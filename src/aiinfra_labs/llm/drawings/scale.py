@@ -71,7 +71,8 @@ def states(count: float, gpus: int, memory: float) -> Figure:
         ax.barh(rows, gb, 0.66, left=left, color=f"C{k}", hatch=HATCHES[k], label=name)
         left = left + gb
     for row, whole in zip(rows, left, strict=True):
-        ax.text(whole + 0.01 * left.max(), row, f"{whole:,.1f}", va="center")
+        beside = max(whole, memory)  # not on the dotted line
+        ax.text(beside + 0.01 * left.max(), row, f"{whole:,.1f}", va="center")
     ax.axvline(memory, color=figures.INK, lw=1.2, ls=":")
     ax.set_yticks(rows, ["no ZeRO", *(f"stage {stage}" for stage in STAGES[1:])])
     ax.invert_yaxis()

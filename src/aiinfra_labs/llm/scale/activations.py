@@ -20,8 +20,8 @@ RECOMPUTE = ("none", "selective", "full")
 def published(s: int, b: int, h: int, a: int, layers: int, recompute: str = "none") -> int:
     """Bytes of a GPT's blocks in 16 bits: s b h (34 + 5 a s / h) a layer.
 
-    Korthikanti et al., arXiv:2205.05198, equations 1, 5 and section 5. Dropout masks take a byte
-    an element. "selective" computes scores and softmax anew in backward, "full" whole blocks.
+    Korthikanti et al., arXiv:2205.05198, equation 1 and section 5. Dropout masks take a byte an
+    element. "selective" computes scores and softmax anew in backward, "full" whole blocks.
     """
     if recompute not in RECOMPUTE:
         raise ValueError(
