@@ -121,7 +121,9 @@ def _next(r: Any, function: Any, words: Words) -> None:
             got == expected,
             what=f"it returned {shown(got)}, expected {shown(expected)}",
             why=_counts(words, [got, expected]),
-            try_="write down every pair of neighbours of each word, as often as the word occurs",
+            try_="of the pairs with the largest count, take the smallest"
+            if _ties(words)
+            else "write down every pair of neighbours of each word, as often as the word occurs",
         )
         r.that(
             given == words,
