@@ -1,5 +1,7 @@
 """What the page of unit 1.5 shows: its model loads, and each drawing says what it drew."""
 
+import math
+
 import pytest
 import torch
 
@@ -12,7 +14,8 @@ from aiinfra_labs.llm.scale.shapes import shape
 def test_the_stand_in_is_a_model_with_its_tokenizer_and_has_learned():
     model, tokenizer = course_model.load_model(page_model.STAND_IN)
     ids = torch.tensor([tokenizer.encode("import os\nimport sys\n\n\ndef main():\n    return ")])
-    assert float(model.loss(ids[:, :-1], ids[:, 1:])) < 6 < torch.log(torch.tensor(4096.0))
+    loss = model.loss(ids[:, :-1], ids[:, 1:]).item()
+    assert loss < 6 < math.log(4096)
 
 
 def test_the_page_takes_the_courses_own_where_it_is(tmp_path, monkeypatch):
@@ -30,7 +33,7 @@ def test_the_calls_that_are_drawn_are_counted(cached):
     read = sum(alpha == 1 for alpha in faces)
     assert read == (10 if cached else 40)
     assert f"{read} in all" in fig.get_label()
-    assert f"{read} reads" in fig.axes[int(cached)].get_title()
+    assert f"{read} reads" in fig.axes[int(cached)].get_title(loc="left")
 
 
 def test_entropies_begin_at_zero_and_rise():
