@@ -170,3 +170,12 @@ class Run:
             self.step += 1
             losses.append(loss.item())
         return losses
+
+
+def weights_and_means(run: Run) -> dict[str, Tensor]:
+    """Copies, each as one vector: the weights, and what AdamW remembers, if it has taken a step."""
+    found = {"the weights": torch.cat([p.detach().flatten() for p in run.model.parameters()])}
+    states = run.optimizer.state_dict()["state"].values()
+    if states:
+        found["AdamW's means"] = torch.cat([s["exp_avg"].flatten() for s in states])
+    return found
