@@ -282,7 +282,8 @@ def _sends(
     r: Any, function: Any, pieces: list[str], stop: str, promptly: bool = False
 ) -> tuple[int, list[str]]:
     text = "".join(pieces)
-    with r.input(f"pieces = {pieces if len(pieces) < 7 else list(text[:5])}..., stop = {stop!r}"):
+    shown = str(pieces) if len(pieces) < 7 else f"the characters of {text!r}, one by one"
+    with r.input(f"pieces = {shown}, stop = {stop!r}"):
         sent, asked = watched(function, pieces, stop)
         expected = text.partition(stop)[0]
         got = "".join(sent)
