@@ -53,6 +53,20 @@ def test_greedy_is_transformers_token_by_token(model, length):
         assert len(set(found[0, length:].tolist())) > 5
 
 
+def test_the_repetition_penalty_sees_all_tokens_so_far(model):
+    prompt = prompts(model.config)
+    expected = as_theirs(model).generate(
+        prompt,
+        max_new_tokens=25,
+        do_sample=False,
+        repetition_penalty=1.6,
+        pad_token_id=0,
+        attention_mask=prompt * 0 + 1,
+    )
+    assert torch.equal(generate(model, prompt, 25, Sampling(repetition_penalty=1.6)), expected)
+    assert not torch.equal(generate(model, prompt, 25), expected)
+
+
 def test_an_end_ends_a_row_and_the_batch(model):
     prompt = prompts(model.config)
     plain = generate(model, prompt, 20)

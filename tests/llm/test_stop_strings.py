@@ -39,3 +39,14 @@ def test_no_more_is_held_back_than_could_begin_a_stop(text, stops):
 def test_an_empty_one_is_refused():
     with pytest.raises(ValueError, match="one of the stop strings is empty"):
         StopStrings(["\n", ""])
+
+
+@pytest.mark.parametrize("cut", range(1, 6))
+def test_a_stop_string_is_found_across_two_pieces(cut):
+    sent, stop = run(["xab\n\nb"[:cut], "xab\n\nb"[cut:]], ["b\n\n"])
+    assert "".join(sent) == "xa" and stop.found == "b\n\n"
+
+
+def test_a_whole_one_is_not_waited_with_for_a_longer_one():
+    stop = StopStrings(["a", "ab"])
+    assert stop.feed("xa") == "x" and stop.found == "a"
