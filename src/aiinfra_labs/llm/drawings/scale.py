@@ -92,8 +92,8 @@ def kept(lengths: Sequence[int], curves: Mapping[str, Sequence[float]]) -> Figur
     fig, ax = figures.figure(alt="-", height=2.8)
     for name, values in curves.items():
         ax.plot(lengths, values, marker="o", label=name)
-    ax.set(xscale="log", yscale="log", xlabel="tokens in the sequence")
-    ax.set_ylabel("KiB a token and layer")
+    ax.set(xscale="log", xlabel="tokens in the sequence", ylabel="KiB a token and layer")
+    ax.set_ylim(0)
     ax.set_xticks(lengths[::2], [f"{n:,}" for n in lengths[::2]])
     ax.minorticks_off()
     ax.grid(True)
