@@ -14,6 +14,8 @@ from aiinfra_labs.course.drawing import NORMAL, SMALL, arrow, box, drawing, writ
 from aiinfra_labs.llm.attention import causal_mask
 from aiinfra_labs.llm.attention_cost import fused_traffic, written_traffic
 
+from .positions import styled
+
 if TYPE_CHECKING:
     from matplotlib.axes import Axes
     from matplotlib.figure import Figure
@@ -37,14 +39,14 @@ def flow() -> Figure:
             arrow(ax, (11.5, 22.5), (19.5, y + 5.5), "-|>", 1)
         box(ax, 42, 25, 18, 11, None, "Q Kᵀ / √D\nT × T")
         box(ax, 68, 25, 18, 11, None, "mask, softmax\nT × T", SMALL)
-        box(ax, 84, 3, 16, 11, None, "weights · V\nT × D", SMALL)
+        box(ax, 84, 1, 16, 11, None, "weights · V\nT × D", SMALL)
         arrow(ax, (33.5, 38), (41.5, 32.5), "-|>", 1)
         arrow(ax, (33.5, 23), (41.5, 28.5), "-|>", 1)
         arrow(ax, (60.5, 30.5), (67.5, 30.5), "-|>", 1)
-        arrow(ax, (86, 24.5), (90, 14.8), "-|>", 1)
-        arrow(ax, (33.5, 6.5), (83.5, 7.5), "-|>", 1)
+        arrow(ax, (86, 24.5), (90, 12.8), "-|>", 1)
+        arrow(ax, (33.5, 6.5), (83.5, 6.5), "-|>", 1)
         write(ax, 64, 40.5, "who looks at whom", NORMAL)
-        write(ax, 58, 10.5, "what they bring back", NORMAL)
+        write(ax, 58, 9.5, "what they bring back", NORMAL)
     return fig
 
 
@@ -64,7 +66,7 @@ def sharing(heads: int = 8) -> Figure:
                 x = left + head * step
                 box(ax, x + 0.4, 17, step - 0.8, 5, BLUE, "")
                 middle = left + (head // group + 0.5) * group * step
-                ax.plot([x + step / 2, middle], [16.6, 8.4], color=BLUE, lw=1)
+                ax.plot([x + step / 2, middle], [16.6, 8.4], color=BLUE, lw=1, ls="-")
             for kv in range(kv_heads):
                 middle = left + (kv + 0.5) * group * step
                 box(ax, middle - step / 2 + 0.4, 3, step - 0.8, 5, ORANGE, "")
@@ -86,6 +88,7 @@ def heat_map(ax: Axes, weights: Any, words: Sequence[str], lines: Sequence[str] 
     ax.spines[:].set_visible(False)
 
 
+@styled
 def heads_on(looks: Tensor, words: Sequence[str], it: int, referent: int) -> Figure:
     """Every head's map of one sentence. looks: [layers, heads, T, T]."""
     layers, heads = looks.shape[:2]
@@ -93,7 +96,7 @@ def heads_on(looks: Tensor, words: Sequence[str], it: int, referent: int) -> Fig
     fig, axes = figures.figure(
         alt=f"The attention of {layers * heads} heads on {''.join(words)}, a map each. {words[it]} "
         f"gives {words[referent]}, head by head, {', '.join(shares)}.",
-        height=1.65 * layers + 0.4,
+        height=1.8 * layers + 0.3,
         nrows=layers,
         ncols=heads,
         squeeze=False,
@@ -102,7 +105,8 @@ def heads_on(looks: Tensor, words: Sequence[str], it: int, referent: int) -> Fig
         for head in range(heads):
             ax, share = axes[layer][head], looks[layer, head, it, referent]
             heat_map(ax, looks[layer, head], words)
-            ax.tick_params(labelsize=7)
+            ax.tick_params(labelsize=7.5)
+            ax.tick_params(axis="x", labelrotation=90)
             ax.set_title(f"{layer}.{head}: {share:.2f}", fontsize=9.5)
             ax.add_patch(_ring(referent, it))
     return fig
@@ -115,6 +119,7 @@ def _ring(column: int, row: int) -> Any:
     return Rectangle(corner, 1, 1, fill=False, edgecolor=ORANGE, linewidth=1.8, clip_on=False)
 
 
+@styled
 def masks(real: Tensor) -> Figure:
     """Causal, padding, and both. real: bool [S], of one sentence."""
     s = len(real)
@@ -137,6 +142,7 @@ def masks(real: Tensor) -> Figure:
     return fig
 
 
+@styled
 def saturation(sizes: Sequence[int] = (4, 16, 64, 256, 1024), keys: int = 64) -> Figure:
     """How sharp a softmax of random scores is, and the gradient that it lets through."""
     rows = {True: [], False: []}
@@ -168,21 +174,22 @@ def saturation(sizes: Sequence[int] = (4, 16, 64, 256, 1024), keys: int = 64) ->
         ax.set_xscale("log", base=4)
         ax.set_xticks(sizes, [str(d) for d in sizes])
         ax.set(xlabel="D", title=name, ylim=(0, 1.05))
-    axes[0].legend(loc="center left", bbox_to_anchor=(0, 0.6))
+    axes[1].legend(loc="lower left", borderaxespad=0)
     return fig
 
 
-NAMES = {"free": "free", "elsewhere": "looking\ncosts", "there": "looking\npays"}
+WAYS = {"free": BLUE, "blind": ORANGE, "paid": GREEN, "causal": figures.PALETTE["purple"]}
 
 
+@styled
 def seeds(ways: Mapping[str, Sequence[Mapping[str, Any]]]) -> Figure:
     """Each model's most attentive head on the talk's sentence, and how often the model is right."""
-    most = {way: [max(map(max, m["talk"])) for m in ways[way]] for way in NAMES}
-    right = {way: [m["accuracy"] for m in ways[way]] for way in NAMES}
+    most = {way: [max(map(max, m["talk"])) for m in ways[way]] for way in WAYS}
+    right = {way: [m["accuracy"] for m in ways[way]] for way in WAYS}
     said = "; ".join(
-        f"{NAMES[way].replace(chr(10), ' ')}: attention {min(most[way]):.2f} to "
-        f"{max(most[way]):.2f}, right in {min(right[way]):.0%} to {max(right[way]):.0%}"
-        for way in NAMES
+        f"{way}: attention {min(most[way]):.2f} to {max(most[way]):.2f}, right in "
+        f"{min(right[way]):.0%} to {max(right[way]):.0%}"
+        for way in WAYS
     )
     fig, axes = figures.figure(
         alt=f"{len(most['free'])} models of each kind. {said}.", height=2.9, ncols=2
@@ -191,20 +198,20 @@ def seeds(ways: Mapping[str, Sequence[Mapping[str, Any]]]) -> Figure:
         (axes[0], most, "它 → 苹果, the head that looks most"),
         (axes[1], right, "right, of held-out sentences"),
     ):
-        for column, way in enumerate(NAMES):
+        for column, (way, colour) in enumerate(WAYS.items()):
             count = len(values[way])
             xs = [column + 0.5 * (i / max(1, count - 1) - 0.5) for i in range(count)]
-            ax.plot(xs, values[way], "o", ms=4.5, color=(BLUE, ORANGE, GREEN)[column], alpha=0.8)
-        ax.set_xticks(range(3), list(NAMES.values()))
-        ax.set(title=title, ylim=(-0.04, 1.05))
-        ax.title.set_fontsize(9.5)
-    axes[0].axhline(STRONG, ls="--", lw=1, color=figures.INK)
-    axes[0].text(2.4, 0.88, "0.95", ha="right", va="top", fontsize=9)
-    axes[1].axhline(0.5, ls="--", lw=1, color=figures.INK)
-    axes[1].text(2.4, 0.47, "chance", ha="right", va="top", fontsize=9)
+            ax.plot(xs, values[way], "o", ms=4.5, color=colour, alpha=0.8)
+        ax.set_xticks(range(len(WAYS)), list(WAYS))
+        ax.set(ylim=(-0.04, 1.05))
+        ax.set_title(title, fontsize=9.5)
+    for ax, level, name in ((axes[0], STRONG, "0.95"), (axes[1], 0.5, "one of two nouns")):
+        ax.axhline(level, ls="--", lw=1, color=figures.INK)
+        ax.text(3.4, level - 0.03, name, ha="right", va="top", fontsize=9)
     return fig
 
 
+@styled
 def growth(shape: Any, lengths: Sequence[int]) -> Figure:
     """Operations and bytes of a prompt of T tokens in a model of this shape (unit 1.6's)."""
     from aiinfra_labs.llm.scale import flops, parameters

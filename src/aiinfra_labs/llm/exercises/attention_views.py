@@ -8,16 +8,19 @@ import torch
 from torch import Tensor
 
 from aiinfra_labs.course import figures
+from aiinfra_labs.course.parts import CourseError
 from aiinfra_labs.llm.attention import repeat_kv, split_heads
 from aiinfra_labs.llm.attention_cost import allocated
 from aiinfra_labs.llm.coreference import talk_sentence
 from aiinfra_labs.llm.drawings.attention import BLUE, ORANGE, heat_map
+from aiinfra_labs.llm.drawings.positions import styled
 from aiinfra_labs.llm.pronoun_model import batch_of, load_stored
 
 from .attention_grading import heads_apart, normal, seen_by_change
 from .position_views import Picture
 
 
+@styled
 @torch.no_grad()
 def weights_of(function: Any) -> Picture:
     """The learner's weights on the talk's sentence: queries and keys of a trained head."""
@@ -36,54 +39,72 @@ def weights_of(function: Any) -> Picture:
     # With unit vectors as values, what comes out of attention are its weights.
     out = function(query, key, torch.eye(len(key)), None)
     share, sums = float(out[sentence.it, sentence.referent]), out.sum(-1)
+    right = float(attention[head, sentence.it, sentence.referent])
     fig, ax = figures.figure(
-        alt=f"Your weights on {sentence}: 它 gives 苹果 {share:.2f}. The rows sum to "
-        f"{float(sums.min()):.3g} at least and {float(sums.max()):.3g} at most.",
+        alt=f"Your weights on {sentence}: 它 gives 苹果 {share:.2f}, where the model's own "
+        f"attention gives {right:.2f}. The rows sum to {float(sums.min()):.3g} at least and "
+        f"{float(sums.max()):.3g} at most.",
         width=3.6,
         height=3.4,
     )
     heat_map(ax, out.clamp(0, 1), sentence.words)
-    ax.set(ylabel="who looks", xlabel="at whom", title=f"它 → 苹果: {share:.2f}")
+    title = f"它 → 苹果: yours {share:.2f}, the model's {right:.2f}"
+    ax.set(ylabel="who looks", xlabel="at whom", title=title)
     return Picture(fig)
 
 
 REAL = ((True,) * 6, (False, False, True, True, True, True))
 
 
+@styled
 def mask_of(function: Any) -> Picture:
-    """The learner's mask of two sentences, the second padded: right, leaking, or missing."""
+    """The learner's masks of two sentences, the second padded: right, leaking, or missing."""
     real = torch.tensor(REAL)
-    mask = function(real.clone(), real.shape[1])
-    if not isinstance(mask, Tensor) or tuple(mask.shape) != (2, 1, 6, 6):
-        raise ValueError(
-            f"the mask has the shape {tuple(getattr(mask, 'shape', ()))}\n"
-            "Why: it is drawn for 2 sentences of 6, [2, 1, 6, 6]\nTry: check says what is asked"
-        )
+    whole, newest = _mask(function, real, 6), _mask(function, real, 2)
     leaks, missed = 0, 0
-    fig, axes = figures.figure(alt="mask", width=5.6, height=2.8, ncols=2)
-    for sentence, ax in enumerate(axes):
-        heat_map(ax, mask[sentence, 0].float() * 0.7, [str(i) for i in range(6)])
-        padded = int((~real[sentence]).sum())
-        ax.set(
-            title=f"{padded} of 6 are padding" if padded else "no padding",
-            xlabel="token seen",
-            ylabel="token that looks",
-        )
-    for change in seen_by_change(mask, real):
-        leak = change.seen and (change.later or not change.real)
-        miss = not change.seen and change.real and not change.later
-        leaks, missed = leaks + leak, missed + miss
-        if leak or miss:
-            ax = axes[change.sentence]
-            ax.plot(change.key, change.query, "x" if leak else "o", color=ORANGE, ms=8, mew=2)
+    fig, axes = figures.figure(alt="masks", width=6.4, height=2.7, ncols=3)
+    for ax, mask, sentence, title in (
+        (axes[0], whole, 0, "no padding"),
+        (axes[1], whole, 1, "0 and 1 are padding"),
+        (axes[2], newest, 1, "the last 2 ask"),
+    ):
+        queries = mask.shape[2]
+        places = [str(6 - queries + i) for i in range(queries)]
+        heat_map(ax, mask[sentence, 0].float() * 0.7, [str(i) for i in range(6)], places)
+        ax.set_title(title, fontsize=9.5)
+        for change in seen_by_change(mask, real):
+            if change.sentence != sentence:
+                continue
+            leak = change.seen and (change.later or not change.real)
+            miss = not change.seen and change.real and not change.later
+            leaks, missed = leaks + leak, missed + miss
+            if leak or miss:
+                row = change.query - (6 - queries)
+                ax.plot(change.key, row, "x" if leak else "o", color=ORANGE, ms=7, mew=2)
+    axes[0].set_ylabel("token that looks")
+    axes[1].set_xlabel("token seen; x: a leak, o: missing")
     figures.describe(
         fig,
-        f"Your mask of two sentences of 6 tokens, the second with 2 of padding. {leaks} leaks "
-        f"(a cross), {missed} pairs missing (a ring).",
+        "Your masks of two sentences of 6 tokens, the second with 2 of padding, and of its last 2 "
+        f"tokens alone. {leaks} leaks (a cross), {missed} pairs missing (a ring).",
     )
     return Picture(fig)
 
 
+def _mask(function: Any, real: Tensor, queries: int) -> Tensor:
+    mask = function(real.clone(), queries)
+    shape = (len(real), 1, queries, real.shape[1])
+    if not isinstance(mask, Tensor) or tuple(mask.shape) != shape or mask.dtype != torch.bool:
+        has = f"{tuple(mask.shape)}, {mask.dtype}" if isinstance(mask, Tensor) else type(mask)
+        raise CourseError(
+            f"the mask is {has}, and {shape}, torch.bool is drawn",
+            "a picture needs a row for each query and a column for each key",
+            "check says of each input what your mask should be",
+        )
+    return mask
+
+
+@styled
 def heads_of(function: Any) -> Picture:
     """How far each element of the learner's result is from the reference: 8 tokens, 4 heads."""
     x, *weights = normal(9, (1, 8, 16), *[(16, 16)] * 3)
@@ -103,6 +124,7 @@ def heads_of(function: Any) -> Picture:
     return Picture(fig)
 
 
+@styled
 def bytes_of(function: Any) -> Picture:
     """What one decoding step allocates, the learner's beside K and beside repeated heads."""
     query, key, value = normal(10, (1, 8, 1, 128), (1, 2, 1024, 128), (1, 2, 1024, 128))
