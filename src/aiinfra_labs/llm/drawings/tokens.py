@@ -19,8 +19,8 @@ if TYPE_CHECKING:
     from matplotlib.figure import Figure
 
 STYLE = """<style>
-.aiinfra-strip{display:grid;grid-template-columns:max-content minmax(0,1fr);gap:.35em .8em;margin:.4em 0;
-align-items:start}
+.aiinfra-strip{display:grid;grid-template-columns:max-content minmax(0,1fr);gap:.35em .8em;
+margin:.4em 0;align-items:start}
 .aiinfra-strip>div{line-height:1.9}
 .aiinfra-strip code{color:inherit;background:none;border:1px solid #7b7b7b88;border-radius:3px;
 padding:.1em .18em;margin:0 2px 2px 0;font-size:.95em;line-height:1.35;display:inline-block;
