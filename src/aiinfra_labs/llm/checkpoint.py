@@ -48,7 +48,7 @@ def load(path: Path) -> tuple[dict[str, torch.Tensor], dict[str, Any]]:
             tensors = {name: file.get_tensor(name) for name in file.keys()}  # noqa: SIM118
             metadata = file.metadata() or {}
         if metadata.get("sum") not in (None, _sum(tensors)):  # files of others have none
-            raise ValueError("the sum of its numbers is not the one that was saved with them")
+            raise ValueError("its checksum differs")
         return tensors, json.loads(metadata.get("state", "{}"))
     except FileNotFoundError:
         raise CheckpointError(

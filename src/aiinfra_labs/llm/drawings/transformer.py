@@ -83,8 +83,8 @@ def _branch(
         write(ax, 74, middle + 11.5 - row * 7.5, "\n".join(pair), SMALL)
     ax.plot([34, 34], [middle + 16.5, high], color=ink(), lw=1.4, ls="-")
     arrow(ax, (34, high), (STREAM + 2.6, high), "-|>", 1.4)
-    ax.plot([STREAM], [high], "o", ms=17, mfc="white", mec=ink(), mew=1.6)
-    ax.text(STREAM, high - 0.2, "+", fontsize=15, ha="center", va="center", color="#101010")
+    ax.plot([STREAM], [high], "o", ms=17, mfc="white", mec=ink(), mew=1.6, zorder=5)
+    write(ax, STREAM, high - 0.2, "+", 15, color="#101010", zorder=6)
 
 
 def stacks() -> Figure:
