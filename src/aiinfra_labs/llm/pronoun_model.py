@@ -93,9 +93,9 @@ class PronounModel(nn.Module):
         a blind one, it is no noun that 它 sees. bool [B, 1, 1, T], or [B, 1, T, T]."""
         seen = (ids != self.ids[PAD])[:, None, None, :]
         if self.config.causal:
-            seen = seen & causal_mask(ids.shape[1], ids.shape[1])
+            seen = seen & causal_mask(ids.shape[1], ids.shape[1], ids.device)
         if self.config.blind:
-            noun = torch.isin(ids, torch.tensor([self.ids[word] for word in NOUNS]))
+            noun = torch.isin(ids, ids.new_tensor([self.ids[word] for word in NOUNS]))
             it = ids == self.ids[IT]
             seen = seen & ~(it[:, None, :, None] & noun[:, None, None, :])
         return seen
