@@ -101,6 +101,14 @@ def test_show_draws_the_learners_own_numbers():
     assert "GPT-3 4.608 M$, reported 4.6;" in repr(show("1.6.d", planted.cost_by_hours))
 
 
+@pytest.mark.parametrize("exercise", EXERCISES)
+@pytest.mark.parametrize("given", ["many", math.nan, (1.0, math.inf), [1, 2, 3]], ids=str)
+def test_show_says_in_words_what_it_cannot_draw(exercise, given):
+    said = str(show(exercise, lambda *arguments: given))
+    assert "cannot be drawn" in said and "Why:" in said and "Try:" in said
+    assert "Error" not in said
+
+
 # --- the verdicts ---------------------------------------------------------------------------------
 
 

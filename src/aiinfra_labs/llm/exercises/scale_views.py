@@ -2,12 +2,15 @@
 
 from __future__ import annotations
 
+import math
 from collections.abc import Callable, Mapping, Sequence
 from typing import Any
 
 import numpy as np
 
 from aiinfra_labs.course import figures
+from aiinfra_labs.course.drawing import many
+from aiinfra_labs.course.parts import CourseError, a_kind
 from aiinfra_labs.llm.drawings.positions import styled
 from aiinfra_labs.llm.scale.chinchilla import Law
 
@@ -16,12 +19,39 @@ from .position_views import Picture
 MEMORY = 80  # GB of an A100 or H100
 
 
+def drawn(value: Any) -> float:
+    """A number that can be drawn. Raises `CourseError` for what is none."""
+    try:
+        number = float(value)
+    except (TypeError, ValueError):
+        number = math.nan
+    if not math.isfinite(number):
+        what = "nothing" if value is None else a_kind(value)
+        raise CourseError(
+            f"{what} cannot be drawn: {str(value)[:40]}",
+            "a finite number is asked for, or two of them where the exercise says so",
+            "check says more; run it first",
+        )
+    return number
+
+
+def both(value: Any) -> tuple[float, float]:
+    """Two numbers that can be drawn. Raises `CourseError` for what is no pair of them."""
+    if not isinstance(value, tuple | list) or len(value) != 2:
+        raise CourseError(
+            f"{'nothing' if value is None else a_kind(value)} cannot be drawn: two are asked for",
+            "the exercise asks for two numbers",
+            "end the function with return and both, with a comma between",
+        )
+    return drawn(value[0]), drawn(value[1])
+
+
 @styled
 def counts(found: Mapping[str, tuple[float, int]]) -> Picture:
     """The learner's counts, in per cent of the models' own."""
     fig, ax = figures.figure(alt="-", height=1.7)
     rows = np.arange(len(found))
-    ax.barh(rows, [100 * mine / there for mine, there in found.values()], 0.6, color="C0")
+    ax.barh(rows, [100 * drawn(mine) / there for mine, there in found.values()], 0.6, color="C0")
     ax.axvline(100, color=figures.INK, lw=1.2, ls=":")
     ax.set_yticks(rows, found)
     ax.invert_yaxis()
@@ -38,10 +68,11 @@ def memory(function: Callable[..., float], parameters: int, name: str) -> Pictur
     fig, ax = figures.figure(alt="-", height=3.2)
     said = []
     for stage in range(4):
-        curve = [float(function(parameters, n, stage)) / 1e9 for n in gpus]
+        curve = [drawn(function(parameters, n, stage)) / 1e9 for n in gpus]
         ax.plot(gpus, curve, marker="o", label=f"stage {stage}" if stage else "no ZeRO")
         fits = [n for n, gb in zip(gpus, curve, strict=True) if gb <= MEMORY]
-        said.append(f"stage {stage} {f'from {fits[0]:,} GPUs on' if fits else 'on none of them'}")
+        where = f"from {many(fits[0], 'GPU')} on" if fits else "on none of them"
+        said.append(f"stage {stage} {where}")
     ax.axhline(MEMORY, color=figures.INK, lw=1, ls=":")
     ax.text(gpus[0], MEMORY * 1.08, f"{MEMORY} GB")
     ax.set(xscale="log", yscale="log", xlabel="GPUs", ylabel="GB on each, yours")
@@ -64,7 +95,7 @@ def splits(function: Callable[..., Any], law: Law, budgets: Sequence[float]) -> 
         sizes = np.geomspace(best / 60, best * 60, 80)
         losses = [law.loss(n, budget / 6 / n) for n in sizes]
         ax.plot(sizes, losses, label=f"{budget:.0e} operations")
-        n, d = function(budget, law)
+        n, d = both(function(budget, law))
         ax.plot([n], [law.loss(n, d)], "o", color=f"C{k}", ms=8)
         said.append(f"{budget:.0e} operations on {n:.3g} parameters and {d:.3g} tokens")
     ax.set(xscale="log", xlabel="parameters", ylabel="loss, nats a token")
@@ -81,7 +112,7 @@ def bills(found: Mapping[str, tuple[tuple[float, float], float, float]]) -> Pict
     names = [name.split(",")[0].split(" on ")[0] for name in found]
     said = []
     for ax, unit, which, scale in ((axes[0], "days", 0, 1), (axes[1], "M$", 1, 1e6)):
-        mine = [float(got[which]) / scale for got, *_ in found.values()]
+        mine = [both(got)[which] / scale for got, *_ in found.values()]
         there = [reported[which] / scale for _, *reported in found.values()]
         x = np.arange(len(found))
         ax.bar(x - 0.2, there, 0.36, color="C0", label="reported")
