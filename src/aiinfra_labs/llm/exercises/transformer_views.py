@@ -35,7 +35,7 @@ def draw_gradients(norms: dict[str, Sequence[float]]) -> Picture:
     ax.set_yscale("log")
     ax.set_xlabel("block (0: the bottom)")
     ax.set_ylabel("norm of the gradient")
-    ax.legend()
+    ax.legend(frameon=False, labelcolor=figures.INK)
     return Picture(fig)
 
 
@@ -51,7 +51,7 @@ def draw_schedule(mine: Sequence[float], expected: Sequence[float]) -> Picture:
     ax.set_xlabel("step")
     ax.set_ylabel("learning rate")
     ax.set_ylim(0)
-    ax.legend()
+    ax.legend(frameon=False, labelcolor=figures.INK)
     return Picture(fig)
 
 
@@ -72,5 +72,5 @@ def draw_losses(before: Sequence[float], whole: Sequence[float], again: Sequence
     ax.axvline(cut - 0.5, lw=1, ls=":")
     ax.set_xlabel("step")
     ax.set_ylabel("loss")
-    ax.legend()
+    ax.legend(frameon=False, labelcolor=figures.INK)
     return Picture(fig)
