@@ -177,6 +177,10 @@ def test_a_query_that_sees_nothing_gets_zeros_and_harms_no_other():
     expected, _ = attention(query[[0, 2]], key, value, mask[[0, 2]])
     torch.testing.assert_close(out[[0, 2]], expected, **CLOSE)
     assert weights[0, 1] == 0
+    gradients = torch.autograd.grad(out.square().sum(), (query, key, value))
+    theirs = torch.autograd.grad(expected.square().sum(), (query, key, value))
+    for one, other in zip(gradients, theirs, strict=True):  # no nan on the way back, either
+        torch.testing.assert_close(one, other, **CLOSE)
 
 
 def test_the_last_of_causal_queries_sees_all():
