@@ -23,13 +23,10 @@ def attention(
     """
     scores = query @ key.transpose(-2, -1) / math.sqrt(query.shape[-1])  # [..., T, S]
     if mask is not None:
-        # Softmax of a row of -inf is nan, and so is its gradient: a row with no key is left as it
-        # is, and loses its weights below.
-        some = mask.any(dim=-1, keepdim=True)
-        scores = scores.masked_fill(~mask & some, -math.inf)
+        scores = scores.masked_fill(~mask, -math.inf)
     weights = torch.softmax(scores, dim=-1)
     if mask is not None:
-        weights = weights.masked_fill(~mask, 0)
+        weights = weights.masked_fill(~mask, 0)  # softmax of a row of -inf is nan
     return weights @ value, weights
 
 
