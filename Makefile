@@ -10,6 +10,7 @@ lint: ; $(COURSE) -m ruff check $(THEN) -m ruff format --check
 labs: ; $(COURSE) -m aiinfra_labs.course.release $(THEN) tools/standing.py
 site: ; $(COURSE) -m aiinfra_labs.course.site
 bench: ; $(COURSE) benchmarks/emulator.py
+model: ; $(COURSE) -m aiinfra_labs.llm.course_model
 bench-gpu: ; $(COURSE) benchmarks/gpu_truth.py $(THEN) benchmarks/gpu.py
 
-.PHONY: course test lint labs site bench bench-gpu
+.PHONY: course test lint labs site bench bench-gpu model
