@@ -15,16 +15,22 @@ has that on both backgrounds.
 
 from __future__ import annotations
 
+import functools
 import hashlib
 import io
 import re
+from collections.abc import Callable
+from dataclasses import dataclass
 from html import escape
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING, Any, ParamSpec, TypeVar
 
 from .parts import CourseError
 
 if TYPE_CHECKING:
     from matplotlib.figure import Figure
+
+P = ParamSpec("P")
+T = TypeVar("T")
 
 STYLE = "aiinfra_labs.course.aiinfra"  # as matplotlib names the style sheet of a package
 INK = "#7b7b7b"
@@ -105,6 +111,32 @@ def show(fig: Figure, alt: str | None = None) -> None:
     from IPython.display import display
 
     display({"text/html": to_html(fig), "text/plain": text}, raw=True)
+
+
+def styled(draw: Callable[P, T]) -> Callable[P, T]:
+    """Decorator: draw in the course's style, which gives "C0", legends and text their colours."""
+
+    @functools.wraps(draw)
+    def in_style(*args: P.args, **kwargs: P.kwargs) -> T:
+        import matplotlib.style
+
+        with matplotlib.style.context(STYLE):
+            return draw(*args, **kwargs)
+
+    return in_style
+
+
+@dataclass(frozen=True)
+class Picture:
+    """A figure as a value: drawn where a notebook shows it; in a terminal, its alt text."""
+
+    figure: Figure
+
+    def _repr_html_(self) -> str:
+        return to_html(self.figure)
+
+    def __repr__(self) -> str:
+        return str(self.figure.get_label())
 
 
 def to_html(fig: Figure) -> str:

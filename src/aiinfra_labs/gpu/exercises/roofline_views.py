@@ -2,52 +2,24 @@
 
 from __future__ import annotations
 
-import functools
 from collections.abc import Callable, Sequence
-from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
 from aiinfra_labs.course import figures
+from aiinfra_labs.course.figures import Picture, styled
 from aiinfra_labs.gpu import latency
 from aiinfra_labs.gpu.devices import Device
-from aiinfra_labs.gpu.drawings.pieces import STYLE
 from aiinfra_labs.gpu.drawings.roofline import in_words
 from aiinfra_labs.gpu.drawings.roofline import roofline as draw
 from aiinfra_labs.gpu.roofline import Point, Roofline
 
 if TYPE_CHECKING:
-    from matplotlib.figure import Figure
+    pass
 
 TERA, GIGA = 1e12, 1e9
 WARPS = 64  # that an SM of the H100 holds
-
-
-@dataclass(frozen=True)
-class Picture:
-    """A drawing in the page's own colours; in a terminal, what it shows."""
-
-    figure: Figure
-
-    def _repr_html_(self) -> str:
-        return figures.to_html(self.figure)
-
-    def __repr__(self) -> str:
-        return str(self.figure.get_label())
-
-
-def styled(view: Callable[..., Picture]) -> Callable[..., Picture]:
-    """Decorator: all of a view is made in the course's style, legends and labels, too."""
-
-    @functools.wraps(view)
-    def draw_it(*args: Any, **options: Any) -> Picture:
-        import matplotlib.style
-
-        with matplotlib.style.context(STYLE):
-            return view(*args, **options)
-
-    return draw_it
 
 
 def under(roofs: Sequence[Roofline], points: Sequence[Point], said: str) -> Picture:

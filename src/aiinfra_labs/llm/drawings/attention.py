@@ -11,10 +11,9 @@ from torch import Tensor
 
 from aiinfra_labs.course import figures
 from aiinfra_labs.course.drawing import NORMAL, SMALL, arrow, box, drawing, write
+from aiinfra_labs.course.figures import styled
 from aiinfra_labs.llm.attention import causal_mask
 from aiinfra_labs.llm.attention_cost import fused_traffic, written_traffic
-
-from .positions import styled
 
 if TYPE_CHECKING:
     from matplotlib.axes import Axes

@@ -13,10 +13,9 @@ import torch
 from torch import Tensor
 
 from aiinfra_labs.course import figures
+from aiinfra_labs.course.figures import styled
 from aiinfra_labs.llm import phases, sampling
 from aiinfra_labs.llm.scale.shapes import Shape
-
-from .positions import styled
 
 if TYPE_CHECKING:
     from matplotlib.figure import Figure

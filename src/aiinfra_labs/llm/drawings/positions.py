@@ -8,14 +8,14 @@ Each returns a matplotlib figure with its alt text, in the course's style:
 
 from __future__ import annotations
 
-from collections.abc import Callable, Mapping, Sequence
-from functools import wraps
-from typing import TYPE_CHECKING, Any, ParamSpec
+from collections.abc import Mapping, Sequence
+from typing import TYPE_CHECKING, Any
 
 import numpy as np
 import torch
 
 from aiinfra_labs.course import figures
+from aiinfra_labs.course.figures import styled
 from aiinfra_labs.llm.extrapolation import scalings
 from aiinfra_labs.llm.positions import alibi_slopes, rope_frequencies, sinusoidal
 from aiinfra_labs.llm.rope_scaling import turns
@@ -33,21 +33,6 @@ NAMES = {
 }
 COLOURS = {"none": "C3", "learned": "C4", "sinusoidal": "C1", "rope": "C0", "alibi": "C2"}
 RULES = {"as trained": "C0", "linear": "C1", "NTK": "C2", "Llama 3": "C3", "YaRN": "C4"}
-
-P = ParamSpec("P")
-
-
-def styled(draw: Callable[P, Figure]) -> Callable[P, Figure]:
-    """Draw in the course's style, which gives "C0" and the text their colours."""
-
-    @wraps(draw)
-    def in_style(*args: P.args, **kwargs: P.kwargs) -> Figure:
-        import matplotlib.style
-
-        with matplotlib.style.context(figures.STYLE):
-            return draw(*args, **kwargs)
-
-    return in_style
 
 
 @styled

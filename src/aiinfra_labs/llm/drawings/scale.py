@@ -14,13 +14,12 @@ from typing import TYPE_CHECKING, Any
 import numpy as np
 
 from aiinfra_labs.course import figures
+from aiinfra_labs.course.figures import styled
 from aiinfra_labs.llm.scale.chinchilla import Law
 from aiinfra_labs.llm.scale.loss_curve import Power
 from aiinfra_labs.llm.scale.memory import MIXED, STAGES, model_states
 from aiinfra_labs.llm.scale.parameters import parameters, total
 from aiinfra_labs.llm.scale.shapes import known
-
-from .positions import styled
 
 if TYPE_CHECKING:
     from matplotlib.figure import Figure

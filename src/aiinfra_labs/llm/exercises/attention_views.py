@@ -8,16 +8,15 @@ import torch
 from torch import Tensor
 
 from aiinfra_labs.course import figures
+from aiinfra_labs.course.figures import Picture, styled
 from aiinfra_labs.course.parts import CourseError
 from aiinfra_labs.llm.attention import repeat_kv, split_heads
 from aiinfra_labs.llm.attention_cost import allocated
 from aiinfra_labs.llm.coreference import talk_sentence
 from aiinfra_labs.llm.drawings.attention import BLUE, ORANGE, heat_map
-from aiinfra_labs.llm.drawings.positions import styled
 from aiinfra_labs.llm.pronoun_model import batch_of, load_stored
 
 from .attention_grading import heads_apart, normal, seen_by_change
-from .position_views import Picture
 
 
 @styled

@@ -9,9 +9,7 @@ import torch
 from torch import Tensor
 
 from aiinfra_labs.course import figures
-from aiinfra_labs.llm.drawings.positions import styled
-
-from .position_views import Picture
+from aiinfra_labs.course.figures import Picture, styled
 
 LOGITS = torch.tensor([4.0, 3.5, 3.0, 2.0, 1.5, 0.5, 0.0, -1.0])
 SHARES = torch.tensor([2.0, 8, 1, 4, 1, 8, 2, 6]) / 32

@@ -4,38 +4,24 @@ from __future__ import annotations
 
 import functools
 from collections.abc import Callable
-from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any
 
 import torch
 from torch import Tensor
 
 from aiinfra_labs.course import figures
+from aiinfra_labs.course.figures import Picture, styled
 from aiinfra_labs.course.parts import CourseError
 from aiinfra_labs.llm import extrapolation, rope_scaling
 from aiinfra_labs.llm.attention import attention, causal_mask
-from aiinfra_labs.llm.drawings.positions import styled
 from aiinfra_labs.llm.positions import rope_frequencies
 
 from .tensors import random
 
 if TYPE_CHECKING:
-    from matplotlib.figure import Figure
+    pass
 
 FACTOR, BIN, WINDOWS = 4, 32, 24
-
-
-@dataclass(frozen=True)
-class Picture:
-    """A drawing in the page's own colours; in a terminal, what it shows."""
-
-    figure: Figure
-
-    def _repr_html_(self) -> str:
-        return figures.to_html(self.figure)
-
-    def __repr__(self) -> str:
-        return str(self.figure.get_label())
 
 
 def _drawable(got: Any, shape: tuple[int, ...]) -> Tensor:

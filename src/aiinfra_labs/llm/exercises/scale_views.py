@@ -10,11 +10,9 @@ import numpy as np
 
 from aiinfra_labs.course import figures
 from aiinfra_labs.course.drawing import many
+from aiinfra_labs.course.figures import Picture, styled
 from aiinfra_labs.course.parts import CourseError, a_kind
-from aiinfra_labs.llm.drawings.positions import styled
 from aiinfra_labs.llm.scale.chinchilla import Law
-
-from .position_views import Picture
 
 MEMORY = 80  # GB of an A100 or H100
 

@@ -7,19 +7,7 @@ from collections.abc import Sequence
 from typing import Any
 
 from aiinfra_labs.course import figures
-
-
-class Picture:
-    """A figure of the course's style, and its words in a terminal."""
-
-    def __init__(self, figure: Any):
-        self.figure, self.alt = figure, str(figure.get_label())
-
-    def _repr_html_(self) -> str:
-        return figures.to_html(self.figure)
-
-    def __repr__(self) -> str:
-        return self.alt
+from aiinfra_labs.course.figures import Picture
 
 
 def draw_gradients(norms: dict[str, Sequence[float]]) -> Picture:
