@@ -16,6 +16,7 @@ from pathlib import Path
 
 HELD_OUT = 20  # one document in so many validates
 LEFT_OUT = ("site-packages", "test", "tests", "idle_test", "lib2to3", "pydoc_data", "__pycache__")
+OF_THE_MACHINE = ("_sysconfigdata", "sitecustomize")  # how this Python was built: paths, no prose
 
 
 class CorpusError(ValueError):
@@ -41,7 +42,7 @@ def documents(folder: Path | None = None) -> Iterator[Document]:
     found = False
     for path in sorted(root.rglob("*.py")):
         name = path.relative_to(root)
-        if set(name.parts[:-1]) & set(LEFT_OUT):
+        if set(name.parts[:-1]) & set(LEFT_OUT) or name.name.startswith(OF_THE_MACHINE):
             continue
         try:
             text = path.read_text(encoding="utf-8")
