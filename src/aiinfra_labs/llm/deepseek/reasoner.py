@@ -1,0 +1,265 @@
+"""A small decoder that adds digits, warmed up on examples and then trained by GRPO. Unit 1.7.
+
+The warm-up shows answers with much thinking, some, and none; what pays, GRPO finds out. P: tokens
+of a question, T: tokens of the longest answer, Q: questions, G: answers to each.
+"""
+
+from __future__ import annotations
+
+import copy
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass
+from itertools import islice
+
+import torch
+from torch import Tensor
+from torch.nn import functional as F
+
+from .. import generation
+from ..kv_cache import PreallocatedCache
+from ..llama import Llama, LlamaConfig
+from . import grpo, sums
+from .sums import Sum
+
+CONFIG = LlamaConfig(
+    vocab_size=len(sums.VOCABULARY),
+    hidden_size=64,
+    intermediate_size=128,
+    num_hidden_layers=2,
+    num_attention_heads=4,
+    num_key_value_heads=4,
+    max_position_embeddings=64,
+)
+
+
+@dataclass(frozen=True)
+class WarmUp:
+    """Supervised training. strides: those that solutions are written with; 0 stands for none."""
+
+    steps: int = 1500
+    batch: int = 64
+    lengths: tuple[int, ...] = (3, 4, 5, 6, 7, 8)
+    strides: tuple[int, ...] = (1, 2, 3, 0)
+    learning_rate: float = 2e-3
+    seed: int = 0
+
+
+@dataclass(frozen=True)
+class Reinforcement:
+    """GRPO. A step draws `answers` to each of `questions`, and updates `updates` times on them."""
+
+    steps: int = 150
+    questions: int = 16
+    answers: int = 16
+    updates: int = 2
+    lengths: tuple[int, ...] = (8,)
+    longest: int = 32  # tokens of an answer
+    learning_rate: float = 3e-4
+    clip: float = 0.2
+    beta: float = 0.01
+    token_cost: float = 0.0  # taken off the reward for each token
+    seed: int = 0
+
+
+@dataclass(frozen=True)
+class Rollout:
+    """Answers that were drawn: ids int64 [Q, G, P + T], mask [Q, G, T], reward [Q, G]."""
+
+    ids: Tensor
+    mask: Tensor
+    reward: Tensor
+    texts: list[list[str]]
+
+    @property
+    def length(self) -> float:
+        """Mean tokens of an answer."""
+        return float(self.mask.sum(-1).float().mean())
+
+    @property
+    def steps(self) -> float:
+        """Mean partial sums of an answer."""
+        counts = [sums.steps(text) for group in self.texts for text in group]
+        return sum(counts) / len(counts)
+
+
+def new_model(seed: int = 0, config: LlamaConfig = CONFIG) -> Llama:
+    torch.manual_seed(seed)
+    return Llama(config)
+
+
+# --- the warm-up ----------------------------------------------------------------------------------
+
+
+def examples(chosen: Sequence[Sum], strides: Sequence[int]) -> tuple[Tensor, Tensor]:
+    """(ids, targets), int64 [B, longest] each; only the answer's tokens are targets."""
+    rows = [
+        (s.question, s.solution(stride or len(s.digits)))
+        for s, stride in zip(chosen, strides, strict=True)
+    ]
+    width = max(len(question) + len(answer) for question, answer in rows)
+    ids = torch.full((len(rows), width), sums.IDS[sums.PAD])
+    targets = torch.full((len(rows), width), -1)
+    for row, (question, answer) in enumerate(rows):
+        text = torch.tensor(sums.encode(question + answer))
+        ids[row, : len(text)] = text
+        start = len(question) - 1  # the token that the answer's first follows
+        targets[row, start : len(text) - 1] = text[start + 1 :]
+    return ids, targets
+
+
+def warm_up(
+    model: Llama, recipe: WarmUp, progress: Callable[[int, float], None] = lambda step, loss: None
+) -> Llama:
+    """Train on written-out solutions whose strides are drawn evenly."""
+    source = sums.questions(recipe.seed, recipe.lengths)
+    generator = torch.Generator().manual_seed(recipe.seed)
+    optimizer = torch.optim.AdamW(model.parameters(), recipe.learning_rate, betas=(0.9, 0.98))
+    schedule = torch.optim.lr_scheduler.OneCycleLR(
+        optimizer, recipe.learning_rate, recipe.steps, pct_start=0.1
+    )
+    model.train()
+    for step in range(recipe.steps):
+        chosen = list(islice(source, recipe.batch))
+        drawn = torch.randint(len(recipe.strides), (len(chosen),), generator=generator)
+        loss = model.loss(*examples(chosen, [recipe.strides[i] for i in drawn]))
+        progress(step, loss.item())
+        optimizer.zero_grad()
+        loss.backward()
+        optimizer.step()
+        schedule.step()
+    return model.eval()
+
+
+# --- answers --------------------------------------------------------------------------------------
+
+
+@torch.no_grad()
+def answer(
+    model: Llama, asked: Tensor, longest: int, generator: torch.Generator | None
+) -> tuple[Tensor, Tensor]:
+    """Answers to questions of equal length: ids int64 [B, T], and a mask of their own tokens.
+
+    asked: int64 [B, P]. Without a generator the likeliest token is taken each time.
+    """
+    b, p = asked.shape
+    cache = PreallocatedCache(model.config, b, p + longest)
+    logits = generation.prefill(model, asked, cache)  # [B, V]
+    running = torch.ones(b, dtype=torch.bool)
+    ids, mask = [], []
+    for _ in range(longest):
+        if generator is None:
+            token = logits.argmax(-1)
+        else:
+            token = torch.multinomial(logits.softmax(-1), 1, generator=generator)[:, 0]
+        token = torch.where(running, token, sums.IDS[sums.PAD])
+        ids.append(token)
+        mask.append(running)
+        running = running & (token != sums.IDS[sums.END])
+        if not running.any():
+            break
+        logits = generation.decode(model, token, cache)
+    return torch.stack(ids, 1), torch.stack(mask, 1)
+
+
+def rollout(
+    model: Llama,
+    chosen: Sequence[Sum],
+    answers: int,
+    longest: int,
+    generator: torch.Generator | None,
+    token_cost: float = 0.0,
+) -> Rollout:
+    """`answers` to each question, drawn at temperature 1, and their rewards."""
+    asked = torch.tensor([sums.encode(s.question) for s in chosen])  # [Q, P]
+    ids, mask = answer(model, asked.repeat_interleave(answers, 0), longest, generator)
+    shape = (len(chosen), answers)
+    texts = [sums.decode(row) for row in ids.tolist()]
+    groups = [texts[i : i + answers] for i in range(0, len(texts), answers)]
+    right = [[s.reward(text) for text in group] for s, group in zip(chosen, groups, strict=True)]
+    whole = torch.cat((asked.repeat_interleave(answers, 0), ids), 1)
+    mask = mask.unflatten(0, shape)
+    reward = torch.tensor(right) - token_cost * mask.sum(-1)
+    return Rollout(whole.unflatten(0, shape), mask, reward, groups)
+
+
+def log_probabilities(model: Llama, ids: Tensor, answered: int) -> Tensor:
+    """Of the last `answered` tokens of each row, each given what stands before it: [..., T]."""
+    rows = ids.flatten(0, -2)
+    logits = model(rows[:, :-1])[:, -answered:]  # [B, T, V]
+    wanted = rows[:, -answered:, None]
+    return F.log_softmax(logits, -1).gather(-1, wanted)[..., 0].view(*ids.shape[:-1], answered)
+
+
+# --- GRPO -----------------------------------------------------------------------------------------
+
+
+@dataclass(frozen=True)
+class Step:
+    """What a step of GRPO was like: means over all of its answers, before the update."""
+
+    number: int
+    right: float  # share of answers
+    length: float  # tokens
+    steps: float  # partial sums written down
+    kl: float
+    clipped: float
+    silent: float  # share of groups whose answers were all as good
+
+
+def reinforce(
+    model: Llama, recipe: Reinforcement, progress: Callable[[Step], None] = lambda step: None
+) -> Llama:
+    """Train by GRPO. The model before it stays the reference that the KL term holds on to."""
+    reference = copy.deepcopy(model).eval().requires_grad_(False)
+    source = sums.questions(1_000 + recipe.seed, recipe.lengths)
+    generator = torch.Generator().manual_seed(recipe.seed)
+    optimizer = torch.optim.AdamW(
+        model.parameters(), recipe.learning_rate, betas=(0.9, 0.98), weight_decay=0.0
+    )
+    for number in range(recipe.steps):
+        chosen = list(islice(source, recipe.questions))
+        drawn = rollout(model, chosen, recipe.answers, recipe.longest, generator, recipe.token_cost)
+        advantage = grpo.advantages(drawn.reward)  # [Q, G]
+        answered = drawn.mask.shape[-1]
+        with torch.no_grad():
+            old = log_probabilities(model, drawn.ids, answered)  # [Q, G, T]
+            held = log_probabilities(reference, drawn.ids, answered)
+        for _ in range(recipe.updates):
+            new = log_probabilities(model, drawn.ids, answered)
+            terms = grpo.objective(new, old, held, advantage, drawn.mask, recipe.clip, recipe.beta)
+            optimizer.zero_grad()
+            terms.loss.backward()
+            torch.nn.utils.clip_grad_norm_(model.parameters(), 1.0)
+            optimizer.step()
+        right = [s.reward(t) for s, group in zip(chosen, drawn.texts, strict=True) for t in group]
+        silent = float((drawn.reward.std(-1, correction=0) < 1e-6).float().mean())
+        progress(
+            Step(
+                number,
+                sum(right) / len(right),
+                drawn.length,
+                drawn.steps,
+                terms.kl,
+                terms.clipped,
+                silent,
+            )
+        )
+    return model.eval()
+
+
+@dataclass(frozen=True)
+class Score:
+    """How a model does on questions it was never trained on."""
+
+    right: float  # share of the likeliest answers
+    sampled: float  # share of drawn answers
+    length: float  # mean tokens of a drawn answer
+    steps: float  # mean partial sums of a drawn answer
+
+
+def evaluate(model: Llama, length: int, count: int = 400, seed: int = 7) -> Score:
+    """Held-out questions of `length` digits, answered once by the likeliest tokens, once drawn."""
+    chosen = list(islice(sums.questions(seed, (length,), held_out=True), count))
+    greedy = rollout(model, chosen, 1, 40, None)
+    drawn = rollout(model, chosen, 1, 40, torch.Generator().manual_seed(seed))
+    return Score(float(greedy.reward.mean()), float(drawn.reward.mean()), drawn.length, drawn.steps)
