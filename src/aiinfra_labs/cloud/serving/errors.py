@@ -1,0 +1,18 @@
+"""What can be wrong with a request, a checkpoint or a setting. Units 4.2 to 4.6."""
+
+from __future__ import annotations
+
+
+class ServingError(ValueError):
+    """Something that the engine cannot do, in three parts: what, why, what to try."""
+
+    def __init__(self, what: str, why: str, try_: str):
+        super().__init__(f"{what}\nWhy: {why}\nTry: {try_}")
+
+
+class RequestError(ServingError):
+    """A request that cannot be served. The engine and all other requests go on."""
+
+
+class LoadError(ServingError):
+    """A checkpoint that cannot be loaded. Nothing was built."""
