@@ -24,6 +24,8 @@ MAY = {
     "cloud/serving": {"cloud.serving", "llm", "gpu"},
     "cloud/platform": {"cloud.platform", "cloud.serving"},
     "cloud/exercises": {"cloud", "course"},
+    "cloud/drawings": {"cloud", "course"},
+    "cloud/widgets": {"cloud", "course"},
     "cloud": {"cloud"},
 }
 STANDARD = set(sys.stdlib_module_names)
