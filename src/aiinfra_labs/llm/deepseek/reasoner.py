@@ -1,4 +1,4 @@
-"""A small decoder that adds digits, warmed up on examples and then trained by GRPO. Unit 1.7.
+"""A small decoder that does arithmetic, warmed up on examples and then trained by GRPO. Unit 1.7.
 
 The warm-up shows answers with much thinking, some, and none; what pays, GRPO finds out. P: tokens
 of a question, T: tokens of the longest answer, Q: questions, G: answers to each.
@@ -18,11 +18,12 @@ from torch.nn import functional as F
 from .. import generation
 from ..kv_cache import PreallocatedCache
 from ..llama import Llama, LlamaConfig
-from . import grpo, sums
-from .sums import Sum
+from . import chains, grpo
+from .chains import Chain
 
+NONE = 99  # a stride longer than any question: no result is written down
 CONFIG = LlamaConfig(
-    vocab_size=len(sums.VOCABULARY),
+    vocab_size=len(chains.VOCABULARY),
     hidden_size=64,
     intermediate_size=128,
     num_hidden_layers=2,
@@ -34,12 +35,12 @@ CONFIG = LlamaConfig(
 
 @dataclass(frozen=True)
 class WarmUp:
-    """Supervised training. strides: those that solutions are written with; 0 stands for none."""
+    """Supervised training. strides: those that solutions are written with, by turns."""
 
     steps: int = 1500
     batch: int = 64
-    lengths: tuple[int, ...] = (3, 4, 5, 6, 7, 8)
-    strides: tuple[int, ...] = (1, 2, 3, 0)
+    lengths: tuple[int, ...] = (2, 3, 4, 5, 6)
+    strides: tuple[int, ...] = (1, 2, 3, NONE)
     learning_rate: float = 2e-3
     seed: int = 0
 
@@ -52,9 +53,9 @@ class Reinforcement:
     questions: int = 16
     answers: int = 16
     updates: int = 2
-    lengths: tuple[int, ...] = (8,)
-    longest: int = 32  # tokens of an answer
-    learning_rate: float = 3e-4
+    lengths: tuple[int, ...] = (6,)
+    longest: int = 20  # tokens of an answer
+    learning_rate: float = 1e-4
     clip: float = 0.2
     beta: float = 0.01
     token_cost: float = 0.0  # taken off the reward for each token
@@ -77,8 +78,8 @@ class Rollout:
 
     @property
     def steps(self) -> float:
-        """Mean partial sums of an answer."""
-        counts = [sums.steps(text) for group in self.texts for text in group]
+        """Mean partial chains of an answer."""
+        counts = [chains.steps(text) for group in self.texts for text in group]
         return sum(counts) / len(counts)
 
 
@@ -90,17 +91,14 @@ def new_model(seed: int = 0, config: LlamaConfig = CONFIG) -> Llama:
 # --- the warm-up ----------------------------------------------------------------------------------
 
 
-def examples(chosen: Sequence[Sum], strides: Sequence[int]) -> tuple[Tensor, Tensor]:
+def examples(chosen: Sequence[Chain], strides: Sequence[int]) -> tuple[Tensor, Tensor]:
     """(ids, targets), int64 [B, longest] each; only the answer's tokens are targets."""
-    rows = [
-        (s.question, s.solution(stride or len(s.digits)))
-        for s, stride in zip(chosen, strides, strict=True)
-    ]
+    rows = [(s.question, s.solution(stride)) for s, stride in zip(chosen, strides, strict=True)]
     width = max(len(question) + len(answer) for question, answer in rows)
-    ids = torch.full((len(rows), width), sums.IDS[sums.PAD])
+    ids = torch.full((len(rows), width), chains.IDS[chains.PAD])
     targets = torch.full((len(rows), width), -1)
     for row, (question, answer) in enumerate(rows):
-        text = torch.tensor(sums.encode(question + answer))
+        text = torch.tensor(chains.encode(question + answer))
         ids[row, : len(text)] = text
         start = len(question) - 1  # the token that the answer's first follows
         targets[row, start : len(text) - 1] = text[start + 1 :]
@@ -111,7 +109,7 @@ def warm_up(
     model: Llama, recipe: WarmUp, progress: Callable[[int, float], None] = lambda step, loss: None
 ) -> Llama:
     """Train on written-out solutions whose strides are drawn evenly."""
-    source = sums.questions(recipe.seed, recipe.lengths)
+    source = chains.questions(recipe.seed, recipe.lengths)
     generator = torch.Generator().manual_seed(recipe.seed)
     optimizer = torch.optim.AdamW(model.parameters(), recipe.learning_rate, betas=(0.9, 0.98))
     schedule = torch.optim.lr_scheduler.OneCycleLR(
@@ -151,10 +149,10 @@ def answer(
             token = logits.argmax(-1)
         else:
             token = torch.multinomial(logits.softmax(-1), 1, generator=generator)[:, 0]
-        token = torch.where(running, token, sums.IDS[sums.PAD])
+        token = torch.where(running, token, chains.IDS[chains.PAD])
         ids.append(token)
         mask.append(running)
-        running = running & (token != sums.IDS[sums.END])
+        running = running & (token != chains.IDS[chains.END])
         if not running.any():
             break
         logits = generation.decode(model, token, cache)
@@ -163,17 +161,17 @@ def answer(
 
 def rollout(
     model: Llama,
-    chosen: Sequence[Sum],
+    chosen: Sequence[Chain],
     answers: int,
     longest: int,
     generator: torch.Generator | None,
     token_cost: float = 0.0,
 ) -> Rollout:
     """`answers` to each question, drawn at temperature 1, and their rewards."""
-    asked = torch.tensor([sums.encode(s.question) for s in chosen])  # [Q, P]
+    asked = torch.tensor([chains.encode(s.question) for s in chosen])  # [Q, P]
     ids, mask = answer(model, asked.repeat_interleave(answers, 0), longest, generator)
     shape = (len(chosen), answers)
-    texts = [sums.decode(row) for row in ids.tolist()]
+    texts = [chains.decode(row) for row in ids.tolist()]
     groups = [texts[i : i + answers] for i in range(0, len(texts), answers)]
     right = [[s.reward(text) for text in group] for s, group in zip(chosen, groups, strict=True)]
     whole = torch.cat((asked.repeat_interleave(answers, 0), ids), 1)
@@ -200,7 +198,7 @@ class Step:
     number: int
     right: float  # share of answers
     length: float  # tokens
-    steps: float  # partial sums written down
+    steps: float  # partial chains written down
     kl: float
     clipped: float
     silent: float  # share of groups whose answers were all as good
@@ -211,7 +209,7 @@ def reinforce(
 ) -> Llama:
     """Train by GRPO. The model before it stays the reference that the KL term holds on to."""
     reference = copy.deepcopy(model).eval().requires_grad_(False)
-    source = sums.questions(1_000 + recipe.seed, recipe.lengths)
+    source = chains.questions(1_000 + recipe.seed, recipe.lengths)
     generator = torch.Generator().manual_seed(recipe.seed)
     optimizer = torch.optim.AdamW(
         model.parameters(), recipe.learning_rate, betas=(0.9, 0.98), weight_decay=0.0
@@ -254,12 +252,12 @@ class Score:
     right: float  # share of the likeliest answers
     sampled: float  # share of drawn answers
     length: float  # mean tokens of a drawn answer
-    steps: float  # mean partial sums of a drawn answer
+    steps: float  # mean partial chains of a drawn answer
 
 
 def evaluate(model: Llama, length: int, count: int = 400, seed: int = 7) -> Score:
     """Held-out questions of `length` digits, answered once by the likeliest tokens, once drawn."""
-    chosen = list(islice(sums.questions(seed, (length,), held_out=True), count))
-    greedy = rollout(model, chosen, 1, 40, None)
-    drawn = rollout(model, chosen, 1, 40, torch.Generator().manual_seed(seed))
+    chosen = list(islice(chains.questions(seed, (length,), held_out=True), count))
+    greedy = rollout(model, chosen, 1, 24, None)
+    drawn = rollout(model, chosen, 1, 24, torch.Generator().manual_seed(seed))
     return Score(float(greedy.reward.mean()), float(drawn.reward.mean()), drawn.length, drawn.steps)

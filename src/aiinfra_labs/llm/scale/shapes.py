@@ -100,7 +100,11 @@ class Known:
 @cache
 def known() -> dict[str, Known]:
     """Every model of `models.toml`, in its order."""
-    text = files(__package__).joinpath("models.toml").read_text(encoding="utf-8")
+    return read(files(__package__).joinpath("models.toml").read_text(encoding="utf-8"))
+
+
+def read(text: str) -> dict[str, Known]:
+    """The models of a text in the form of `models.toml`."""
     return {key: _known(key, entry) for key, entry in tomllib.loads(text).items()}
 
 

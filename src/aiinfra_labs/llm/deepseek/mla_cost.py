@@ -1,0 +1,50 @@
+"""What one decoding step of latent attention computes and reads, expanded and absorbed. Unit 1.7.
+
+One layer, one new token, `context` tokens in the cache. The projections that both have alike, from
+the residual stream and back, are left out. A product of m x n and n x p numbers is 2 m n p
+operations.
+"""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+
+from ..scale.shapes import Shape
+
+
+@dataclass(frozen=True)
+class Step:
+    """flops: operations. read: numbers of the cache. made: numbers written for this step alone."""
+
+    flops: int
+    read: int
+    made: int
+
+    def intensity(self, itemsize: int = 2) -> float:
+        """Operations for each byte of the cache, where nothing else goes to memory."""
+        return self.flops / (self.read * itemsize)
+
+
+def expanded(shape: Shape, context: int) -> Step:
+    """Keys and values of all heads are made from the latents anew, and then read."""
+    r, heads = shape.latent, shape.heads
+    key, value = shape.head_dim, r.value_dim
+    up = 2 * context * r.kv_rank * heads * (key + value)
+    pairs = 2 * context * heads * (key + r.rope_dim + value)
+    read = context * (r.kv_rank + r.rope_dim)
+    return Step(up + pairs, read, context * heads * (key + r.rope_dim + value))
+
+
+def absorbed(shape: Shape, context: int) -> Step:
+    """Queries go into the latent's space, and the mean of latents comes back out of it."""
+    r, heads = shape.latent, shape.heads
+    there_and_back = 2 * heads * r.kv_rank * (shape.head_dim + r.value_dim)
+    pairs = 2 * context * heads * (r.kv_rank + r.rope_dim + r.kv_rank)
+    read = context * (r.kv_rank + r.rope_dim)
+    return Step(there_and_back + pairs, read, heads * (2 * r.kv_rank + r.rope_dim))
+
+
+def grouped(shape: Shape, context: int) -> Step:
+    """A key and a value in the cache for each kv head: multi-head, grouped and multi-query."""
+    pairs = 4 * context * shape.heads * shape.head_dim
+    return Step(pairs, 2 * context * shape.kv_heads * shape.head_dim, 0)
