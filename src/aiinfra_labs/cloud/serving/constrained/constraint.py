@@ -1,0 +1,173 @@
+"""Which tokens may come next, so that the answer is JSON and fits a schema. Unit 4.3.
+
+A model gives each token of its vocabulary a probability; a mask takes those away that would break
+the grammar, and sampling goes on with the rest. The grammar is one of bytes and a token may hold
+several, even half a character, so that each token is tried byte by byte: all at once, by walking
+the vocabulary as a tree next to the automaton.
+
+Two things make that fast. What a token can reach of the stack is bounded - three closing brackets
+in a token close three levels - so that masks are kept by the few frames that matter, and met again
+at other depths. And the walk within one frame, such as "inside a string", which allows nearly the
+whole vocabulary, is done once for it: below it go only the tokens that leave it.
+
+Willard and Louf, arXiv:2307.09702; XGrammar, arXiv:2411.15100, splits masks in the same two parts.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from functools import lru_cache
+from typing import Any
+
+import torch
+from torch import Tensor
+
+from ..errors import RequestError, ServingError
+from .frames import ANYTHING, NESTING, WHITE_LEFT, End, Frame, Stack, Value
+from .schema import choices_of
+from .vocabulary import Node, Vocabulary
+
+MASKS_KEPT, SPOTS_KEPT = 512, 20_000
+
+State = frozenset[Stack]  # every way in which the text so far can be read
+
+
+class _Spot:
+    """A stack above some frame, and where each byte leads from it, as far as it was asked."""
+
+    __slots__ = ("moves", "stack")
+
+    def __init__(self, stack: Stack):
+        self.stack = stack
+        self.moves: dict[int, tuple[_Spot, ...]] = {}
+
+
+class JsonConstraint:
+    """Masks for one vocabulary and one schema; None is any JSON.
+
+    vocabulary: the bytes of each token id, None for special tokens (`token_bytes(tokenizer)`), or
+    a `Vocabulary`, which several constraints can share. end: the id that ends a text, if the mask
+    shall hold it; it is allowed where the text is complete. nesting: levels of arrays and objects.
+    Raises `RequestError` for a schema that it cannot hold to, `ServingError` for a vocabulary.
+    """
+
+    def __init__(
+        self,
+        vocabulary: Vocabulary | Sequence[bytes | None],
+        schema: dict[str, Any] | None = None,
+        *,
+        end: int | None = None,
+        nesting: int = NESTING,
+    ):
+        if not isinstance(vocabulary, Vocabulary):
+            vocabulary = Vocabulary(vocabulary)
+        if end is not None and not 0 <= end < len(vocabulary):
+            raise RequestError(
+                f"the end token is {end}",
+                f"the vocabulary has ids 0 to {len(vocabulary) - 1}",
+                "the tokenizer's own end token",
+            )
+        self.vocabulary, self.end = vocabulary, end
+        choices = ANYTHING if schema is None else choices_of(schema, nesting)
+        self.start: State = frozenset({(End(WHITE_LEFT), Value(choices, nesting, WHITE_LEFT))})
+        self._visible = vocabulary.reach.closing + 2  # frames that one token can look at
+        self._spots: dict[Stack, _Spot] = {}
+        self._mask = lru_cache(MASKS_KEPT)(self._make_mask)
+        self._inside = lru_cache(MASKS_KEPT)(self._walk_root)
+
+    # --- one token at a time ----------------------------------------------------------------------
+
+    def complete(self, state: State) -> bool:
+        """Whether the text so far is whole, so that the end token may come."""
+        return not state or any(isinstance(stack[-1], End) for stack in state)
+
+    def advance(self, state: State, token_id: int) -> State:
+        """The state behind a token. Raises `ServingError` for one that the mask leaves out."""
+        if token_id == self.end is not None and self.complete(state):
+            return frozenset()
+        after = state
+        token = self.vocabulary.tokens[token_id] if 0 <= token_id < len(self.vocabulary) else None
+        for byte in token or ():
+            after = frozenset(
+                stack[:-1] + inner for stack in after for inner in stack[-1].step(byte)
+            )
+        if token is None or not after:
+            raise ServingError(
+                f"token {token_id} ({token!r}) was drawn where the constraint does not allow it",
+                "behind the text so far it begins nothing that fits the schema",
+                "draw from the logits where mask(state) is True",
+            )
+        return after
+
+    def mask(self, state: State) -> Tensor:
+        """bool [V]: the tokens that may come. It is kept and given out again: do not write to it.
+
+        Never all False, but where the text is complete and nothing may follow.
+        """
+        reach, visible = self.vocabulary.reach, self._visible
+        # What a token cannot reach is cut off, and what it cannot tell apart made alike.
+        return self._mask(
+            frozenset(tuple(f.within(reach) for f in stack[-visible:]) for stack in state)
+        )
+
+    def cached_masks(self) -> tuple[int, int]:
+        """(masks that were met again, masks that were made)."""
+        info = self._mask.cache_info()
+        return info.hits, info.misses
+
+    # --- the walk ---------------------------------------------------------------------------------
+
+    def _make_mask(self, state: State) -> Tensor:
+        mask = torch.zeros(len(self.vocabulary), dtype=torch.bool)
+        for stack in state:
+            self._allow(mask, stack, self.vocabulary.root)
+        if self.end is not None:
+            mask[self.end] = self.complete(state)
+        return mask
+
+    def _allow(self, mask: Tensor, stack: Stack, node: Node) -> None:
+        """Allow the tokens below `node` that a stack can read."""
+        root = node is self.vocabulary.root
+        ids, exits = self._inside(stack[-1]) if root else self._walk(stack[-1], node)
+        mask[ids] = True
+        for behind in exits:
+            if behind.children and len(stack) > 1:
+                self._allow(mask, stack[:-1], behind)
+
+    def _walk_root(self, frame: Frame) -> tuple[Tensor, list[Node]]:
+        return self._walk(frame, self.vocabulary.root)
+
+    def _walk(self, frame: Frame, node: Node) -> tuple[Tensor, list[Node]]:
+        """The tokens below `node` that a frame can read, int64, and where it is over before them.
+
+        What lies below the frame does not matter as long as it is not over.
+        """
+        ids: list[int] = []
+        exits: list[Node] = []
+        todo = [(node, self._spot((frame,)))]
+        while todo:
+            here, spot = todo.pop()
+            moves = spot.moves
+            for byte, child in here.children.items():
+                after = moves.get(byte)
+                if after is None:
+                    after = moves[byte] = self._moves(spot, byte)
+                for next_spot in after:
+                    ids += child.ids
+                    if not next_spot.stack:
+                        exits.append(child)
+                    elif child.children:
+                        todo.append((child, next_spot))
+        return torch.tensor(ids, dtype=torch.int64), exits
+
+    def _moves(self, spot: _Spot, byte: int) -> tuple[_Spot, ...]:
+        below = spot.stack[:-1]
+        return tuple(self._spot(below + inner) for inner in spot.stack[-1].step(byte))
+
+    def _spot(self, stack: Stack) -> _Spot:
+        found = self._spots.get(stack)
+        if found is None:
+            if len(self._spots) >= SPOTS_KEPT:
+                self._spots.clear()  # those in use go on: they know each other
+            found = self._spots[stack] = _Spot(stack)
+        return found

@@ -1,0 +1,445 @@
+"""JSON byte by byte: a pushdown automaton (下推自动机) whose stack may branch. Unit 4.3.
+
+A stack is a tuple of frames, the innermost last. Only the innermost frame looks at the next byte,
+and `step` says what may stand in its place: `()` when its part of the text is over, more than one
+frame when something inside it begins. Where a byte leaves two ways open - "1" may be a whole
+number, or the first digit of "12" - there are two replacements, and both stacks are followed.
+
+The grammar is RFC 8259's, with what a model must not do for ever bounded: white space in a row,
+levels of nesting, characters of a number. Strings are valid UTF-8, and `\\ud83d` alone, half of a
+surrogate pair, is none: it would be no text that can be sent.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+from dataclasses import dataclass, replace
+from typing import Protocol
+
+WHITE = b" \t\n\r"
+WHITE_LEFT = 32  # white space in a row: a line feed, and an indentation of 31
+NESTING = 32  # arrays and objects within each other
+NUMBER = 64  # characters; Python reads no integer of more than 4,300 digits
+OVER = "over"
+
+Moves = dict[str, dict[int, str]]  # state -> byte -> state
+
+
+def _range(first: int, last: int, to: str) -> dict[int, str]:
+    return dict.fromkeys(range(first, last + 1), to)
+
+
+def _of(characters: bytes, to: str) -> dict[int, str]:
+    return dict.fromkeys(characters, to)
+
+
+HEX = b"0123456789abcdefABCDEF"
+
+# What follows the opening quote. UTF-8's rows are table 3-7 of the Unicode standard.
+STRING: Moves = {
+    "text": _range(0x20, 0x7F, "text")
+    | {ord('"'): OVER, ord("\\"): "escape"}
+    | _range(0xC2, 0xDF, "tail1")
+    | _range(0xE0, 0xEF, "tail2")
+    | {0xE0: "e0", 0xED: "ed"}
+    | _range(0xF1, 0xF3, "tail3")
+    | {0xF0: "f0", 0xF4: "f4"},
+    "tail1": _range(0x80, 0xBF, "text"),
+    "tail2": _range(0x80, 0xBF, "tail1"),
+    "tail3": _range(0x80, 0xBF, "tail2"),
+    "e0": _range(0xA0, 0xBF, "tail1"),  # nothing that fewer bytes can spell
+    "ed": _range(0x80, 0x9F, "tail1"),  # no half of a surrogate pair
+    "f0": _range(0x90, 0xBF, "tail2"),
+    "f4": _range(0x80, 0x8F, "tail2"),  # nothing beyond U+10FFFF
+    "escape": _of(b'"\\/bfnrt', "text") | {ord("u"): "u"},
+    "u": _of(HEX, "u3") | _of(b"dD", "ud"),
+    "ud": _of(b"01234567", "u2") | _of(b"89abAB", "high2"),
+    "u3": _of(HEX, "u2"),
+    "u2": _of(HEX, "u1"),
+    "u1": _of(HEX, "text"),
+    "high2": _of(HEX, "high1"),
+    "high1": _of(HEX, "low"),
+    "low": {ord("\\"): "low_u"},  # the second half of the pair
+    "low_u": {ord("u"): "low_d"},
+    "low_d": _of(b"dD", "low_c"),
+    "low_c": _of(b"cdefCDEF", "u2"),
+}
+# Without escapes each text has one spelling, so that names can be told apart by their bytes.
+PLAIN: Moves = STRING | {"text": {b: to for b, to in STRING["text"].items() if to != "escape"}}
+
+DIGITS = b"0123456789"
+INTEGER: Moves = {
+    "start": {ord("-"): "minus", ord("0"): "zero"} | _of(DIGITS[1:], "whole"),
+    "minus": {ord("0"): "zero"} | _of(DIGITS[1:], "whole"),
+    "zero": {},
+    "whole": _of(DIGITS, "whole"),
+}
+REAL: Moves = INTEGER | {
+    "zero": {ord("."): "point"} | _of(b"eE", "e"),
+    "whole": INTEGER["whole"] | {ord("."): "point"} | _of(b"eE", "e"),
+    "point": _of(DIGITS, "fraction"),
+    "fraction": _of(DIGITS, "fraction") | _of(b"eE", "e"),
+    "e": _of(b"+-", "sign") | _of(DIGITS, "exponent"),
+    "sign": _of(DIGITS, "exponent"),
+    "exponent": _of(DIGITS, "exponent"),
+}
+WHOLE_NUMBERS = ("zero", "whole", "fraction", "exponent")
+
+
+@dataclass(frozen=True)
+class Reach:
+    """How far one token can go: what lies beyond cannot change which tokens are allowed."""
+
+    white: int  # the longest row of white space in a token
+    opening: int  # the most "[" and "{" in a token
+    closing: int  # the most "]" and "}" in a token
+    number: int  # the longest row of characters that a number can have
+
+
+class Frame(Protocol):
+    """One level of the stack; frozen, equal by value."""
+
+    def step(self, byte: int) -> Iterator[tuple[Frame, ...]]:
+        """Every row of frames that may stand in this one's place after `byte`."""
+
+    def within(self, reach: Reach) -> Frame:
+        """A frame that allows the same tokens, alike for all that a token cannot tell apart."""
+
+
+Stack = tuple[Frame, ...]
+
+
+# --- what a value may be --------------------------------------------------------------------------
+
+
+class Choice(Protocol):
+    """One kind of value. Compared by identity."""
+
+    def start(self, byte: int, room: int) -> Iterator[Stack]:
+        """What its first byte opens. room: how many levels may still be opened here."""
+
+
+@dataclass(eq=False)
+class Text:
+    """Any string."""
+
+    def start(self, byte: int, room: int) -> Iterator[Stack]:
+        if byte == ord('"'):
+            yield (String("text"),)
+
+
+@dataclass(eq=False)
+class Number:
+    """A number, or an integer without fraction and exponent."""
+
+    integer: bool = False
+
+    def start(self, byte: int, room: int) -> Iterator[Stack]:
+        yield from Numeral("start", NUMBER, self.integer).step(byte)
+
+
+@dataclass(eq=False)
+class Literals:
+    """One of several texts, such as true, false, null, or the values of an enum."""
+
+    texts: tuple[bytes, ...]
+
+    def start(self, byte: int, room: int) -> Iterator[Stack]:
+        yield from Literal(self.texts).step(byte)
+
+
+@dataclass(eq=False)
+class Array:
+    """`least` to `most` items of one kind; most is None where there is no bound."""
+
+    items: tuple[Choice, ...]
+    least: int = 0
+    most: int | None = None
+
+    def start(self, byte: int, room: int) -> Iterator[Stack]:
+        if byte == ord("[") and room:
+            yield (Items(self, None, room - 1, WHITE_LEFT),)
+
+    def counted(self, items: int) -> int:
+        """The number of items as far as it matters."""
+        return min(items, self.least if self.most is None else self.most)
+
+
+@dataclass(eq=False)
+class Property:
+    """A name that the schema gives, by its spellings with the closing quote, and its values."""
+
+    spellings: tuple[bytes, ...]
+    values: tuple[Choice, ...]
+    required: bool
+
+
+@dataclass(eq=False)
+class Object:
+    """Properties in any order, each at most once; `others` is what any other name may have."""
+
+    properties: tuple[Property, ...] = ()
+    others: tuple[Choice, ...] | None = None  # None: there are no other names
+
+    def start(self, byte: int, room: int) -> Iterator[Stack]:
+        if byte == ord("{") and room:
+            left = frozenset(range(len(self.properties)))
+            yield (Members(self, left, "open", room - 1, WHITE_LEFT),)
+
+    def may_end(self, left: frozenset[int]) -> bool:
+        return not any(self.properties[i].required for i in left)
+
+    def may_go_on(self, left: frozenset[int]) -> bool:
+        return bool(left) or self.others is not None
+
+
+def begin(choices: tuple[Choice, ...], byte: int, room: int) -> Iterator[Stack]:
+    """What the first byte of a value opens, whichever kind it is."""
+    for choice in choices:
+        yield from choice.start(byte, room)
+
+
+# --- frames ---------------------------------------------------------------------------------------
+
+
+@dataclass(frozen=True, slots=True)
+class End:
+    """Below everything: the text is whole, and only white space may follow."""
+
+    white: int
+
+    def step(self, byte: int) -> Iterator[Stack]:
+        if byte in WHITE and self.white:
+            yield (End(self.white - 1),)
+
+    def within(self, reach: Reach) -> End:
+        return End(min(self.white, reach.white))
+
+
+@dataclass(frozen=True, slots=True)
+class Value:
+    """A value must come."""
+
+    choices: tuple[Choice, ...]
+    room: int
+    white: int
+
+    def step(self, byte: int) -> Iterator[Stack]:
+        if byte in WHITE:
+            if self.white:
+                yield (replace(self, white=self.white - 1),)
+        else:
+            yield from begin(self.choices, byte, self.room)
+
+    def within(self, reach: Reach) -> Value:
+        return Value(self.choices, min(self.room, reach.opening), min(self.white, reach.white))
+
+
+@dataclass(frozen=True, slots=True)
+class String:
+    """Inside a string that is a value."""
+
+    state: str
+
+    def step(self, byte: int) -> Iterator[Stack]:
+        to = STRING[self.state].get(byte)
+        if to is not None:
+            yield () if to is OVER else (String(to),)
+
+    def within(self, reach: Reach) -> String:
+        return self
+
+
+@dataclass(frozen=True, slots=True)
+class Numeral:
+    """Inside a number, of which `left` more characters may come."""
+
+    state: str
+    left: int
+    integer: bool
+
+    def step(self, byte: int) -> Iterator[Stack]:
+        to = (INTEGER if self.integer else REAL).get(self.state, {}).get(byte)
+        if to is None or not self.left:
+            return
+        whole = to in WHOLE_NUMBERS
+        if whole or self.left > 1:  # "-" and "." need a digit behind them
+            yield (Numeral(to, self.left - 1, self.integer),)
+        if whole:
+            yield ()
+
+    def within(self, reach: Reach) -> Numeral:
+        return Numeral(self.state, min(self.left, reach.number + 1), self.integer)
+
+
+@dataclass(frozen=True, slots=True)
+class Literal:
+    """Inside one of several texts, of which `rest` is what is still to come."""
+
+    rest: tuple[bytes, ...]
+
+    def step(self, byte: int) -> Iterator[Stack]:
+        rest = tuple(text[1:] for text in self.rest if text[:1] == bytes((byte,)))
+        if b"" in rest:
+            yield ()
+        if more := tuple(text for text in rest if text):
+            yield (Literal(more),)
+
+    def within(self, reach: Reach) -> Literal:
+        return self
+
+
+@dataclass(frozen=True, slots=True)
+class Items:
+    """Inside an array. count: the items begun; None right behind the bracket."""
+
+    array: Array
+    count: int | None
+    room: int
+    white: int
+
+    def step(self, byte: int) -> Iterator[Stack]:
+        array, count = self.array, self.count or 0
+        full = array.most is not None and count >= array.most
+        if byte in WHITE:
+            if self.white:
+                yield (replace(self, white=self.white - 1),)
+        elif byte == ord("]"):
+            if count >= array.least:
+                yield ()
+        elif full:
+            return
+        elif self.count is None:
+            for inner in begin(array.items, byte, self.room):
+                yield (self._after(1), *inner)
+        elif byte == ord(","):
+            yield (self._after(count + 1), Value(array.items, self.room, WHITE_LEFT))
+
+    def _after(self, items: int) -> Items:
+        return Items(self.array, self.array.counted(items), self.room, WHITE_LEFT)
+
+    def within(self, reach: Reach) -> Items:
+        room, white = min(self.room, reach.opening), min(self.white, reach.white)
+        return Items(self.array, self.count, room, white)
+
+
+@dataclass(frozen=True, slots=True)
+class Members:
+    """Inside an object, between its members.
+
+    left: the properties that have not come yet. place: "open" behind the brace, "comma" behind a
+    comma, "value" behind a value.
+    """
+
+    object: Object
+    left: frozenset[int]
+    place: str
+    room: int
+    white: int
+
+    def step(self, byte: int) -> Iterator[Stack]:
+        may_go_on = self.object.may_go_on(self.left)
+        if byte in WHITE:
+            if self.white:
+                yield (replace(self, white=self.white - 1),)
+        elif byte == ord("}"):
+            if self.place != "comma" and self.object.may_end(self.left):
+                yield ()
+        elif byte == ord('"'):
+            if self.place != "value" and may_go_on:
+                yield (Name.of(self.object, self.left, self.room),)
+        elif byte == ord(",") and self.place == "value" and may_go_on:
+            yield (Members(self.object, self.left, "comma", self.room, WHITE_LEFT),)
+
+    def within(self, reach: Reach) -> Members:
+        room, white = min(self.room, reach.opening), min(self.white, reach.white)
+        return Members(self.object, self.left, self.place, room, white)
+
+
+@dataclass(frozen=True, slots=True)
+class Name:
+    """Inside the name of a member.
+
+    given: the schema's names that it may become, as (what is still to come, number). state: where
+    in a string of another name it is; None where it can only become a given one.
+    """
+
+    object: Object
+    left: frozenset[int]
+    given: tuple[tuple[bytes, int], ...]
+    state: str | None
+    room: int
+
+    @classmethod
+    def of(cls, object: Object, left: frozenset[int], room: int) -> Name:
+        state = None if object.others is None else "text"
+        given = tuple(
+            (spelling, number)
+            for number, property in enumerate(object.properties)
+            for spelling in property.spellings
+        )
+        return cls(object, left, given, state, room)._possible()
+
+    def _possible(self) -> Name:
+        """A name that came before may begin another one, but where there is no other it may not."""
+        if self.state is not None:
+            return self
+        given = tuple((rest, number) for rest, number in self.given if number in self.left)
+        return replace(self, given=given)
+
+    def step(self, byte: int) -> Iterator[Stack]:
+        given = tuple((rest[1:], n) for rest, n in self.given if rest[0] == byte)
+        for rest, number in given:
+            if not rest:
+                if number in self.left:
+                    values = self.object.properties[number].values
+                    yield (Colon(self.object, self.left - {number}, values, self.room, WHITE_LEFT),)
+                return
+        moves = PLAIN if self.object.properties else STRING
+        state = None if self.state is None else moves[self.state].get(byte)
+        if state is OVER:
+            yield (Colon(self.object, self.left, self.object.others, self.room, WHITE_LEFT),)
+            return
+        after = Name(self.object, self.left, given, state, self.room)._possible()
+        if after.given or after.state is not None:
+            yield (after,)
+
+    def within(self, reach: Reach) -> Name:
+        return replace(self, room=min(self.room, reach.opening))
+
+
+@dataclass(frozen=True, slots=True)
+class Colon:
+    """Behind a name."""
+
+    object: Object
+    left: frozenset[int]
+    values: tuple[Choice, ...]
+    room: int
+    white: int
+
+    def step(self, byte: int) -> Iterator[Stack]:
+        if byte in WHITE:
+            if self.white:
+                yield (replace(self, white=self.white - 1),)
+        elif byte == ord(":"):
+            behind = Members(self.object, self.left, "value", self.room, WHITE_LEFT)
+            yield (behind, Value(self.values, self.room, WHITE_LEFT))
+
+    def within(self, reach: Reach) -> Colon:
+        room, white = min(self.room, reach.opening), min(self.white, reach.white)
+        return Colon(self.object, self.left, self.values, room, white)
+
+
+# --- any JSON at all ------------------------------------------------------------------------------
+
+
+def _anything() -> tuple[Choice, ...]:
+    array, object = Array(()), Object()
+    words = Literals((b"true", b"false", b"null"))
+    choices: tuple[Choice, ...] = (Text(), Number(), words, array, object)
+    array.items = object.others = choices
+    return choices
+
+
+ANYTHING = _anything()
