@@ -1,0 +1,96 @@
+"""The same skill, learnt by models of several sizes from the same number of examples. Unit 1.8.
+
+Each is unit 1.4's Llama with two layers; only its width grows. Grades are teacher-forced: each
+token of the answer is asked for behind the right ones before it.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from dataclasses import asdict, dataclass
+
+import torch
+
+from ..llama import Llama, LlamaConfig
+from . import metrics
+from .skills import VOCABULARY, Skill, shifted
+
+LAYERS = 2
+WIDTHS = (4, 8, 12, 16, 20, 24, 32, 48)
+HEAD = 16  # columns of a head, where the width has as many
+
+
+@dataclass(frozen=True)
+class Lesson:
+    """How each model is taught: alike, but for a learning rate that falls with the width."""
+
+    steps: int = 1200
+    batch: int = 256
+
+    def rate(self, width: int) -> float:
+        return min(1e-2, 0.3 / width)
+
+
+@dataclass(frozen=True)
+class Grades:
+    """One trained model and what every ruler says of it."""
+
+    width: int
+    parameters: int
+    seed: int
+    nats: float
+    token_accuracy: float
+    exact_match: float
+    drawn_match: float
+    edits: float
+
+    def to_dict(self) -> dict[str, float]:
+        return asdict(self)
+
+
+def config_of(width: int) -> LlamaConfig:
+    heads = max(1, width // HEAD)
+    mlp = -(-width * 8 // 3 // 8) * 8  # 8/3 of the width, as Llama's, in whole eights
+    return LlamaConfig(VOCABULARY, width, mlp, LAYERS, heads, heads, 64)
+
+
+def taught(
+    skill: Skill,
+    width: int,
+    seed: int,
+    lesson: Lesson,
+    on_step: Callable[[int, float], None] = lambda step, loss: None,
+) -> Llama:
+    """A model of this width that has seen lesson.steps x lesson.batch examples."""
+    torch.manual_seed(seed)
+    model = Llama(config_of(width))
+    generator = torch.Generator().manual_seed(seed + 1)
+    rate = lesson.rate(width)
+    optimizer = torch.optim.AdamW(model.parameters(), rate, betas=(0.9, 0.95), weight_decay=0.0)
+    schedule = torch.optim.lr_scheduler.OneCycleLR(optimizer, rate, lesson.steps, pct_start=0.1)
+    for step in range(lesson.steps):
+        loss = model.loss(*shifted(skill.draw(lesson.batch, generator), skill.answer))
+        optimizer.zero_grad()
+        loss.backward()
+        torch.nn.utils.clip_grad_norm_(model.parameters(), 1.0)
+        optimizer.step()
+        schedule.step()
+        on_step(step, loss.item())
+    return model.eval()
+
+
+@torch.no_grad()
+def graded(model: Llama, skill: Skill, width: int, seed: int) -> Grades:
+    """Every ruler on the skill's test."""
+    ids, targets = shifted(skill.test(), skill.answer)
+    logits, targets = model(ids)[:, -skill.answer :], targets[:, -skill.answer :]  # [B, n, V]
+    return Grades(
+        width,
+        model.parameter_count(),
+        seed,
+        metrics.nats_a_token(logits, targets),
+        metrics.token_accuracy(logits, targets),
+        metrics.exact_match(logits, targets),
+        metrics.drawn_match(logits, targets),
+        metrics.mean_edit_distance(logits, targets),
+    )

@@ -1,0 +1,55 @@
+"""The models of unit 1.8 that take too long for a page, as `benchmarks/multimodal.py` made them.
+
+Small files in the package's data, in float16: the weights, and when and how they were trained.
+Unit 1.8.
+"""
+
+from __future__ import annotations
+
+from importlib.resources import files
+from pathlib import Path
+from typing import Any
+
+import torch
+from torch import nn
+
+from .. import checkpoint
+from . import colours, questions, scenes
+from .captioner import Captioner
+from .stream import OneStream
+
+LESSONS = {
+    "clip": colours.Lesson(),
+    "clip_numbered": colours.Lesson(reads=False),
+    "clip_without_seven": colours.Lesson(without=7),
+    "captioner": scenes.Lesson(),
+    "stream": questions.Lesson(),
+}
+
+
+def built(name: str) -> nn.Module:
+    """The module that a name's weights belong in, with those of chance."""
+    if name.startswith("clip"):
+        return colours.model_of(LESSONS[name])
+    if name == "captioner":
+        return Captioner(len(scenes.WORDS), scenes.PATCHES, scenes.LENGTH)
+    return OneStream(questions.CONFIG, questions.SIZES)
+
+
+def file(name: str) -> Path:
+    return Path(str(files("aiinfra_labs.llm").joinpath("data", f"{name}.safetensors")))
+
+
+def save(model: nn.Module, path: Path, card: dict[str, Any]) -> None:
+    """Weights in float16, and a card in the header."""
+    tensors = {name: weight.half() for name, weight in model.named_parameters()}
+    checkpoint.save(path, tensors, card)
+
+
+def load(name: str) -> tuple[Any, dict[str, Any]]:
+    """(the model, ready to use, in float32; its card). Raises `CheckpointError`: see there."""
+    path = file(name)
+    tensors, card = checkpoint.load(path)
+    model = built(name)
+    checkpoint.fill(model, {k: t.to(torch.float32) for k, t in tensors.items()}, path.name)
+    return model.eval(), card

@@ -1,0 +1,32 @@
+"""An image encoder: patches, a matrix, positions, and unit 1.4's encoder layers. Unit 1.8.
+
+A vision transformer (arXiv:2010.11929) without its class token. B: batch, N: patches, C: width.
+"""
+
+from __future__ import annotations
+
+import torch
+from torch import Tensor, nn
+
+from ..encoder_decoder import EncoderLayer, Shape
+from .patches import patchify
+
+PATCH = 2  # pixels: 16 patches of an image of 8 x 8
+
+
+class ImageEncoder(nn.Module):
+    """Images [B, colours, H, W] to a vector a patch: [B, N, C]."""
+
+    def __init__(self, shape: Shape, colours: int, patches: int):
+        super().__init__()
+        self.project = nn.Linear(colours * PATCH * PATCH, shape.width)
+        # Learned, one a patch: the patches do not say where in the image they were.
+        self.positions = nn.Parameter(torch.randn(patches, shape.width) * 0.1)
+        self.layers = nn.ModuleList(EncoderLayer(shape) for _ in range(shape.encoder_layers))
+        self.norm = nn.LayerNorm(shape.width)
+
+    def forward(self, images: Tensor) -> Tensor:
+        x = self.project(patchify(images, PATCH)) + self.positions  # [B, N, C]
+        for layer in self.layers:
+            x = layer(x)
+        return self.norm(x)
