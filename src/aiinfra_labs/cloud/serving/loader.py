@@ -87,6 +87,16 @@ def load_config(folder: Path) -> ModelConfig:
         ) from None
 
 
+def end_ids(folder: Path) -> tuple[int, ...]:
+    """The tokens that end a text, by generation_config.json or else config.json."""
+    for name in ("generation_config.json", "config.json"):
+        if (folder / name).exists():
+            found = read_json(folder / name).get("eos_token_id")
+            if found is not None:
+                return tuple(found) if isinstance(found, list) else (found,)
+    return ()
+
+
 def _refuse(found: dict[str, Any], family: str) -> None:
     """What the model would get wrong without a word."""
     odd = {
@@ -182,6 +192,12 @@ def fill(model: CausalLM, tensors: dict[str, Tensor]) -> None:
                     "the config.json that was saved with these weights",
                 )
         chosen[name] = found[0] if len(found) == 1 else torch.cat(found)
+        if not torch.isfinite(chosen[name]).all():
+            raise LoadError(
+                f"{parts[0]} holds numbers that are none (nan or infinite)",
+                "every answer would be nan",
+                "an earlier checkpoint: this one was damaged, or its training went wrong",
+            )
         taken |= set(parts)
     tied = {"lm_head.weight"} if model.config.tie_word_embeddings else set()
     if left := sorted(set(tensors) - taken - tied):

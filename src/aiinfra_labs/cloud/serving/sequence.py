@@ -1,0 +1,98 @@
+"""A request, and the sequences of tokens that it asks for. Unit 4.2.
+
+A request has one sequence, or several: `n` samples of one prompt, or the beams of a search. They
+share the blocks of what they have in common. A sequence's tokens are known (the prompt, and what
+was chosen); `computed` says for how many of them keys and values are in the cache. Whatever the
+engine does - a prompt in chunks, one new token, a recomputation after preemption, a draft to be
+verified - is to bring `computed` up to the number of tokens.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Sequence as Row
+from dataclasses import dataclass, field
+from enum import Enum
+from typing import Any
+
+import torch
+
+from .sampling import SamplingParams
+
+
+class Status(Enum):
+    """Where a sequence is."""
+
+    WAITING = "waiting"  # has no blocks; new, or preempted
+    RUNNING = "running"  # has blocks
+    FINISHED = "finished"
+
+
+@dataclass(eq=False)
+class Sequence:
+    """One row of tokens, and where its keys and values lie."""
+
+    request: Request
+    index: int  # among the request's own
+    token_ids: list[int]
+    generator: torch.Generator | None = None
+    computed: int = 0  # tokens whose keys and values are in the cache
+    block_table: list[int] = field(default_factory=list)  # token t: block_table[t // block_size]
+    block_hashes: list[bytes] = field(default_factory=list)  # of the full blocks, as far as known
+    draft: list[int] = field(default_factory=list)  # tokens proposed behind the known ones
+    draft_shares: torch.Tensor | None = None  # what each was drawn from, [drafts, vocabulary]
+    draft_computed: int = 0  # tokens that the draft model has in its cache
+    status: Status = Status.WAITING
+    finish_reason: str | None = None  # "stop", "length" or "abort"
+    stop_reason: str | int | None = None  # the stop string or the token that ended it
+    logprobs: list[dict[int, float]] = field(default_factory=list)  # a dict a new token, if asked
+    score: float = 0.0  # sum of log-probabilities of the new tokens
+    held: torch.Tensor | None = None  # a beam's log-probabilities, until all beams have theirs
+    grammar: Any = None  # the state of a constraint
+    text: Any = None  # what turns tokens into text: `output.SequenceText`
+    cached: int = 0  # tokens that were found in the cache when it last was admitted
+    preemptions: int = 0
+
+    @property
+    def order(self) -> tuple[int, int, int]:
+        """Who comes first: a smaller priority, then the earlier arrival."""
+        return (self.request.priority, self.request.arrival, self.index)
+
+    @property
+    def new_token_ids(self) -> list[int]:
+        return self.token_ids[len(self.request.prompt) :]
+
+    @property
+    def length(self) -> int:
+        """New tokens so far."""
+        return len(self.token_ids) - len(self.request.prompt)
+
+    @property
+    def missing(self) -> int:
+        """Known tokens that are not in the cache. One, for a sequence that decodes."""
+        return len(self.token_ids) - self.computed
+
+
+@dataclass(eq=False)
+class Request:
+    """What one caller asked for."""
+
+    id: str
+    prompt: Row[int]
+    params: SamplingParams
+    arrival: int  # 0, 1, 2, ... in the order of `add_request`
+    priority: int = 0
+    text: str | None = None  # the prompt, if it was given as text
+    cache_key: str = ""  # what else keys and values depend on, such as a LoRA adapter
+    max_new_tokens: int = 0  # params.max_tokens, or what the context leaves
+    stream: bool = False  # give an output at every step, not at the end alone
+    sequences: list[Sequence] = field(default_factory=list)
+    whole: list[Sequence] = field(default_factory=list)  # finished beams, the best first
+    cached_tokens: int = 0  # of the prompt, found in the cache
+
+    @property
+    def finished(self) -> bool:
+        return all(s.status is Status.FINISHED for s in self.sequences)
+
+    @property
+    def is_beam(self) -> bool:
+        return self.params.beam_width > 0
