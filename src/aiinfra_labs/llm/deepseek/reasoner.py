@@ -9,13 +9,15 @@ from __future__ import annotations
 import copy
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
+from importlib.resources import files
 from itertools import islice
+from pathlib import Path
 
 import torch
 from torch import Tensor
 from torch.nn import functional as F
 
-from .. import generation
+from .. import checkpoint, generation
 from ..kv_cache import PreallocatedCache
 from ..llama import Llama, LlamaConfig
 from . import chains, grpo
@@ -86,6 +88,26 @@ class Rollout:
 def new_model(seed: int = 0, config: LlamaConfig = CONFIG) -> Llama:
     torch.manual_seed(seed)
     return Llama(config)
+
+
+def stored_file(name: str) -> Path:
+    """Where the package keeps a model that `benchmarks/reasoner.py` trained."""
+    return Path(str(files("aiinfra_labs.llm").joinpath("data", f"reasoner_{name}.safetensors")))
+
+
+def save_stored(model: Llama, path: Path) -> None:
+    """Write weights, as float16, and config."""
+    weights = {name: weight.half() for name, weight in model.named_parameters()}
+    checkpoint.save(path, weights, model.config.to_dict())
+
+
+def load_stored(name: str) -> Llama:
+    """ "before" or "after": warmed up on examples, and then trained by GRPO; float32."""
+    path = stored_file(name)
+    tensors, config = checkpoint.load(path)
+    model = Llama(LlamaConfig(**config))
+    checkpoint.fill(model, tensors, path.name)
+    return model.eval()
 
 
 # --- the warm-up ----------------------------------------------------------------------------------

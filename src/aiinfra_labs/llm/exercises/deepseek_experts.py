@@ -312,7 +312,13 @@ def bias_update(function: Any, require: Any) -> None:
         require(EVENS) as r,
         r.input("16 experts, 2 of them a token, scores that favour some, gamma 0.01"),
     ):
-        curve = simulated(lambda b, n: function(b, n, 0.01), 400)
+
+        def step(bias: Tensor, load: Tensor) -> Tensor:
+            moved = function(bias, load, 0.01)
+            is_tensor(r, moved, "the bias", tuple(bias.shape))
+            return moved
+
+        curve = simulated(step, 400)
         before, after = curve[0], sum(curve[-50:]) / 50
         r.that(
             after < 0.4,
