@@ -301,7 +301,8 @@ def bias_update(function: Any, require: Any) -> None:
                 )
     with require(NEW) as r, r.input("bias [0, 0, 0], load [1, 2, 3], gamma 0.1"):
         given = torch.zeros(3)
-        function(given, torch.tensor([1, 2, 3]), 0.1)
+        got = function(given, torch.tensor([1, 2, 3]), 0.1)
+        is_tensor(r, got, "the bias", (3,))
         r.that(
             not given.any(),
             what=f"the bias that you were given has become {given.tolist()}",
