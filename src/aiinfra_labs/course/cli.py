@@ -1,4 +1,4 @@
-"""The command `aiinfra`: progress, check, work, reset, claims."""
+"""The command `aiinfra`: progress, check, work, reset, claims, and what the chapters add."""
 
 from __future__ import annotations
 
@@ -8,6 +8,7 @@ import sys
 from collections.abc import Sequence
 from dataclasses import asdict
 from datetime import UTC, datetime
+from importlib.metadata import entry_points
 from pathlib import Path
 
 from . import claims, progress, rerun, skills, work
@@ -49,6 +50,8 @@ def _parser() -> argparse.ArgumentParser:
     one = commands.add_parser("claims", help="what the talk says, and what the course found")
     one.add_argument("--open", action="store_true", help="only those not examined yet")
     one.set_defaults(run=_claims)
+    for added in entry_points(group="aiinfra.commands"):  # the course imports no chapter by name
+        added.load()(commands)
     return parser
 
 

@@ -1,4 +1,4 @@
-"""Attention over a KV cache in blocks, four times: NumPy, PyTorch, compiled, and chapter 3's kernel.
+"""Attention over a KV cache in blocks: NumPy, PyTorch, compiled, and chapter 3's kernel.
 
 Unit 4.2. All take the tokens of a step in one row, [T], and a `Layout` that says whose they are and
 where their keys and values lie; all give the same. NumPy is the one to read. PyTorch gathers the
