@@ -149,7 +149,8 @@ class Zero:
     def weights(self) -> Iterator[CausalLM]:
         """Within the block the model has all its weights: to look at, or to save."""
         if self.stage == 3:
-            self._fetch(list(self.divided.values()))
+            for divided in self.divided.values():
+                divided.fetch()
         yield self.model
         if self.stage == 3:
             self._drop(list(self.divided.values()))
