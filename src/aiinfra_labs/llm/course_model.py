@@ -88,6 +88,7 @@ def save_model(folder: Path, model: Llama, tokenizer: bpe.Tokenizer, card: dict[
     checkpoint.save(folder / "model.safetensors", weights, words)
     config = {"architectures": ["LlamaForCausalLM"], "model_type": "llama"}
     config |= model.config.to_dict() | {"hidden_act": "silu", "torch_dtype": "float16"}
+    config |= {"eos_token_id": tokenizer.special.get(END)}  # a server ends texts there
     for name, text in (("config.json", config), ("card.json", card)):
         (folder / name).write_text(json.dumps(text, indent=1) + "\n", encoding="utf-8")
     tokenizer.save(folder / "tokenizer.json")
