@@ -49,6 +49,7 @@ class EngineConfig:
     end_ids: tuple[int, ...] = ()  # tokens that end every text
     scheduler: type[Scheduler] = Scheduler
     cache: Callable[..., PagedCache] = field(default=PagedCache)
+    blocks: Callable[..., BlockManager] = field(default=BlockManager)  # or contiguous memory
 
 
 class Engine:
@@ -71,7 +72,7 @@ class Engine:
                 f"a prompt may have up to {context} tokens, and would never fit into one step",
                 f"max_step_tokens of {context} or more, or chunked prefill",
             )
-        self.blocks = BlockManager(config.num_blocks, config.block_size, config.prefix_caching)
+        self.blocks = config.blocks(config.num_blocks, config.block_size, config.prefix_caching)
         self.scheduler = config.scheduler(
             self.blocks, config.max_step_tokens, config.max_sequences, config.chunked_prefill
         )
