@@ -86,7 +86,7 @@ class SamplingParams:
             _refuse(
                 f"json and min_tokens {self.min_tokens}",
                 "behind the last bracket nothing can follow",
-                "minItems or minLength in the schema",
+                "minItems in the schema",
             )
         if self.n > 1 and self.temperature == 0:
             _refuse(
