@@ -6,11 +6,14 @@ Unit 1.1 writes byte-level BPE by hand. A server meets other kinds, too, so that
 
 from __future__ import annotations
 
+import json
 from pathlib import Path
-from typing import Protocol
+from typing import Any, Protocol
 
 import tokenizers
 from tokenizers.decoders import DecodeStream
+
+from aiinfra_labs.llm import bpe
 
 from .errors import LoadError
 
@@ -32,11 +35,16 @@ class TextStream(Protocol):
 
 
 class FileTokenizer:
-    """A tokenizer.json of Hugging Face's format."""
+    """A tokenizer.json of Hugging Face's format, or of the course's, which has merges alone."""
 
     def __init__(self, file: Path):
         try:
-            self.inner = tokenizers.Tokenizer.from_file(str(file))
+            found = json.loads(file.read_text(encoding="utf-8"))
+            self.inner = (
+                _of_merges(bpe.Tokenizer.load(file))
+                if "merges" in found
+                else tokenizers.Tokenizer.from_str(json.dumps(found))
+            )
         except Exception as error:  # the library raises Exception itself
             raise LoadError(
                 f"{file.name} is no tokenizer: {str(error).splitlines()[0]}",
@@ -70,6 +78,16 @@ class FileTokenizer:
             else:
                 found.append(bytes(letters[c] for c in token))
         return found
+
+
+def _of_merges(own: bpe.Tokenizer) -> tokenizers.Tokenizer:
+    """The library's tokenizer with the merges and the ids of unit 1.1's."""
+    merges: list[Any] = [tuple(merge) for merge in own.merges]
+    found = tokenizers.Tokenizer(tokenizers.models.BPE(vocab=own.vocabulary, merges=merges))
+    found.pre_tokenizer = tokenizers.pre_tokenizers.ByteLevel(add_prefix_space=False)
+    found.decoder = tokenizers.decoders.ByteLevel()
+    found.add_special_tokens(list(own.special))
+    return found
 
 
 class _Stream:
