@@ -6,24 +6,32 @@ import pytest
 import torch
 
 from aiinfra_labs.course import figures
-from aiinfra_labs.llm import course_model, page_model, phases
+from aiinfra_labs.llm import checkpoint, page_model, phases
 from aiinfra_labs.llm.drawings import generation as drawings
 from aiinfra_labs.llm.scale.shapes import shape
 
 
-def test_the_stand_in_is_a_model_with_its_tokenizer_and_has_learned():
-    model, tokenizer = course_model.load_model(page_model.STAND_IN)
+def test_the_courses_model_is_what_its_card_says():
+    model, tokenizer = page_model.load()
+    card = page_model.card()
+    assert model.parameter_count() == card["parameters"] < 20e6
+    assert (page_model.folder() / "model.safetensors").stat().st_size < 20e6
     ids = torch.tensor([tokenizer.encode("import os\nimport sys\n\n\ndef main():\n    return ")])
     loss = model.loss(ids[:, :-1], ids[:, 1:]).item()
-    assert loss < 6 < math.log(4096)
+    assert loss < 4 < math.log(4096)  # which is what knowing nothing costs
+    assert card["held_out_loss_nats_a_token"] < 3
+    assert min(card["curve"][-1][1], 4) < card["curve"][0][1]
 
 
-def test_the_page_takes_the_courses_own_where_it_is(tmp_path, monkeypatch):
+def test_the_model_is_found_or_missed_with_what_to_do(tmp_path, monkeypatch):
     monkeypatch.setattr(page_model, "__file__", str(tmp_path / "src" / "llm" / "page_model.py"))
-    assert page_model.folder() == page_model.STAND_IN
+    with pytest.raises(checkpoint.CheckpointError, match="AIINFRA_MODEL=.*make model"):
+        page_model.folder()
     (tmp_path / "model").mkdir()
     (tmp_path / "model" / "model.safetensors").touch()
     assert page_model.folder() == tmp_path / "model"
+    monkeypatch.setenv("AIINFRA_MODEL", str(tmp_path / "mine"))
+    assert page_model.folder() == tmp_path / "mine"
 
 
 @pytest.mark.parametrize("cached", [False, True])

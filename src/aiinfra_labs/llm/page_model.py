@@ -1,29 +1,34 @@
-"""The trained model that a page generates with: the course's own, or a stand-in. Unit 1.5.
+"""The course's own model, which `make model` trained and the course's repository holds. Unit 1.5.
 
-`course_model` takes long to train, and its files lie in `model/` beside the course. Where they are
-not there, a smaller one is loaded from the package: the same corpus, the same vocabulary size, a
-quarter of the parameters, minutes of training. Its card says how it was made.
+Its files lie in `model/` beside the course. Where the package is installed without them,
+AIINFRA_MODEL names the folder. Its card says how the model was made, and how well it does.
 """
 
 from __future__ import annotations
 
 import json
+import os
 from pathlib import Path
 from typing import Any
 
 from . import course_model
 from .bpe import Tokenizer
+from .checkpoint import CheckpointError
 from .llama import Llama
-
-STAND_IN = Path(__file__).parent / "data" / "stand_in"
 
 
 def folder() -> Path:
-    """`model/` of the course that this file lies in, if it is there; else the stand-in's folder."""
+    """AIINFRA_MODEL, or `model/` of the course that this file lies in. Raises `CheckpointError`."""
+    if named := os.environ.get("AIINFRA_MODEL"):
+        return Path(named)
     for above in Path(__file__).resolve().parents:
         if (above / "model" / "model.safetensors").is_file():
             return above / "model"
-    return STAND_IN
+    raise CheckpointError(
+        "the course's model is not here",
+        "it lies in model/ of the course's repository, and this package is installed without it",
+        "AIINFRA_MODEL=the model/ of a clone, or `make model` there, which trains it anew",
+    )
 
 
 def load() -> tuple[Llama, Tokenizer]:
