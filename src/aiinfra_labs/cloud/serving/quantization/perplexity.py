@@ -19,10 +19,12 @@ from aiinfra_labs.llm.bpe import Tokenizer
 from ..model import Attend, CausalLM
 
 
-def windows(tokenizer: Tokenizer, count: int, length: int = 512, held_out: bool = True) -> Tensor:
+def beginnings(
+    tokenizer: Tokenizer, count: int, length: int = 512, held_out: bool = True
+) -> Tensor:
     """int64 [count, length + 1]: the beginnings of so many documents of the course's corpus.
 
-    Each window begins at the beginning of a document, the corpus's first long enough.
+    They are the first that are long enough, of those held out or of those trained on.
     """
     found: list[Tensor] = []
     for document in corpus.documents():
@@ -37,6 +39,12 @@ def windows(tokenizer: Tokenizer, count: int, length: int = 512, held_out: bool 
         "Why: each is the beginning of another document, and so many are long enough\n"
         "Try: fewer, or shorter ones"
     )
+
+
+def spaced(tokens: Tensor, count: int, length: int = 512) -> Tensor:
+    """int64 [count, length + 1]: windows of a stream of tokens [n], evenly spaced."""
+    starts = torch.linspace(0, len(tokens) - length - 1, count).long()
+    return tokens[starts[:, None] + torch.arange(length + 1)].long()
 
 
 def stream(tokenizer: Tokenizer, held_out: bool = False) -> Tensor:
@@ -69,13 +77,20 @@ def loss(model: CausalLM, ids: Tensor, targets: Tensor) -> Tensor:
 
 
 @torch.no_grad()
-def perplexity(model: CausalLM, text: Tensor, attend: Attend | None = None) -> float:
-    """text: int64 [B, T + 1], every token but the first of each row is predicted.
+def measured(model: CausalLM, text: Tensor, attend: Attend | None = None) -> tuple[float, Tensor]:
+    """(perplexity, the likeliest token at each place, int64 [B, T]) on text int64 [B, T + 1].
 
-    attend: an `Attend` for one sequence; without, the model's own attention.
+    Every token but the first of each row is predicted. attend: an `Attend` for one sequence;
+    without, the model's own attention.
     """
-    total = 0.0
+    total, choices = 0.0, []
     for row in text:  # one by one: an attention of one's own knows one sequence
         found = logits(model, row[None, :-1], attend)[0]
         total += F.cross_entropy(found.float(), row[1:]).item()
-    return math.exp(total / len(text))
+        choices.append(found.argmax(-1))
+    return math.exp(total / len(text)), torch.stack(choices)
+
+
+def perplexity(model: CausalLM, text: Tensor, attend: Attend | None = None) -> float:
+    """The first of what `measured` gives."""
+    return measured(model, text, attend)[0]
