@@ -61,8 +61,8 @@ def load_trace(
 ) -> list[RequestShape]:
     """A trace by what its file begins with: `load_mooncake` for JSON Lines, else `load_azure`."""
     path = Path(path)
-    first = next((line for _, line in _lines(path) if line.strip()), "")
-    return (load_mooncake if first.lstrip().startswith("{") else load_azure)(path, how, limit)
+    first = next((line for _, line in _lines(path) if line), "")
+    return (load_mooncake if first.startswith("{") else load_azure)(path, how, limit)
 
 
 def load_mooncake(
@@ -153,15 +153,19 @@ def _requests(rows: Iterable[Row], how: Load, kind: str, file: str) -> list[Requ
 
 def _lines(path: Path) -> Iterator[tuple[Line, str]]:
     """The lines of a text file, from 1 on."""
-    number = 0
     try:
-        with path.open(encoding="utf-8-sig", newline="") as file:
-            for number, line in enumerate(file, 1):
-                yield Line(path.name, number), line
-    except UnicodeDecodeError:
-        raise Line(path.name, number + 1).wrong(
-            "the whole line", "it is no text in UTF-8", "the file unpacked, as it was published"
-        ) from None
+        with path.open("rb") as file:
+            for number, data in enumerate(file, 1):
+                line = Line(path.name, number)
+                try:
+                    text = data.decode("utf-8-sig" if number == 1 else "utf-8")
+                except UnicodeDecodeError as error:
+                    raise line.wrong(
+                        f"byte {error.start + 1}",
+                        "it is no text in UTF-8",
+                        "the file unpacked, as it was published",
+                    ) from None
+                yield line, text.strip()
     except OSError as error:
         raise TraceError(
             f"{path.name} cannot be read: {error.strerror or error}",
@@ -172,7 +176,7 @@ def _lines(path: Path) -> Iterator[tuple[Line, str]]:
 
 def _json_lines(path: Path) -> Iterator[tuple[Line, dict[str, Any]]]:
     for line, text in _lines(path):
-        if not text.strip():
+        if not text:
             continue
         try:
             fields = json.loads(text)
@@ -188,8 +192,8 @@ def _json_lines(path: Path) -> Iterator[tuple[Line, dict[str, Any]]]:
 def _csv_lines(path: Path) -> Iterator[tuple[Line, dict[str, str]]]:
     header: list[str] | None = None
     for line, text in _lines(path):
-        cells = [cell.strip() for cell in text.strip().split(",")]  # no field of it has a comma
-        if not text.strip():
+        cells = [cell.strip() for cell in text.split(",")]  # no field of it has a comma
+        if not text:
             continue
         if header is None:
             header = cells
@@ -197,7 +201,7 @@ def _csv_lines(path: Path) -> Iterator[tuple[Line, dict[str, str]]]:
                 if name not in header:
                     raise line.wrong(
                         name,
-                        f"the header is {_short(text.strip())}",
+                        f"the header is {_short(text)}",
                         f"a file that begins with {','.join(AZURE_COLUMNS)}",
                     )
         elif len(cells) != len(header):
@@ -212,15 +216,16 @@ def _csv_lines(path: Path) -> Iterator[tuple[Line, dict[str, str]]]:
 
 def _count(line: Line, column: str, value: Any) -> int:
     """A number of tokens, 1 or more; from text, too."""
+    number = value
     if isinstance(value, str) and value.isascii() and value.isdigit() and len(value) < 10:
-        value = int(value)
-    if type(value) is not int or value < 1:
+        number = int(value)
+    if type(number) is not int or number < 1:
         raise line.wrong(
             column,
             f"{_short(value)} is no number of tokens",
             "1 or more; a request that failed, with 0, is left out",
         )
-    return value
+    return number
 
 
 def _milliseconds(line: Line, value: Any) -> float:

@@ -140,7 +140,7 @@ def agent_lengths() -> AgentLengths:
     calls = _by_p90("coding_agent", "calls")
     first = published("coding_agent", "first_context")
     common, own = (published("coding_agent", f"{part}_prompt") for part in ("common", "own"))
-    answer = published("coding_agent", "answers") / published("coding_agent", "calls_mean")
+    answer = published("coding_agent", "answers") / calls.mean
     delay = published("coding_agent", "delay_median"), published("coding_agent", "delay_p99")
     return AgentLengths(
         calls=calls,

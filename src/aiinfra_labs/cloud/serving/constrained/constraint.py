@@ -8,7 +8,7 @@ the vocabulary as a tree next to the automaton.
 Two things make that fast. What a token can reach of the stack is bounded - three closing brackets
 in a token close three levels - so that masks are kept by the few frames that matter, and met again
 at other depths. And the walk within one frame, such as "inside a string", which allows nearly the
-whole vocabulary, is done once for it: below it go only the tokens that leave it.
+whole vocabulary, is done once for all schemas: below it go only the tokens that leave it.
 
 Willard and Louf, arXiv:2307.09702; XGrammar, arXiv:2411.15100, splits masks in the same two parts.
 """
@@ -23,23 +23,13 @@ import torch
 from torch import Tensor
 
 from ..errors import RequestError, ServingError
-from .frames import ANYTHING, NESTING, WHITE_LEFT, End, Frame, Stack, Value
+from .frames import ANYTHING, NESTING, WHITE_LEFT, End, Stack, Value
 from .schema import choices_of
 from .vocabulary import Node, Vocabulary
 
-MASKS_KEPT, SPOTS_KEPT = 512, 20_000
+MASKS_KEPT = 512
 
 State = frozenset[Stack]  # every way in which the text so far can be read
-
-
-class _Spot:
-    """A stack above some frame, and where each byte leads from it, as far as it was asked."""
-
-    __slots__ = ("moves", "stack")
-
-    def __init__(self, stack: Stack):
-        self.stack = stack
-        self.moves: dict[int, tuple[_Spot, ...]] = {}
 
 
 class JsonConstraint:
@@ -71,9 +61,7 @@ class JsonConstraint:
         choices = ANYTHING if schema is None else choices_of(schema, nesting)
         self.start: State = frozenset({(End(WHITE_LEFT), Value(choices, nesting, WHITE_LEFT))})
         self._visible = vocabulary.reach.closing + 2  # frames that one token can look at
-        self._spots: dict[Stack, _Spot] = {}
         self._mask = lru_cache(MASKS_KEPT)(self._make_mask)
-        self._inside = lru_cache(MASKS_KEPT)(self._walk_root)
 
     # --- one token at a time ----------------------------------------------------------------------
 
@@ -127,47 +115,8 @@ class JsonConstraint:
 
     def _allow(self, mask: Tensor, stack: Stack, node: Node) -> None:
         """Allow the tokens below `node` that a stack can read."""
-        root = node is self.vocabulary.root
-        ids, exits = self._inside(stack[-1]) if root else self._walk(stack[-1], node)
+        ids, exits = self.vocabulary.readable(stack[-1], node)
         mask[ids] = True
         for behind in exits:
             if behind.children and len(stack) > 1:
                 self._allow(mask, stack[:-1], behind)
-
-    def _walk_root(self, frame: Frame) -> tuple[Tensor, list[Node]]:
-        return self._walk(frame, self.vocabulary.root)
-
-    def _walk(self, frame: Frame, node: Node) -> tuple[Tensor, list[Node]]:
-        """The tokens below `node` that a frame can read, int64, and where it is over before them.
-
-        What lies below the frame does not matter as long as it is not over.
-        """
-        ids: list[int] = []
-        exits: list[Node] = []
-        todo = [(node, self._spot((frame,)))]
-        while todo:
-            here, spot = todo.pop()
-            moves = spot.moves
-            for byte, child in here.children.items():
-                after = moves.get(byte)
-                if after is None:
-                    after = moves[byte] = self._moves(spot, byte)
-                for next_spot in after:
-                    ids += child.ids
-                    if not next_spot.stack:
-                        exits.append(child)
-                    elif child.children:
-                        todo.append((child, next_spot))
-        return torch.tensor(ids, dtype=torch.int64), exits
-
-    def _moves(self, spot: _Spot, byte: int) -> tuple[_Spot, ...]:
-        below = spot.stack[:-1]
-        return tuple(self._spot(below + inner) for inner in spot.stack[-1].step(byte))
-
-    def _spot(self, stack: Stack) -> _Spot:
-        found = self._spots.get(stack)
-        if found is None:
-            if len(self._spots) >= SPOTS_KEPT:
-                self._spots.clear()  # those in use go on: they know each other
-            found = self._spots[stack] = _Spot(stack)
-        return found

@@ -64,8 +64,8 @@ STRING: Moves = {
     "low_d": _of(b"dD", "low_c"),
     "low_c": _of(b"cdefCDEF", "u2"),
 }
-# Without escapes each text has one spelling, so that names can be told apart by their bytes.
-PLAIN: Moves = STRING | {"text": {b: to for b, to in STRING["text"].items() if to != "escape"}}
+# With only the escapes that must be, each text has one spelling, and names compare by their bytes.
+PLAIN: Moves = STRING | {"escape": _of(b'"\\bfnrt', "text")}
 
 DIGITS = b"0123456789"
 INTEGER: Moves = {

@@ -3,6 +3,11 @@
 A subset of draft 2020-12: type, enum, const, anyOf, properties, required, additionalProperties,
 items, minItems, maxItems. What it lacks is refused by name: a keyword that is passed over in
 silence would let wrong answers through. Words that only describe, such as title, are passed over.
+
+All that gets through fits. Not all that fits gets through: the values of an enum have no white
+space in them, and where a schema gives names, another name has no `\\u` - it could be a second
+spelling of a given one, with a value that the schema forbids. A schema with properties but without
+a type is taken to mean an object, and one with items an array.
 """
 
 from __future__ import annotations

@@ -1,20 +1,28 @@
 """A vocabulary as a tree of bytes, so that tokens with a common beginning are tried at once.
 
-Unit 4.3.
+Unit 4.3. The walk over the tree goes next to one over the automaton's states, and what it finds for
+a frame is kept: "inside a string" is the same in every text and every schema.
 """
 
 from __future__ import annotations
 
 import re
 from collections.abc import Sequence
+from functools import lru_cache
+
+import torch
+from torch import Tensor
 
 from aiinfra_labs.llm.bpe import Tokenizer
 
 from ..errors import ServingError
-from .frames import Reach
+from .frames import Frame, Reach, Stack
 
 # With these alone any text that was begun can be ended: no token leads where none goes on.
 NEEDED = (*range(0x20, 0x7F), *range(0x80, 0xC0))
+
+
+FRAMES_KEPT, SPOTS_KEPT = 512, 20_000
 
 
 class Node:
@@ -25,6 +33,16 @@ class Node:
     def __init__(self) -> None:
         self.children: dict[int, Node] = {}
         self.ids: list[int] = []
+
+
+class _Spot:
+    """A stack above some frame, and where each byte leads from it, as far as it was asked."""
+
+    __slots__ = ("moves", "stack")
+
+    def __init__(self, stack: Stack):
+        self.stack = stack
+        self.moves: dict[int, tuple[_Spot, ...]] = {}
 
 
 class Vocabulary:
@@ -57,6 +75,8 @@ class Vocabulary:
             closing=max(len(re.findall(rb"[\]}]", t)) for t in self.tokens if t),
             number=self._longest(rb"[-+.eE0-9]+"),
         )
+        self._spots: dict[Stack, _Spot] = {}
+        self._from_root = lru_cache(FRAMES_KEPT)(self._walk_from_root)
 
     def __len__(self) -> int:
         return len(self.tokens)
@@ -65,6 +85,50 @@ class Vocabulary:
         """The length of the longest match in any token."""
         found = re.compile(pattern)
         return max(len(m) for t in self.tokens if t for m in (found.findall(t) or [b""]))
+
+    # --- the walk ---------------------------------------------------------------------------------
+
+    def readable(self, frame: Frame, node: Node) -> tuple[Tensor, list[Node]]:
+        """The tokens below `node` that a frame can read, int64 [n], and where it is over.
+
+        What lies below the frame does not matter as long as it is not over: behind those nodes,
+        the frame below goes on.
+        """
+        return self._from_root(frame) if node is self.root else self._walk(frame, node)
+
+    def _walk_from_root(self, frame: Frame) -> tuple[Tensor, list[Node]]:
+        return self._walk(frame, self.root)
+
+    def _walk(self, frame: Frame, node: Node) -> tuple[Tensor, list[Node]]:
+        ids: list[int] = []
+        exits: list[Node] = []
+        todo = [(node, self._spot((frame,)))]
+        while todo:
+            here, spot = todo.pop()
+            moves = spot.moves
+            for byte, child in here.children.items():
+                after = moves.get(byte)
+                if after is None:
+                    after = moves[byte] = self._moves(spot, byte)
+                for next_spot in after:
+                    ids += child.ids
+                    if not next_spot.stack:
+                        exits.append(child)
+                    elif child.children:
+                        todo.append((child, next_spot))
+        return torch.tensor(ids, dtype=torch.int64), exits
+
+    def _moves(self, spot: _Spot, byte: int) -> tuple[_Spot, ...]:
+        below = spot.stack[:-1]
+        return tuple(self._spot(below + inner) for inner in spot.stack[-1].step(byte))
+
+    def _spot(self, stack: Stack) -> _Spot:
+        found = self._spots.get(stack)
+        if found is None:
+            if len(self._spots) >= SPOTS_KEPT:
+                self._spots.clear()  # those in use go on: they know each other
+            found = self._spots[stack] = _Spot(stack)
+        return found
 
 
 def token_bytes(tokenizer: Tokenizer) -> list[bytes | None]:
