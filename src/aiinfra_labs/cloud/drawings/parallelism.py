@@ -32,7 +32,7 @@ def ring(size: int = 4) -> Figure:
     """Who holds the sum of which piece, before and after each step of a ring all-reduce."""
     steps = 2 * (size - 1)
     row, width = 11, 100 / (steps + 1) - 2.2
-    top = row * size + 8
+    top = row * size + 5
     alt = (
         f"A ring all-reduce of {size} ranks in {steps} steps. Each rank's tensor is cut into "
         f"{size} pieces. In the first {size - 1} steps a piece is sent to the next rank and added "
@@ -45,13 +45,13 @@ def ring(size: int = 4) -> Figure:
             x = step * 100 / (steps + 1) + 1.1
             write(ax, x + width / 2, top - 2, "start" if not step else f"step {step}", SMALL)
             for rank in range(size):
-                y = top - 8 - row * (rank + 1) + 1
+                y = top - 5 - row * (rank + 1) + 1
                 for piece in range(size):
                     _piece(ax, x + piece * width / size, y, width / size, have[rank][piece], size)
             if step < steps:
                 have = _next(have, step, size)
         for rank in range(size):
-            write(ax, 0, top - 8 - row * (rank + 1) + 8.4, f"rank {rank}", SMALL, ha="left")
+            write(ax, 0, top - 5 - row * (rank + 1) + 8.4, f"rank {rank}", SMALL, ha="left")
     return fig
 
 

@@ -179,7 +179,8 @@ class Group:
         folder = tempfile.mkdtemp(prefix="aiinfra-group-")
         context = mp.get_context(HOW)
         if HOW == "forkserver":
-            context.set_forkserver_preload(["torch", "torch.distributed"])
+            # torch.optim imports its _dynamo at the first step: once here, not once in each worker.
+            context.set_forkserver_preload(["torch.distributed", "torch._dynamo"])
         self._processes: list[Any] = []
         self._pipes: list[Connection] = []
         self._end = weakref.finalize(self, _end, self._processes, self._pipes, folder)
