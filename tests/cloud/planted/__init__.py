@@ -1,0 +1,1 @@
+"""Answers that learners give, right and wrong, one module a unit."""
