@@ -48,10 +48,10 @@ from aiinfra_labs.llm.training import Recipe
 RESULTS = Path(__file__).parent / "results"
 INT4, INT2, TERNARY = Scheme(4, 32), Scheme(2, 32, symmetric=False), ternary(32)
 RECIPE = Recipe(
-    80, 4, 256, learning_rate=1e-3, final_learning_rate=1e-4, warm_up=10, precision="bfloat16"
+    60, 4, 256, learning_rate=1e-3, final_learning_rate=1e-4, warm_up=10, precision="bfloat16"
 )
 STUDENT = (0, 2, 5)  # the layers that a student of half the depth begins with
-WIDTHS = (8, 6, 5, 4, 3, 2)
+WIDTHS = (8, 4, 3, 2)
 LAYER = 4096  # of the single layer that is timed: larger than a CPU's caches
 
 
@@ -78,7 +78,7 @@ class Bench:
             self.model = distillation.shallower(self.model, (0, 5))
         self.card = json.loads((folder / "card.json").read_text(encoding="utf-8"))
         self.tokenizer = Tokenizer.load(folder / "tokenizer.json")
-        length, count = (64, 2) if quick else (512, 32)
+        length, count = (64, 2) if quick else (512, 16)
         held_out = self.stream(held_out=True)
         self.text = perplexity.spaced(held_out, count, length)
         self.calibration = perplexity.beginnings(
@@ -125,8 +125,8 @@ def rounding(bench: Bench) -> dict[str, Any]:
     ):
         found[str(scheme)] = bench.row(layers.quantize_linears(bench.copy(), scheme))
     found["int8 by int8"] = bench.row(layers.int8_linears(bench.copy()))
-    for scheme in (INT4, INT2, TERNARY):
-        for name, method in (("AWQ", awq.awq_linears), ("GPTQ", gptq.gptq_linears)):
+    for name, method in (("AWQ", awq.awq_linears), ("GPTQ", gptq.gptq_linears)):
+        for scheme in (INT4, INT2) if name == "AWQ" else (INT4, INT2, TERNARY):
             model = method(bench.copy(), bench.calibration, scheme)
             found[f"{name}, {scheme}"] = bench.row(model)
     for rule in ("magnitude", "wanda", "sparsegpt"):
@@ -281,23 +281,21 @@ def main() -> None:
     if out is None and not options.quick:  # a quick run replaces no measurement
         name = re.sub(r"[^a-z0-9]+", "-", this_machine.cpu_name().lower()).strip("-")
         out = RESULTS / f"quantization-{name}.json"
-    found = json.loads(out.read_text(encoding="utf-8")) if out and out.exists() else {}
     bench = Bench(options.quick)
-    found |= {
-        "machine": machine(),
-        "model": {
-            "date": bench.card["date"],
-            "corpus": bench.card["corpus"],
-            "parameters": sum(p.numel() for p in bench.model.parameters()),
-        },
+    about = {
+        "date": bench.card["date"],
+        "corpus": bench.card["corpus"],
+        "parameters": sum(p.numel() for p in bench.model.parameters()),
     }
     for section in options.only:
-        found[section] = SECTIONS[section](bench)
-        if out is not None:
-            out.parent.mkdir(parents=True, exist_ok=True)
-            out.write_text(json.dumps(found, indent=1) + "\n", encoding="utf-8")
-    if out is None:
-        print(json.dumps(found))
+        measured = {"machine": machine(), "model": about, section: SECTIONS[section](bench)}
+        if out is None:
+            print(json.dumps(measured))
+            continue
+        # Read anew: another section may have been measured meanwhile.
+        found = json.loads(out.read_text(encoding="utf-8")) if out.exists() else {}
+        out.parent.mkdir(parents=True, exist_ok=True)
+        out.write_text(json.dumps(found | measured, indent=1) + "\n", encoding="utf-8")
 
 
 if __name__ == "__main__":

@@ -9,9 +9,13 @@ import torch
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
+from aiinfra_labs.cloud.serving.attention import Layout, PagedCache
+from aiinfra_labs.cloud.serving.engine import Engine, EngineConfig
+from aiinfra_labs.cloud.serving.llm import LLM
 from aiinfra_labs.cloud.serving.model import CausalLM, ModelConfig, causal_attention
 from aiinfra_labs.cloud.serving.quantization import distillation, kv_int8, layers, perplexity, qat
 from aiinfra_labs.cloud.serving.quantization.integers import Scheme, rounded, ternary
+from aiinfra_labs.cloud.serving.sampling import SamplingParams
 from aiinfra_labs.llm.training import Recipe
 
 CONFIG = ModelConfig(17, 32, 48, 2, 4, 2, 8, 64)
@@ -234,3 +238,65 @@ def test_bytes_of_a_token():
     stored = codes.nbytes + scale.nbytes  # of a key and a value, in two layers
     assert kv_int8.bytes_per_token(CONFIG) == stored
     assert CONFIG.kv_bytes_per_token == 4 * codes.numel()
+
+
+# --- plugged into the engine --------------------------------------------------------------------
+
+
+def served(m, cache, **config):
+    """Greedy tokens of mixed requests, twice, so that prefixes are found again."""
+    config = EngineConfig(num_blocks=64, block_size=4, max_step_tokens=16, cache=cache, **config)
+    engine = Engine(m, config=config)
+    prompts = [list(range(1, 3 + 5 * i)) for i in range(3)] * 2
+    outputs = LLM(engine).generate(prompts, SamplingParams(max_tokens=12, ignore_eos=True))
+    return [o.outputs[0].token_ids for o in outputs], engine
+
+
+@pytest.mark.parametrize("attention", ["numpy", "torch", "compiled"])
+def test_the_engine_serves_from_an_int8_cache(trained, attention):
+    """Greedy tokens equal those of the model whose attention sees rounded keys and values."""
+    got, engine = served(trained, kv_int8.Int8PagedCache, attention=attention)
+    through = kv_int8.rounded_attention(causal_attention)
+    for prompt, tokens in zip([list(range(1, 3 + 5 * i)) for i in range(3)] * 2, got, strict=True):
+        ids = torch.tensor(prompt + list(tokens))
+        logits = perplexity.logits(trained, ids[None], through)[0]
+        behind = logits[len(prompt) - 1 : -1]
+        chosen = behind.gather(1, torch.tensor(tokens)[:, None])[:, 0]
+        assert (behind.amax(1) - chosen < 1e-3).all()
+    cache = engine.runner.cache
+    slots = 64 * 4
+    assert cache.nbytes == slots * kv_int8.bytes_per_token(CONFIG)
+    assert cache.keys.dtype == torch.int8
+
+
+def test_the_engine_serves_a_quantized_model_unchanged(trained):
+    small = layers.quantize_linears(copy.deepcopy(trained), Scheme(4, 16))
+    got, engine = served(small, PagedCache)
+    plain = served(trained, PagedCache)[0]
+    assert engine.model is small and len(got) == len(plain)
+    ids = torch.tensor(list(range(1, 13)) + list(got[2])[:-1])
+    logits = perplexity.logits(small, ids[None])[0]
+    assert logits[11:].argmax(-1).tolist() == list(got[2])
+
+
+def test_an_int8_cache_hands_its_blocks_over_and_copies_them():
+    one, other = (kv_int8.Int8PagedCache(2, 6, 4, 2, 8) for _ in range(2))
+    slots = torch.arange(4, 24)  # all but block 0
+    for layer in range(2):
+        one.write(layer, slots, torch.randn(20, 2, 8), torch.randn(20, 2, 8))
+    other.put([0, 2], *one.read([1, 5]))
+    for mine, theirs in ((other.keys, one.keys), (other.key_scales, one.key_scales)):
+        assert torch.equal(mine[:, [0, 2]], theirs[:, [1, 5]])
+    one.copy([(1, 3), (3, 4)])
+    for x in (one.keys, one.values, one.key_scales, one.value_scales):
+        assert torch.equal(x[:, 4], x[:, 1])
+    assert torch.equal(one.layer(1)[0][4], one.read([4])[0][1, 0])
+
+
+def test_only_the_blocks_of_a_step_are_read():
+    table = np.array([[7, 3, 0], [3, 9, 2]], np.int32)
+    layout = Layout(np.array([1, 2]), np.array([5, 12]), table, 4)
+    blocks, again = kv_int8.compact(layout)
+    assert blocks.tolist() == [2, 3, 7, 9]
+    assert again.block_table.tolist() == [[2, 1, 0], [1, 3, 0]]
+    assert torch.equal(blocks[again.block_table[1]], torch.tensor([3, 9, 2]))

@@ -90,6 +90,10 @@ class PagedCache:
         """(keys, values) of one layer: [num_blocks, block_size, K, D] each."""
         return self.keys[layer], self.values[layer]
 
+    def attend(self, attention: Attention, layer: int, query: Tensor, layout: Layout) -> Tensor:
+        """What each query [T, H, D] of a step sees of its own sequence: [T, H, D]."""
+        return attention(query, *self.layer(layer), layout)
+
     def copy(self, pairs: Iterable[tuple[int, int]]) -> None:
         """Copy whole blocks, in all layers: (from, to), the first pair first."""
         for old, new in pairs:

@@ -44,7 +44,7 @@ class ModelRunner:
 
         def attend(layer: int, query: Tensor, key: Tensor, value: Tensor) -> Tensor:
             self.cache.write(layer, slots, key, value)  # first, so that a query sees its own step
-            return self.attention(query, *self.cache.layer(layer), layout)
+            return self.cache.attend(self.attention, layer, query, layout)
 
         positions = torch.from_numpy(layout.positions).to(device)
         return self.model(ids, positions, attend)
