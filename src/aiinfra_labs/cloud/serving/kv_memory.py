@@ -131,10 +131,12 @@ def replay(
     max_tokens: int = 2048,
     max_sequences: int = 1024,
     every: int = 8,
+    samples: int = 1,
 ) -> Replay:
     """Serve requests that have all come already, and note where the memory goes.
 
-    every: how many steps from one look at all blocks to the next. Raises `ServingError` where one
+    every: how many steps from one look at all blocks to the next. samples: answers of each prompt,
+    which share its blocks. Raises `ServingError` where one
     request alone does not fit.
     """
     scheduler, done = Scheduler(blocks, max_tokens, max_sequences), Replay()
@@ -149,11 +151,29 @@ def replay(
         _note(done, plan, scheduler, every)
         for work in plan.work:
             if work.gives_logits:
-                sequence = work.sequence
-                sequence.token_ids.append(sequence.request.arrival)  # whatever it would have been
-                if sequence.length == sequence.request.max_new_tokens:
-                    scheduler.remove(sequence)
+                for sequence in _forks(work.sequence, scheduler, samples):
+                    _append(sequence, scheduler)
     return done
+
+
+def _forks(first: Sequence, scheduler: Scheduler, samples: int) -> list[Sequence]:
+    """Who chooses from these logits: behind a prompt, for the first time, all samples of it."""
+    request = first.request
+    if first.length or len(request.sequences) == samples:
+        return [first]
+    for index in range(1, samples):
+        other = Sequence(request, index, list(request.prompt))
+        scheduler.blocks.fork(first, other)
+        scheduler.run(other)
+        request.sequences.append(other)
+    return request.sequences
+
+
+def _append(sequence: Sequence, scheduler: Scheduler) -> None:
+    """A token, whatever it would have been: the same for no two sequences."""
+    sequence.token_ids.append(1_000 * sequence.request.arrival + sequence.index)
+    if sequence.length == sequence.request.max_new_tokens:
+        scheduler.remove(sequence)
 
 
 def waiting(shape: RequestShape, arrival: int = 0) -> Sequence:
