@@ -212,7 +212,6 @@ class InAdvance(ByFreeList):
             table.append(self._take())
         if tokens % self.size == self.size - 1:
             table.append(self._take())
-        return None
 
 
 @wrong("4.2.b", "one copy is enough")
@@ -227,7 +226,6 @@ class NeverCopied(ByFreeList):
     def append(self, table, tokens):
         if tokens % self.size == 0:
             table.append(self._take())
-        return None
 
 
 @wrong("4.2.b", "copied, expected")
@@ -371,7 +369,7 @@ class ByTime:
     """A number a block: when it was released."""
 
     def __init__(self, num_blocks):
-        self.since = {block: 0 for block in range(num_blocks)}
+        self.since = dict.fromkeys(range(num_blocks), 0)
         self.clock = 0
 
     def take(self):
