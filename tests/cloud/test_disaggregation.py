@@ -13,8 +13,8 @@ REQUESTS = mixed_requests(40)
 
 
 def engine(model, blocks=128, **more):
-    config = dict(num_blocks=blocks, block_size=8, max_step_tokens=48, attention="torch") | more
-    return Engine(model, None, EngineConfig(**config))
+    usual = {"num_blocks": blocks, "block_size": 8, "max_step_tokens": 48, "attention": "torch"}
+    return Engine(model, None, EngineConfig(**(usual | more)))
 
 
 def served(one, requests, **params):

@@ -9,6 +9,7 @@ engine that computes.
 from __future__ import annotations
 
 import math
+from collections import deque
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass, field
 from typing import Literal
@@ -16,6 +17,8 @@ from typing import Literal
 import torch
 from torch import Tensor
 
+from .attention import PagedCache
+from .disaggregation import Handover, export, fits, prefilled, take
 from .engine import Engine, EngineConfig
 from .errors import ServingError
 from .model import CausalLM, ModelConfig
@@ -134,6 +137,14 @@ class Timeline:
         """Operations over what the device could have done in that time (MFU)."""
         return sum(cost.flops(step.work) for step in self.steps) / (cost.peak * self.seconds)
 
+    def meeting(self, first: float, per_token: float) -> float:
+        """The share of requests whose first token came in time, and whose others did on average."""
+        good = [
+            t.first <= first and not t.per_token > per_token  # a single token has no other
+            for t in self.requests.values()
+        ]
+        return sum(good) / len(good)
+
     def firsts(self) -> list[float]:
         """Times to first token, ascending."""
         return sorted(t.first for t in self.requests.values())
@@ -153,12 +164,16 @@ def percentile(values: Sequence[float], share: float) -> float:
 class Recorder:
     """Watches an engine's steps, and writes them down by a clock that the run sets."""
 
-    def __init__(self, engine: Engine, cost: Cost):
+    def __init__(self, engine: Engine, cost: Cost, before: Recorder | None = None):
+        """before: of the engine that hands its requests over to this one."""
         self.engine, self.cost = engine, cost
         self.timeline = Timeline(engine.config.max_sequences)
         self.now = 0.0
         self._reached: dict[str, int] = {}  # tokens that were ever computed
         self._lengths: dict[str, int] = {}
+        if before:
+            self.timeline.requests = before.timeline.requests
+            self._reached, self._lengths = before._reached, before._lengths
         engine.observers.append(self)
 
     def __call__(self, plan: Plan) -> None:
@@ -228,11 +243,52 @@ def replay(
     return recorder.timeline
 
 
+def replay_apart(
+    prefill: Engine,
+    decode: Engine,
+    requests: Sequence[RequestShape],
+    cost: Cost,
+    transfer: Callable[[int], float] = lambda tokens: 0.0,
+) -> tuple[Timeline, Timeline]:
+    """The same on two engines that run at the same time, each by a clock of its own.
+
+    transfer: seconds that keys and values of so many tokens are on their way. Both timelines hold
+    all requests; each has its own engine's steps.
+    """
+    one = Recorder(prefill, cost)
+    two = Recorder(decode, cost, one)
+    todo = sorted(enumerate(requests), key=lambda pair: pair[1].arrival)
+    between: deque[tuple[float, Handover]] = deque()  # (when it is there, what)
+    place = 0
+    while place < len(todo) or prefill.unfinished or between or decode.unfinished:
+        coming = todo[place][1].arrival if place < len(todo) else math.inf
+        there = between[0][0] if between else math.inf
+        next_one = one.now if prefill.unfinished else max(one.now, coming)
+        next_two = two.now if decode.unfinished else max(two.now, there)
+        if next_one <= next_two:  # whoever begins first, so that nothing comes from the future
+            one.now = next_one
+            while place < len(todo) and todo[place][1].arrival <= one.now:
+                one.add(str(todo[place][0]), todo[place][1])
+                place += 1
+            prefill.step()
+            for name in prefilled(prefill):
+                handover = export(prefill, name)
+                between.append((one.now + transfer(handover.computed), handover))
+        else:
+            two.now = next_two
+            while between and between[0][0] <= two.now and fits(decode, between[0][1]):
+                take(decode, between.popleft()[1])
+            decode.step()
+    prefill.observers.remove(one)
+    decode.observers.remove(two)
+    return one.timeline, two.timeline
+
+
 class _NoModel:
     """Takes the place of the model's runner: every token is token 0."""
 
-    def __init__(self) -> None:
-        self.row = torch.zeros(1, 2)
+    def __init__(self, cache: PagedCache) -> None:
+        self.cache, self.row = cache, torch.zeros(1, 2)
 
     def run(self, plan: Plan) -> list[Tensor | None]:
         return [self.row if work.gives_logits else None for work in plan.work]
@@ -251,5 +307,5 @@ def engine_without_model(config: EngineConfig, context: int = 1024) -> Engine:
         )
     smallest = ModelConfig(2, 2, 2, 1, 1, 1, 2, context)
     engine = Engine(CausalLM(smallest), None, config)
-    engine.runner = _NoModel()  # type: ignore[assignment]
+    engine.runner = _NoModel(engine.runner.cache)  # type: ignore[assignment]
     return engine
