@@ -90,9 +90,10 @@ class Times:
 
 @dataclass
 class Timeline:
-    """A run: its steps and its requests. slots: sequences that may run at once."""
+    """A run: its steps and its requests."""
 
-    slots: int
+    slots: int  # sequences that may run at once
+    budget: int  # tokens of a step
     steps: list[Step] = field(default_factory=list)
     requests: dict[str, Times] = field(default_factory=dict)
 
@@ -167,7 +168,7 @@ class Recorder:
     def __init__(self, engine: Engine, cost: Cost, before: Recorder | None = None):
         """before: of the engine that hands its requests over to this one."""
         self.engine, self.cost = engine, cost
-        self.timeline = Timeline(engine.config.max_sequences)
+        self.timeline = Timeline(engine.config.max_sequences, engine.config.max_step_tokens)
         self.now = 0.0
         self._reached: dict[str, int] = {}  # tokens that were ever computed
         self._lengths: dict[str, int] = {}
