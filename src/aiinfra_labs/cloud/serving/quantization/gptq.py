@@ -52,8 +52,17 @@ def with_feedback(
     return w.float()
 
 
-def gptq(weight: Tensor, inputs: Inputs, scheme: Scheme, damping: float = DAMPING) -> Quantized:
-    """Round a weight [N, K] with feedback. A group's scale is taken when its first column comes."""
+def gptq(
+    weight: Tensor,
+    inputs: Inputs,
+    scheme: Scheme,
+    damping: float = DAMPING,
+    watch: Callable[[int, Tensor], object] = lambda j, weight: None,
+) -> Quantized:
+    """Round a weight [N, K] with feedback. A group's scale is taken when its first column comes.
+
+    watch(j, weight): is shown the weight as it is before column j is rounded.
+    """
     n, k = weight.shape
     groups = scheme.groups(k)
     span = k // groups
@@ -64,6 +73,7 @@ def gptq(weight: Tensor, inputs: Inputs, scheme: Scheme, damping: float = DAMPIN
     codes = torch.empty(n, k, dtype=dtype, device=weight.device)
 
     def new_column(j: int, w: Tensor) -> Tensor:
+        watch(j, w)
         if j % span == 0:
             scale, zero = whole if groups == 1 else grid(w[:, j : j + span], _channel(scheme))
             scales.append(scale)
