@@ -326,6 +326,11 @@ def schedule_of_strings(stage, stages, micro_batches):
     return [f"F{i}" for i in range(micro_batches)] + [f"B{i}" for i in range(micro_batches)]
 
 
+@wrong("4.6.c", "what is left out takes no time")
+def schedule_of_forwards_alone(stage, stages, micro_batches):
+    return [("F", i) for i in range(micro_batches)]
+
+
 # --- 4.6.d whom a rank talks to ------------------------------------------------------------------
 
 
@@ -405,7 +410,7 @@ def zero_in_a_table(weights, gradients, rank, size, reduce_scatter, all_gather, 
     return all_gather(new)[:n]
 
 
-@wrong("4.6.e", "its moments are two numbers for each weight that it sees")
+@wrong("4.6.e", "it keeps two moments for each weight that it sees")
 def zero_that_is_none(weights, gradients, rank, size, reduce_scatter, all_gather, adam):
     whole = all_gather(reduce_scatter(_even(gradients, size)))
     return adam(weights, whole[: len(weights)])

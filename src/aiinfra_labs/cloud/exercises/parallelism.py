@@ -15,6 +15,7 @@ from torch import Tensor
 
 from aiinfra_labs.cloud.serving.parallel import threads
 from aiinfra_labs.course import examine, exercise
+from aiinfra_labs.course.drawing import many
 
 from . import parallelism_views as views
 
@@ -164,7 +165,7 @@ def _call(function: Any, x: Tensor, rank: int, comm: Any) -> Any:
 
 def _reduced(r: Any, function: Any, size: int, length: int) -> list[int]:
     """Try it; returns the bytes that each rank sent."""
-    with r.input(f"{size} rank{'s' if size > 1 else ''}, {length} numbers on each"):
+    with r.input(f"{many(size, 'rank')}, {many(length, 'number')} on each"):
         given = [numbers(length, seed=rank) for rank in range(size)]
         total = torch.stack(given).sum(0)
         found, sent = on_ranks(size, lambda k, comm: _call(function, given[k], k, comm))
@@ -298,7 +299,7 @@ def _stepped(
     only_part: bool = False,
     volume: bool = False,
 ) -> None:
-    with r.input(f"{size} rank{'s' if size > 1 else ''}, {length} weights, {steps} step(s)"):
+    with r.input(f"{many(size, 'rank')}, {length} weights, {many(steps, 'step')}"):
         start = torch.randn(length, generator=_seeded(1))
         gradients = [
             [torch.randn(length, generator=_seeded(10 * s + k)) for k in range(size)]
@@ -329,8 +330,8 @@ def _stepped(
             what=f"adam is given {kept} weights on a rank, expected {part}"
             if kept
             else "adam is called on no rank",
-            why=f"its moments are two numbers for each weight that it sees: an {_th(size)} of them "
-            "is this rank's, and the others keep theirs",
+            why=f"it keeps two moments for each weight that it sees: one weight in {size} is this "
+            "rank's, and the other ranks keep theirs",
             try_="give it the slice of the weights that belongs to this rank",
         )
         if volume:
@@ -349,14 +350,10 @@ def _stepped(
             error = float((got - expected).abs().max())
             r.that(
                 error < 1e-5,
-                what=f"after {steps} step(s), rank {rank} is {error:.3g} off in some weight",
+                what=f"after {many(steps, 'step')}, rank {rank} is {error:.3g} off in some weight",
                 why=_why_off(got, start, gradients, size),
                 try_="print the gradient that you give to adam beside the sum over all ranks",
             )
-
-
-def _th(size: int) -> str:
-    return {1: "all", 2: "half", 3: "third"}.get(size, f"{size}th")
 
 
 def _even(reduce_scatter: Callable[[Tensor], Tensor], size: int) -> Callable[[Tensor], Tensor]:

@@ -13,6 +13,7 @@ from aiinfra_labs.cloud.serving.parallel import schedules, tensor
 from aiinfra_labs.cloud.serving.parallel.errors import Deadlock
 from aiinfra_labs.cloud.serving.parallel.grid import KINDS, Grid
 from aiinfra_labs.course import exercise
+from aiinfra_labs.course.drawing import many
 
 from . import parallelism_views as views
 from .parallelism import SKILL
@@ -135,7 +136,7 @@ def _why_shape(
 
 
 def _mlp(r: Any, function: Any, size: int) -> None:
-    with r.input(f"an MLP of {SHAPE.intermediate_size} columns on {size} rank(s)"):
+    with r.input(f"an MLP of {SHAPE.intermediate_size} columns on {many(size, 'rank')}"):
         whole = _random(MLP(SHAPE))
         local = replace(SHAPE, intermediate_size=SHAPE.intermediate_size // size)
         x = _inputs()
@@ -161,7 +162,7 @@ def _mlp(r: Any, function: Any, size: int) -> None:
 def _attention(r: Any, function: Any, config: ModelConfig, size: int) -> None:
     h, k = config.num_attention_heads, config.num_key_value_heads
     bias = ", with a bias" if config.qkv_bias else ""
-    with r.input(f"attention of {h} heads and {k} kv heads on {size} rank(s){bias}"):
+    with r.input(f"attention, {h} heads and {many(k, 'kv head')}, {many(size, 'rank')}{bias}"):
         whole = _random(Attention(config, 0), seed=h + k)
         local = tensor.local_config(config, size)
         x, turn = _inputs(), torch.zeros(5, 1, config.head_dim // 2)
@@ -211,7 +212,8 @@ def _show_shard(function: Any) -> views.Picture:
     names, (h, k, d) = {"q": 8 * 4, "k": 4 * 4, "v": 4 * 4}, (8, 4, 4)
     rows = torch.arange(sum(names.values()))[:, None].float()
     parts = [function("qkv_proj", rows.clone(), rank, 4, h, k, d) for rank in range(4)]
-    return views.rows([p.flatten().long().tolist() for p in parts], names)
+    found = [p.flatten().long().tolist() if isinstance(p, Tensor) else None for p in parts]
+    return views.rows(found, names)
 
 
 # --- 4.6.c -------------------------------------------------------------------------------------
@@ -258,11 +260,11 @@ def schedule(function: Any, require: Any) -> None:
             _complete(r, function, stages, m)
     with require(RUNS) as r:
         for stages, m in PIPES:
-            with r.input(f"{stages} stages, {m} micro-batches"):
+            with r.input(_pipe(stages, m)):
                 _played(r, function, stages, m)
     with require(BUBBLE) as r:
         for stages, m in PIPES:
-            with r.input(f"{stages} stages, {m} micro-batches"):
+            with r.input(_pipe(stages, m)):
                 line = _played(r, function, stages, m)
                 least = schedules.bubble(stages, m)
                 r.that(
@@ -273,7 +275,7 @@ def schedule(function: Any, require: Any) -> None:
                 )
     with require(MEMORY) as r:
         for stages, m in PIPES:
-            with r.input(f"{stages} stages, {m} micro-batches"):
+            with r.input(_pipe(stages, m)):
                 line = _played(r, function, stages, m)
                 for stage in range(stages):
                     r.at_most(
@@ -286,17 +288,16 @@ def schedule(function: Any, require: Any) -> None:
                     )
 
 
-def _tasks(function: Any, stages: int, m: int) -> list[list[Any]]:
-    return [list(function(stage, stages, m)) for stage in range(stages)]
+def _pipe(stages: int, m: int) -> str:
+    return f"{many(stages, 'stage')}, {m} micro-batch{'' if m == 1 else 'es'}"
 
 
 def _complete(r: Any, function: Any, stages: int, m: int) -> None:
     for stage in range(stages):
-        with r.input(f"stage {stage} of {stages}, {m} micro-batches"):
+        with r.input(f"stage {stage} of {_pipe(stages, m)}"):
             got = function(stage, stages, m)
             r.that(
-                isinstance(got, list | tuple)
-                and all(isinstance(t, tuple) and len(t) == 2 for t in got),
+                _is_schedule(got),
                 what=f"{_few(got)} was returned",
                 why="a schedule is a list of pairs: ('F', 0), ('B', 0), ...",
                 try_="make it a list of tuples",
@@ -312,14 +313,32 @@ def _complete(r: Any, function: Any, stages: int, m: int) -> None:
                 )
 
 
+def _is_schedule(got: Any) -> bool:
+    return isinstance(got, list | tuple) and all(
+        isinstance(task, tuple)
+        and len(task) == 2
+        and task[0] in ("F", "B")
+        and isinstance(task[1], int)
+        for task in got
+    )
+
+
 def _few(value: Any) -> str:
     text = repr(value)
     return text if len(text) < 60 else text[:56] + " ..."
 
 
 def _played(r: Any, function: Any, stages: int, m: int) -> schedules.Timeline:
+    tasks = [function(stage, stages, m) for stage in range(stages)]
+    wanted = sorted((kind, i) for kind in "FB" for i in range(m))
+    r.that(
+        all(_is_schedule(each) and sorted(each) == wanted for each in tasks),
+        what="some stage's schedule is not complete",
+        why="what is left out takes no time, and keeps nothing",
+        try_="mend the first requirement first",
+    )
     try:
-        return schedules.play(_tasks(function, stages, m))
+        return schedules.play(tasks)
     except Deadlock as stuck:
         r.that(False, what=stuck.what, why=stuck.why, try_=stuck.try_)
         raise
@@ -333,7 +352,9 @@ def _why_idle(line: schedules.Timeline, stages: int, m: int) -> str:
 
 @schedule.show
 def _show_schedule(function: Any) -> views.Picture:
-    return views.chart(schedules.play(_tasks(function, 4, 8)), schedules.bubble(4, 8))
+    tasks = [function(stage, 4, 8) for stage in range(4)]
+    views.drawable(all(_is_schedule(each) for each in tasks), "this schedule")
+    return views.chart(schedules.play(tasks), schedules.bubble(4, 8))
 
 
 # --- 4.6.d -------------------------------------------------------------------------------------

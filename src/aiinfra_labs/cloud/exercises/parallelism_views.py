@@ -9,6 +9,18 @@ from aiinfra_labs.cloud.drawings import parallelism as drawings
 from aiinfra_labs.cloud.serving.parallel.schedules import Timeline
 from aiinfra_labs.course import figures
 from aiinfra_labs.course.figures import PALETTE, Picture, styled
+from aiinfra_labs.course.parts import CourseError
+
+
+def drawable(held: bool, what: str) -> None:
+    """Raise `CourseError` for what cannot be drawn."""
+    if not held:
+        raise CourseError(
+            f"{what} cannot be drawn",
+            "the exercise asks for something else",
+            "check says more; run it first",
+        )
+
 
 COLOURS = tuple(PALETTE.values())
 
@@ -32,10 +44,11 @@ def volumes(found: Mapping[int, float]) -> Picture:
 def rows(parts: Sequence[Sequence[int]], names: Mapping[str, int]) -> Picture:
     """Which rows of a merged matrix each rank holds."""
     total = sum(names.values())
+    drawable(all(isinstance(mine, list) for mine in parts), "a part that is no tensor")
     fig, ax = figures.figure(alt="-", height=2.4)
     for rank, mine in enumerate(parts):
         for row in mine:
-            ax.barh(rank, 0.9, 0.8, left=row, color=COLOURS[rank])
+            ax.barh(rank, 1, 0.8, left=row, color=COLOURS[rank])
     edge, said = 0, []
     for name, count in names.items():
         ax.axvline(edge, color=figures.INK, lw=1.2)
@@ -61,6 +74,8 @@ def grid(found: Sequence[Mapping[str, Any]], sizes: tuple[int, ...]) -> Picture:
     """Every rank of 16, with a colour for each of the learner's groups, once a kind."""
     fig, axes = figures.figure(alt="-", width=6.4, height=2.3, ncols=3)
     said = []
+    kinds = {"tensor", "data", "pipeline"}
+    drawable(all(isinstance(each, dict) and set(each) == kinds for each in found), "these groups")
     for ax, kind in zip(axes, ("tensor", "data", "pipeline"), strict=True):
         groups = list(dict.fromkeys(tuple(each[kind]) for each in found))
         for rank, each in enumerate(found):

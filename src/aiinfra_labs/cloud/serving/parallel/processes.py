@@ -42,6 +42,7 @@ from .grid import Comms, Grid
 # worker is a new Python, and imports torch itself. Neither is a copy of the caller: a notebook's
 # kernel has threads and sockets that no copy survives.
 HOW = "forkserver" if "forkserver" in mp.get_all_start_methods() else "spawn"
+_START = 120.0  # seconds until a group must be there, on a machine that is busy with other things
 _PATIENCE = 1.0  # seconds for the first cause, once a rank has complained of a lost neighbour
 _LOST = ("closed by peer", "reset by peer", "timed out", "broken pipe", "gloo", "nccl")
 
@@ -197,7 +198,7 @@ class Group:
                 theirs.close()  # so that the worker's death is seen as the end of the pipe
                 self._processes.append(process)
                 self._pipes.append(mine)
-            self.pids: list[int] = self._collect("it started", set(range(size)))
+            self.pids: list[int] = self._collect("it started", max(_START, timeout))
         except BaseException:
             self._end()
             raise
@@ -233,7 +234,7 @@ class Group:
             for rank, given in enumerate(args):
                 with contextlib.suppress(OSError):  # it is dead, which `_collect` will say
                     self._pipes[rank].send_bytes(cloudpickle.dumps((function, tuple(given))))
-            return self._collect(doing, set(range(self.size)))
+            return self._collect(doing, self.timeout)
         except BaseException:  # Ctrl-C, too: a rank in the middle of a call cannot be called again
             self._end()
             raise
@@ -250,11 +251,12 @@ class Group:
             process.join(max(0.0, deadline - time.monotonic()))
         self._end()
 
-    def _collect(self, doing: str, waiting: set[int]) -> list[Any]:
+    def _collect(self, doing: str, seconds: float) -> list[Any]:
         """The answers of all ranks. Raises `GroupError` for the first that has none to give."""
         results: list[Any] = [None] * self.size
+        waiting = set(range(self.size))
         complaints: dict[int, tuple[str, str, str, bool]] = {}
-        deadline = time.monotonic() + self.timeout
+        deadline = time.monotonic() + seconds
         while waiting:
             if complaints:
                 deadline = min(deadline, time.monotonic() + _PATIENCE)
@@ -284,7 +286,7 @@ class Group:
                 if complaints:
                     rank = min(complaints)
                     raise self._raised(rank, complaints[rank], doing)
-                raise self._late(waiting, doing)
+                raise self._late(waiting, doing, seconds)
         return results
 
     def _died(self, rank: int, doing: str) -> GroupError:
@@ -302,7 +304,9 @@ class Group:
         return GroupError(f"rank {rank} of {self.size} {how} while {doing}", why, try_, rank)
 
     def _raised(self, rank: int, found: tuple[str, str, str, bool], doing: str) -> GroupError:
-        kind, said, text, _ = found
+        kind, said, text, lost = found
+        if lost and "timed out" in said.lower():
+            return self._late({rank}, doing, self.timeout, text)
         return GroupError(
             f"rank {rank} of {self.size} raised {kind} while {doing}: {said}",
             "the other ranks would have waited for it for ever; they were ended, too",
@@ -311,14 +315,15 @@ class Group:
             text,
         )
 
-    def _late(self, waiting: set[int], doing: str) -> GroupError:
+    def _late(self, waiting: set[int], doing: str, seconds: float, text: str = "") -> GroupError:
         late = sorted(waiting)
         names = f"rank{'s' if len(late) > 1 else ''} {', '.join(map(str, late))} of {self.size}"
         return GroupError(
-            f"{names} did not answer for {self.timeout:g} s while {doing}",
+            f"{names} waited for {seconds:g} s, or worked, without an end, while {doing}",
             "a collective waits for every rank: one that takes no part, or fewer times, is enough",
             "see that all ranks make the same calls in the same order; or a longer timeout",
             late[0],
+            text,
         )
 
 
