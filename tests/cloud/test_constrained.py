@@ -242,6 +242,22 @@ def test_the_mask_is_what_advances(constraint, text):
         assert bool(mask[id]) == expected, VOCABULARY.tokens[id]
 
 
+@pytest.mark.parametrize(
+    "text", [b'[{"a":"x', b"[[[1", b"[[[[1", b"[[[", b'{"a":[{"b":"', b"[[[[[[[]"]
+)
+def test_a_token_that_closes_many_levels(text):
+    """It looks at as many frames, and at the one below them."""
+    tokens = [bytes([b]) for b in range(256)]
+    tokens += [b'"}]', b'"}]}', b'"}]},', b"1]]]", b"1]]],", b"]]]", b"]]]]]", b"]]]]],", b"2]]]]]"]
+    constraint = JsonConstraint(tokens)
+    state = read(constraint, text)
+    mask = constraint.mask(state)
+    for id in range(256, len(tokens)):
+        expected = read(constraint, text + tokens[id][:-1]) is not None
+        expected = expected and read(constraint, text + tokens[id]) is not None
+        assert bool(mask[id]) == expected, tokens[id]
+
+
 def test_masks_are_kept_by_what_matters():
     constraint = JsonConstraint(VOCABULARY)
     text = json.dumps([[[[[{"a": i, "b": [i]}]]]] for i in range(30)])
