@@ -158,3 +158,10 @@ def test_the_package_is_found_where_the_tests_are(package):
     import aiinfra_labs
 
     assert Path(aiinfra_labs.__file__).parent == package
+
+
+def test_an_exercise_costs_what_its_own_unit_needs():
+    """Those of 1.1 need no PyTorch, though others of its chapter do."""
+    code = "import sys; from aiinfra_labs.course import registry; registry.find('1.1.a').title"
+    code += "; sys.exit('torch' in sys.modules)"
+    assert subprocess.run([sys.executable, "-c", code]).returncode == 0

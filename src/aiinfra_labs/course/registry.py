@@ -20,7 +20,7 @@ from typing import Any
 
 from .parts import Parts, a_kind
 from .requirements import Require
-from .units import CHAPTERS
+from .units import CHAPTERS, UNITS
 
 KINDS = ("function", "kernel", "value")
 _registered: dict[str, Exercise] = {}
@@ -166,7 +166,11 @@ def all_exercises() -> list[Exercise]:
 
 
 def find(id: str) -> Exercise | None:
-    """The exercise `id`, or None. Imports only the exercises of its chapter."""
+    """The exercise `id`, or None. Imports the exercises of its unit, or else of its chapter."""
+    unit = UNITS.get(id.rpartition(".")[0])
+    if id not in _registered and unit:
+        stem = unit.stem.partition("-")[2].replace("-", "_")
+        import_exercises(unit.chapter.name, stem)
     if id not in _registered and id[:1] in CHAPTERS:
         import_exercises(CHAPTERS[id[:1]].name)
     return _registered.get(id)
@@ -182,14 +186,15 @@ def nearest(id: str, count: int = 3) -> list[str]:
     return (of_unit or difflib.get_close_matches(id, known, count, cutoff=0.3) or known)[:count]
 
 
-def import_exercises(chapter: str) -> None:
-    """Import every module of `aiinfra_labs.<chapter>.exercises`, if the chapter has any."""
+def import_exercises(chapter: str, stem: str = "") -> None:
+    """Import the modules of `aiinfra_labs.<chapter>.exercises` whose names begin with `stem`."""
     package = f"aiinfra_labs.{chapter}.exercises"
     if importlib.util.find_spec(package) is None:
         return
     home = importlib.import_module(package)
     for module in pkgutil.iter_modules(home.__path__):
-        importlib.import_module(f"{package}.{module.name}")
+        if module.name.startswith(stem):
+            importlib.import_module(f"{package}.{module.name}")
 
 
 def _order(id: str) -> tuple[int, int, str]:
