@@ -9,7 +9,7 @@ test: lint ; $(COURSE) -m pytest -n logical --dist worksteal
 lint: ; $(COURSE) -m ruff check $(THEN) -m ruff format --check
 labs: ; $(COURSE) -m aiinfra_labs.course.release $(THEN) tools/standing.py
 site: ; $(COURSE) -m aiinfra_labs.course.site
-bench: ; $(COURSE) benchmarks/emulator.py
+bench: ; $(COURSE) benchmarks/emulator.py $(THEN) benchmarks/serving.py
 model: ; $(COURSE) -m aiinfra_labs.llm.course_model
 bench-gpu: ; $(COURSE) benchmarks/gpu_truth.py $(THEN) benchmarks/gpu.py
 

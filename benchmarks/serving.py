@@ -74,6 +74,14 @@ def measured(system: str, slots: int, quick: bool) -> dict[str, Any]:
     }
 
 
+def planned() -> dict[str, float]:
+    """The share of a step that is no model, in this process."""
+    from aiinfra_labs.llm import page_model
+    from serving_systems import planning
+
+    return planning(page_model.folder())
+
+
 def in_a_process(system: str, slots: int, quick: bool, threads: int) -> dict[str, Any]:
     command = [sys.executable, __file__, "--system", system, "--slots", str(slots)]
     names = ("OMP_NUM_THREADS", "NUMBA_NUM_THREADS", "MKL_NUM_THREADS")
@@ -140,10 +148,13 @@ def main() -> None:
     parser.add_argument("--system", help="run one, in this process")
     parser.add_argument("--slots", type=int, default=SLOTS)
     options = parser.parse_args()
+    if options.system == "planning":
+        print(json.dumps(planned()))
+        return
     if options.system:
         print(json.dumps(measured(options.system, options.slots, options.quick)))
         return
-    found = machine(options.threads)
+    found: dict[str, Any] = {"machine": machine(options.threads)}
     requests = requests_of(options.quick)
     found["requests"] = {
         "count": len(requests),
@@ -151,10 +162,16 @@ def main() -> None:
         "new_tokens": sum(new for _, new in requests),
         "longest_answer": max(new for _, new in requests),
     }
+    found["planning"] = in_a_process("planning", 256, options.quick, options.threads)
     found["systems"] = compared(options.rounds, options.quick, options.threads)
-    name = re.sub(r"[^a-z0-9]+", "-", found["cpu"].lower()).strip("-")
+    name = re.sub(r"[^a-z0-9]+", "-", found["machine"]["cpu"].lower()).strip("-")
     out = options.out or RESULTS / f"serving-{name}.json"
     out.write_text(json.dumps(found, indent=1) + "\n", encoding="utf-8")
+    print(
+        f"of a step at 256 sequences: the plan {found['planning']['plan']:.1%}, all but the ",
+        end="",
+    )
+    print(f"model {found['planning']['all_but_the_model']:.1%}")
     for system, one in found["systems"].items():
         print(f"{system:26} {one['new_tokens_a_second']:8.0f} tokens/s", end="")
         print(f" {one['first_token_seconds']['mean']:7.2f} s to the first", end="")
