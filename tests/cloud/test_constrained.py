@@ -196,6 +196,8 @@ def test_nothing_goes_on_for_ever():
     assert accepts(ANY, "9" * 64) and not accepts(ANY, "9" * 65)
     assert accepts(ANY, "[" * 32 + "]" * 32) and not accepts(ANY, "[" * 33 + "]" * 33)
     assert not accepts(ANY, "9" * 63 + ".5")
+    for begun in (".", "e"):  # which would need a digit that there is no room for
+        assert read(ANY, TOKENIZER.encode("9" * 63 + begun, special=False)) is None
     shallow = JsonConstraint(VOCABULARY, nesting=2)
     assert accepts(shallow, '{"a": [1]}') and not accepts(shallow, '{"a": [{}]}')
 
