@@ -3,9 +3,9 @@
     python benchmarks/quantization.py [--quick] [--only SECTION ...] [--out FILE]
 
 Sections: `rounding` (each width, without and with calibration), `training` (with the rounding in
-it, and distillation), `speed`. A section that is measured anew takes its place in the file, the
-others stay. Perplexity is that of windows of held-out documents; every model is evaluated from the
-bytes that it is stored in. Times are the best of several rounds in which all take turns.
+it), `students` (distillation), `speed`. A section that is measured anew takes its place in the
+file, the others stay. Perplexity is that of windows of held-out documents; every model is evaluated
+from the bytes that it is stored in. Times are the best of several rounds in which all take turns.
 """
 
 from __future__ import annotations
@@ -48,7 +48,7 @@ from aiinfra_labs.llm.training import Recipe
 RESULTS = Path(__file__).parent / "results"
 INT4, INT2, TERNARY = Scheme(4, 32), Scheme(2, 32, symmetric=False), ternary(32)
 RECIPE = Recipe(
-    60, 4, 256, learning_rate=1e-3, final_learning_rate=1e-4, warm_up=10, precision="bfloat16"
+    60, 4, 256, learning_rate=3e-4, final_learning_rate=3e-5, warm_up=5, precision="bfloat16"
 )
 STUDENT = (0, 2, 5)  # the layers that a student of half the depth begins with
 WIDTHS = (8, 4, 3, 2)
@@ -72,7 +72,7 @@ class Bench:
 
     def __init__(self, quick: bool):
         folder = page_model.folder()
-        self.quick = quick
+        self.quick, self.streams = quick, {}
         self.model = loader.load(folder)
         if quick:
             self.model = distillation.shallower(self.model, (0, 5))
@@ -87,9 +87,11 @@ class Bench:
         _, self.choices = perplexity.measured(self.model, self.text)
 
     def stream(self, held_out: bool) -> Tensor:
-        if not self.quick:
-            return perplexity.stream(self.tokenizer, held_out)
-        return perplexity.beginnings(self.tokenizer, 2, 100, held_out).flatten()
+        if self.quick:
+            return perplexity.beginnings(self.tokenizer, 2, 100, held_out).flatten()
+        if held_out not in self.streams:  # it takes half a minute to cut the corpus into tokens
+            self.streams[held_out] = perplexity.stream(self.tokenizer, held_out)
+        return self.streams[held_out]
 
     def row(self, model: CausalLM, **more: Any) -> dict[str, Any]:
         """What is measured of a model."""
@@ -167,30 +169,35 @@ def widths(bench: Bench, scheme: Callable[[int], Scheme]) -> dict[str, float]:
 
 def training(bench: Bench) -> dict[str, Any]:
     """The same steps on the same text: with the rounding in them, without, and with a teacher."""
-    recipe = Recipe(2, 2, 32) if bench.quick else RECIPE
-    tokens = bench.stream(held_out=False)
-    keep = STUDENT if bench.model.config.num_hidden_layers > max(STUDENT) else (0,)
-
-    def tuned(model: CausalLM, teacher: CausalLM | None = None) -> CausalLM:
-        start = time.perf_counter()
-        distillation.tune(model, tokens, recipe, teacher)
-        print(f"{time.perf_counter() - start:.0f} s of training", flush=True)
-        return model
-
-    plain = tuned(bench.copy())
+    plain = tuned(bench, bench.copy())
     found = {"fp16, trained on": bench.row(plain)}
     for scheme in (INT2, TERNARY):
         after = layers.quantize_linears(copy.deepcopy(plain), scheme)
         found[f"trained on, then {scheme}"] = bench.row(after)
-        aware = qat.convert(tuned(qat.prepare(bench.copy(), scheme)))
+        aware = qat.convert(tuned(bench, qat.prepare(bench.copy(), scheme)))
         found[f"QAT, {scheme}"] = bench.row(aware)
-    taught = qat.convert(tuned(qat.prepare(bench.copy(), INT2), bench.model))
+    taught = qat.convert(tuned(bench, qat.prepare(bench.copy(), INT2), bench.model))
     found[f"QAT with a teacher, {INT2}"] = bench.row(taught)
+    return {"recipe": asdict(bench.recipe), "rows": found}
+
+
+def students(bench: Bench) -> dict[str, Any]:
+    """Half the layers of the model: as they are, trained on the text, and taught by the whole."""
+    keep = (0,) if bench.quick else STUDENT
     student = distillation.shallower(bench.model, keep)
-    found["half the layers"] = bench.row(student)
-    found["half the layers, trained on"] = bench.row(tuned(copy.deepcopy(student)))
-    found["half the layers, distilled"] = bench.row(tuned(student, bench.model))
-    return {"recipe": asdict(recipe), "layers_kept": list(keep), "rows": found}
+    found = {"half the layers": bench.row(student)}
+    on_text = tuned(bench, copy.deepcopy(student))
+    found["half the layers, trained on"] = bench.row(on_text)
+    found["half the layers, distilled"] = bench.row(tuned(bench, student, bench.model))
+    return {"recipe": asdict(bench.recipe), "layers_kept": list(keep), "rows": found}
+
+
+def tuned(bench: Bench, model: CausalLM, teacher: CausalLM | None = None) -> CausalLM:
+    """The model after the recipe's steps, in place."""
+    start = time.perf_counter()
+    distillation.tune(model, bench.stream(held_out=False), bench.recipe, teacher)
+    print(f"{time.perf_counter() - start:.0f} s of training", flush=True)
+    return model
 
 
 # --- speed ----------------------------------------------------------------------------------------
@@ -268,7 +275,7 @@ def timed(runs: dict[Any, Callable[[], Any]], rounds: int) -> dict[Any, float]:
     return best
 
 
-SECTIONS = {"rounding": rounding, "training": training, "speed": speed}
+SECTIONS = {"rounding": rounding, "training": training, "students": students, "speed": speed}
 
 
 def main() -> None:

@@ -187,8 +187,8 @@ def test_inputs_that_are_always_zero_do_no_harm():
     )
 
 
-@pytest.mark.parametrize("method", [gptq.gptq_linears, awq.awq_linears])
-def test_a_whole_model_comes_closer_than_by_rounding(method):
+@pytest.mark.parametrize(("method", "share"), [(gptq.gptq_linears, 0.9), (awq.awq_linears, 0.97)])
+def test_a_whole_model_comes_closer_than_by_rounding(method, share):
     scheme, ids, held_out = Scheme(4, 32), text(rows=8), text(seed=1)
     expected = outputs(model(), held_out)
     found = {"nearest": layers.quantize_linears(model(), scheme)}
@@ -197,7 +197,7 @@ def test_a_whole_model_comes_closer_than_by_rounding(method):
         name: float((outputs(m, held_out) - expected).norm() / expected.norm())
         for name, m in found.items()
     }
-    assert errors["method"] < 0.9 * errors["nearest"], errors
+    assert errors["method"] < share * errors["nearest"], errors
 
 
 # --- AWQ ----------------------------------------------------------------------------------------

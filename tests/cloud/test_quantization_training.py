@@ -271,9 +271,8 @@ def test_the_engine_serves_from_an_int8_cache(trained, attention):
 
 def test_the_engine_serves_a_quantized_model_unchanged(trained):
     small = layers.quantize_linears(copy.deepcopy(trained), Scheme(4, 16))
-    got, engine = served(small, PagedCache)
-    plain = served(trained, PagedCache)[0]
-    assert engine.model is small and len(got) == len(plain)
+    got, engine = served(small, PagedCache, attention="torch")
+    assert engine.model is small and len(got) == 6
     ids = torch.tensor(list(range(1, 13)) + list(got[2])[:-1])
     logits = perplexity.logits(small, ids[None])[0]
     assert logits[11:].argmax(-1).tolist() == list(got[2])

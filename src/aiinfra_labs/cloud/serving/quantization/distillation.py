@@ -73,4 +73,5 @@ def tune(
         steps = train(trainee, Batches(tokens, recipe), recipe, on_step=on_step)
         return [step.loss for step in steps]
     finally:
+        model.zero_grad(set_to_none=True)
         model.eval().requires_grad_(False)
