@@ -6,7 +6,7 @@ import json
 from collections.abc import Sequence as Row
 from typing import TYPE_CHECKING, Any
 
-from .constrained import JsonConstraint
+from .constrained import JsonConstraint, Vocabulary
 from .errors import RequestError
 from .sampling import SamplingParams
 from .sequence import Request
@@ -141,15 +141,17 @@ def grammar(engine: Engine, request: Request) -> Grammar | None:
     key = json.dumps(wanted, sort_keys=True)
     schema = {"type": "object"} if wanted is True else wanted
     known = engine._constraints
+    if "vocabulary" not in known:  # one for all schemas: what strings allow is found once
+        known["vocabulary"] = _vocabulary(engine)
     if key not in known:
-        known[key] = JsonConstraint(_vocabulary(engine), schema)
+        known[key] = JsonConstraint(known["vocabulary"], schema)
     return Grammar(known[key], known[key].start, engine.config.end_ids)
 
 
-def _vocabulary(engine: Engine) -> list[bytes | None]:
+def _vocabulary(engine: Engine) -> Vocabulary:
     assert engine.tokenizer is not None
     found = engine.tokenizer.token_bytes()
-    return found + [None] * (engine.model.config.vocab_size - len(found))
+    return Vocabulary(found + [None] * (engine.model.config.vocab_size - len(found)))
 
 
 class Grammar:
