@@ -3,13 +3,14 @@
     python benchmarks/emergence.py [--quick] [--seeds N] [--skill recall|addition] [--out FILE]
 
 Every width of `growth.WIDTHS` learns each skill with each seed. A result that is there is not
-measured again, so that a run that was stopped goes on; remove the file to begin anew. One core
-takes about twenty minutes.
+measured again, so that a run that was stopped goes on, and two skills may be measured at a time;
+remove the file to begin anew. One quiet core takes about ten minutes.
 """
 
 from __future__ import annotations
 
 import argparse
+import itertools
 import json
 import platform
 import re
@@ -39,14 +40,8 @@ def machine() -> dict[str, Any]:
     }
 
 
-def measure(
-    lesson: growth.Lesson,
-    widths: tuple[int, ...],
-    seeds: int,
-    skills: list[str],
-    out: Path | None,
-) -> dict[str, Any]:
-    """All models. What is done is written down after each."""
+def kept(out: Path | None, lesson: growth.Lesson, skill: Any) -> dict[str, Any]:
+    """What the file holds so far, with a place for this skill; read anew before each change."""
     figures: dict[str, Any] = {"lesson": asdict(lesson), "skills": {}}
     if out is not None and out.exists():
         figures = json.loads(out.read_text(encoding="utf-8"))
@@ -57,30 +52,41 @@ def measure(
                 "Try: remove it, and measure anew"
             )
     figures["machine"] = machine()
-    for seed in range(seeds):
-        for name in skills:
-            skill = SKILLS[name]
-            kept = figures["skills"].setdefault(name, {**asdict(skill), "runs": []})
-            for width in widths:
-                if any(run["width"] == width and run["seed"] == seed for run in kept["runs"]):
-                    continue
-                began = time.process_time()
-                model = growth.taught(skill, width, seed, lesson)
-                grades = growth.graded(model, skill, width, seed).to_dict()
-                kept["runs"].append(
-                    {k: round(v, 6) if isinstance(v, float) else v for k, v in grades.items()}
-                )
-                spent = time.process_time() - began
-                print(
-                    f"{name}, seed {seed}, {grades['parameters']:,} parameters: "
-                    f"{grades['nats']:.3f} nats, exact match {grades['exact_match']:.3f} "
-                    f"({spent:.0f} s of processor time)",
-                    flush=True,
-                )
-                if out is not None:
-                    out.parent.mkdir(parents=True, exist_ok=True)
-                    out.write_text(json.dumps(figures, indent=1) + "\n", encoding="utf-8")
+    figures["skills"].setdefault(skill.name, {**asdict(skill), "runs": []})
     return figures
+
+
+def measure(
+    lesson: growth.Lesson,
+    widths: tuple[int, ...],
+    seeds: int,
+    skills: list[str],
+    out: Path | None,
+) -> None:
+    """All models. What is done is written down after each."""
+    for seed, name in itertools.product(range(seeds), skills):
+        skill = SKILLS[name]
+        for width in widths:
+            runs = kept(out, lesson, skill)["skills"][name]["runs"]
+            if any(run["width"] == width and run["seed"] == seed for run in runs):
+                continue
+            began = time.process_time()
+            model = growth.taught(skill, width, seed, lesson)
+            grades = growth.graded(model, skill, width, seed).to_dict()
+            spent = time.process_time() - began
+            print(
+                f"{name}, seed {seed}, {grades['parameters']:,} parameters: "
+                f"{grades['nats']:.3f} nats, exact match {grades['exact_match']:.3f} "
+                f"({spent:.0f} s of processor time)",
+                flush=True,
+            )
+            if out is not None:
+                figures = kept(out, lesson, skill)
+                figures["skills"][name]["runs"].append(
+                    {k: float(f"{v:.5g}") if isinstance(v, float) else v for k, v in grades.items()}
+                )
+                out.parent.mkdir(parents=True, exist_ok=True)
+                out.write_text(json.dumps(figures, indent=1) + "\n", encoding="utf-8")
 
 
 def main() -> None:

@@ -71,6 +71,8 @@ def one(name: str, quick: bool, weights: Path) -> dict[str, Any]:
         "date": machine()["date"],
     }
     stored.save(model, weights / stored.file(name).name, card)
+    if name == "clip":  # the lab's picture needs the vectors alone
+        stored.save_space(model, weights / stored.file("clip_space").name)
     return {**card, "processor_seconds": round(time.process_time() - began)}
 
 

@@ -16,7 +16,7 @@ from . import metrics
 from .skills import VOCABULARY, Skill, shifted
 
 LAYERS = 2
-WIDTHS = (4, 8, 12, 16, 20, 24, 32, 48)
+WIDTHS = (4, 8, 12, 16, 24, 32, 48)
 HEAD = 16  # columns of a head, where the width has as many
 
 
@@ -24,7 +24,7 @@ HEAD = 16  # columns of a head, where the width has as many
 class Lesson:
     """How each model is taught: alike, but for a learning rate that falls with the width."""
 
-    steps: int = 1200
+    steps: int = 1000
     batch: int = 256
 
     def rate(self, width: int) -> float:

@@ -104,7 +104,8 @@ def model_of(lesson: Lesson) -> Clip:
     torch.manual_seed(lesson.seed)
     model = Clip()
     if not lesson.reads:
-        model.text = NumberedTexts([c.said(t) for c in ALL for t in (*TRAINED, *UNSEEN)])
+        sentences = {c.said(t): i for i, c in enumerate(ALL) for t in (*TRAINED, *UNSEEN)}
+        model.text = NumberedTexts(sentences)
         model.of_texts = lambda texts: model.text_projection(model.text(texts))
     return model
 

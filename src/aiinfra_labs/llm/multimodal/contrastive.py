@@ -8,7 +8,7 @@ takes the mean over its tokens. B: pairs, D: dimensions of the common space, T: 
 from __future__ import annotations
 
 import math
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 
 import torch
 from torch import Tensor, nn
@@ -117,16 +117,16 @@ class Clip(nn.Module):
 
 
 class NumberedTexts(nn.Module):
-    """In place of a text encoder: a row of a table for each whole sentence it was trained on.
+    """In place of a text encoder: a row of a table for each class, whatever the sentence says.
 
-    What an ordinary classifier has, a vector a class. It cannot read, so that a sentence it never
-    saw has the row that chance gave it. The control of unit 1.8.
+    What an ordinary classifier has. It cannot read: a class that was never shown has the row that
+    chance gave it. The control of unit 1.8.
     """
 
-    def __init__(self, sentences: Sequence[str]):
+    def __init__(self, class_of: Mapping[str, int]):
         super().__init__()
-        self.number = {sentence: i for i, sentence in enumerate(sentences)}
-        self.rows = nn.Embedding(len(sentences), SHAPE.width)
+        self.class_of = class_of  # which class a sentence is about
+        self.rows = nn.Embedding(max(class_of.values()) + 1, SHAPE.width)
 
     def forward(self, sentences: Sequence[str]) -> Tensor:
-        return self.rows(torch.tensor([self.number[sentence] for sentence in sentences]))
+        return self.rows(torch.tensor([self.class_of[sentence] for sentence in sentences]))

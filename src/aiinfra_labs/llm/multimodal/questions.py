@@ -126,8 +126,8 @@ def right(model: OneStream, batch: Batch, truth: Batch | None = None) -> Tensor:
 
 @dataclass(frozen=True)
 class Lesson:
-    steps: int = 1500
-    batch: int = 64
+    steps: int = 1200
+    batch: int = 32
     learning_rate: float = 2e-3
     seed: int = 0
 

@@ -82,7 +82,7 @@ def test(held_out: bool, count: int = 500) -> Scenes:
 
 @dataclass(frozen=True)
 class Lesson:
-    steps: int = 900
+    steps: int = 800
     batch: int = 64
     learning_rate: float = 2e-3
     seed: int = 0

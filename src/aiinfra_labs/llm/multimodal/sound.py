@@ -41,7 +41,7 @@ def _bands(bins: int, bands: int) -> Tensor:
 
 
 def beeps(counts: Tensor, generator: torch.Generator) -> Tensor:
-    """Recordings of so many beeps each: int64 [B], 1 to 5, to float32 [B, 6400].
+    """Recordings of so many beeps each: int64 [B], 0 to 6, to float32 [B, 6400].
 
     All beeps of a recording have one pitch. When each begins, how long it lasts, its pitch and
     loudness are drawn, and there is noise, so that nothing but counting tells how many there are.
@@ -50,14 +50,14 @@ def beeps(counts: Tensor, generator: torch.Generator) -> Tensor:
 
 
 def _recording(count: int, generator: torch.Generator) -> Tensor:
-    lengths = torch.randint(SHORTEST, LONGEST + 1, (count,), generator=generator)
-    free = SAMPLES - int(lengths.sum()) - GAP * (count - 1)  # to share before, between and behind
-    if free < 0:
+    if count * LONGEST + (count - 1) * GAP > SAMPLES:
         raise ValueError(
             f"{count} beeps in {SAMPLES / RATE:.1f} s\n"
             f"Why: each lasts up to {1000 * LONGEST / RATE:.0f} ms, and they must stay apart\n"
-            "Try: at most 5"
+            "Try: at most 6"
         )
+    lengths = torch.randint(SHORTEST, LONGEST + 1, (count,), generator=generator)
+    free = SAMPLES - int(lengths.sum()) - GAP * (count - 1)  # to share before, between and behind
     cuts = torch.randint(free + 1, (count,), generator=generator).sort().values
     pitch, loudness = torch.rand(2, generator=generator).tolist()
     out = 0.02 * torch.randn(SAMPLES, generator=generator)

@@ -11,11 +11,12 @@ from pathlib import Path
 from typing import Any
 
 import torch
-from torch import nn
+from torch import Tensor, nn
 
 from .. import checkpoint
 from . import colours, questions, scenes
 from .captioner import Captioner
+from .contrastive import Clip
 from .stream import OneStream
 
 LESSONS = {
@@ -53,3 +54,22 @@ def load(name: str) -> tuple[Any, dict[str, Any]]:
     model = built(name)
     checkpoint.fill(model, {k: t.to(torch.float32) for k, t in tensors.items()}, path.name)
     return model.eval(), card
+
+
+@torch.no_grad()
+def save_space(model: Clip, path: Path) -> None:
+    """Write down where the model puts pictures and prompts of pairs that it was never shown."""
+    images, concepts = colours.pictures(held_out=True)
+    prompts = [c.said(t) for c in colours.ALL for t in colours.UNSEEN]
+    tensors = {
+        "images": model.of_images(images).half(),  # [B, D]
+        "prompts": model.of_texts(prompts).unflatten(0, (len(colours.ALL), -1)).half(),  # [K, P, D]
+        "concepts": concepts,  # [B]
+    }
+    checkpoint.save(path, tensors, {})
+
+
+def load_space() -> tuple[Tensor, Tensor, Tensor]:
+    """(images [B, D], prompts [K, P, D], which class each image is of [B]), without any model."""
+    tensors, _ = checkpoint.load(file("clip_space"))
+    return tensors["images"].float(), tensors["prompts"].float(), tensors["concepts"]
