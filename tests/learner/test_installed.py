@@ -18,6 +18,7 @@ from aiinfra_labs.course.units import UNITS
 
 LAB = UNITS["3.2"].notebook
 FULL = {e.id: e.points for e in all_exercises() if e.unit == "3.2"}
+KINDS = {".py", ".toml", ".js", ".css", ".mplstyle", ".safetensors", ".json"}
 RUN = """
 import json, sys
 import nbformat
@@ -83,9 +84,9 @@ def test_package_data_is_in_the_wheel(wheel, root):
     wanted = {
         f"aiinfra_labs/{path.relative_to(package).as_posix()}"
         for path in package.rglob("*")
-        if path.is_file() and path.suffix in (".py", ".toml", ".js", ".css", ".mplstyle")
+        if path.is_file() and path.suffix in KINDS
     }
-    assert {Path(name).suffix for name in wanted} == {".py", ".toml", ".js", ".css", ".mplstyle"}
+    assert {Path(name).suffix for name in wanted} == KINDS
     assert wanted <= inside, sorted(wanted - inside)
 
 
