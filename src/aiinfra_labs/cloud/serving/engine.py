@@ -288,14 +288,19 @@ class Engine:
     def _propose(self, proposer: speculative.Proposer) -> None:
         """Drafts for the sequences that decode, where there is room for them."""
         sequences, counts = [], []
+        # What is drafted must not take the place of another sequence's next token.
+        room = self.config.max_step_tokens - len(self.scheduler.running)
         for sequence in self.scheduler.running:
             sequence.draft, request = [], sequence.request
-            most = min(proposer.most, request.max_new_tokens - sequence.length - 1)
+            # The last step's budget may have cut the draft off: then none of it was verified.
+            sequence.draft_computed = min(sequence.draft_computed, sequence.computed)
+            most = min(proposer.most, request.max_new_tokens - sequence.length - 1, room)
             if most < 1 or sequence.missing != 1 or request.is_beam or sequence.grammar is not None:
                 continue
             if self._reserve(sequence, len(sequence.token_ids) + most):
                 sequences.append(sequence)
                 counts.append(most)
+                room -= most
         if sequences:
             proposer.propose(sequences, counts)
 

@@ -119,13 +119,23 @@ class DraftModel:
         self.forwards = 0  # runs of the draft model so far
 
     def attach(self, runner: ModelRunner) -> None:
-        """Take a cache of as many blocks as the engine's. Raises `ServingError` for other words."""
+        """Take a cache of as many blocks as the engine's.
+
+        Raises `ServingError` for another vocabulary, or a shorter context.
+        """
         if self.model.config.vocab_size != runner.model.config.vocab_size:
             raise ServingError(
                 f"the draft model has {self.model.config.vocab_size:,} tokens, and the model "
                 f"{runner.model.config.vocab_size:,}",
                 "a drafted id must mean the same word to both",
                 "two models with one tokenizer",
+            )
+        mine, context = (m.config.max_position_embeddings for m in (self.model, runner.model))
+        if mine < context:
+            raise ServingError(
+                f"the draft model has a context of {mine:,} tokens, and the model {context:,}",
+                "it reads the same text, and knows no position behind its own last",
+                f"a draft model with {context:,} positions or more",
             )
         config, keys = self.model.config, runner.cache.keys
         cache = PagedCache(
