@@ -172,7 +172,7 @@ def block(size: int = 2) -> Figure:
 @styled
 def pipeline(timeline: Timeline, title: str = "") -> Figure:
     """What each stage does in each slot; what is left white is the bubble."""
-    fig, ax = figures.figure(alt="-", width=6.4, height=0.75 + 0.36 * timeline.stages)
+    fig, ax = figures.figure(alt="-", height=0.75 + 0.36 * timeline.stages)
     bars(ax, timeline)
     if title:
         ax.set_title(title)
@@ -205,7 +205,7 @@ def bars(ax: Axes, timeline: Timeline) -> None:
             slot.micro_batch,
             ha="center",
             va="center",
-            fontsize=8,
+            fontsize=7.5,
             color=figures.ink_on(colour),
             bbox=None if forward else {"facecolor": colour, "edgecolor": "none", "pad": 0.6},
         )
