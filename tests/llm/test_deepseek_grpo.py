@@ -105,26 +105,26 @@ def test_the_whole_objective_by_plain_loops():
 
 # --- chains ---------------------------------------------------------------------------------------
 
-CHAIN = Chain(7, (("+", 4), ("*", 3), ("+", 8)))
+CHAIN = Chain(3, (("+", 4), ("*", 3), ("+", 2)))
 
 
 def test_a_chain_by_hand():
-    assert CHAIN.question == "7+4*3+8=" and CHAIN.results == [1, 3, 1]
-    assert CHAIN.solution(1) == ">1>3#1." and CHAIN.solution(2) == ">3#1."
-    assert CHAIN.solution(3) == CHAIN.solution(NONE) == "#1."
+    assert CHAIN.question == "3+4*3+2=" and CHAIN.results == [2, 1, 3]
+    assert CHAIN.solution(1) == ">2>1#3" and CHAIN.solution(2) == ">1#3"
+    assert CHAIN.solution(3) == CHAIN.solution(NONE) == "#3"
 
 
 @settings(max_examples=60, deadline=None)
 @given(
-    first=st.integers(0, 9),
-    rest=st.lists(st.tuples(st.sampled_from("+*"), st.integers(0, 9)), min_size=1, max_size=8),
+    first=st.integers(0, 4),
+    rest=st.lists(st.sampled_from(chains.OPERATIONS), min_size=1, max_size=8),
     stride=st.integers(1, 9),
 )
 def test_every_solution_is_rewarded_and_python_agrees(first, rest, stride):
     chain = Chain(first, tuple(rest))
     nested = str(first)
     for sign, digit in rest:
-        nested = f"(({nested}){sign}{digit})%10"
+        nested = f"(({nested}){sign}{digit})%5"
     assert chain.results[-1] == eval(nested)
     text = chain.solution(stride)
     assert chain.reward(text) == 1
@@ -135,18 +135,23 @@ def test_every_solution_is_rewarded_and_python_agrees(first, rest, stride):
 @pytest.mark.parametrize(
     ("text", "reward"),
     [
-        ("#1.", 1),
-        (">9>9#1.", 1),  # what was thought is not looked at
-        ("#3#1.", 1),
-        ("#1", 0),  # it never ends
-        ("1.", 0),
-        ("#11.", 0),
-        ("#1.1", 0),
+        ("#3", 1),
+        (">4>4#3", 1),  # what was thought is not looked at
+        (">2>1", 0),  # it never answers
+        ("3", 0),
+        ("#33", 0),
+        ("#1", 0),
         ("", 0),
     ],
 )
 def test_only_the_answer_is_graded(text, reward):
     assert CHAIN.reward(text) == reward
+
+
+def test_no_answer_is_likelier_than_another():
+    asked = islice(chains.questions(0, (4,)), 4000)
+    counts = np.bincount([c.results[-1] for c in asked], minlength=5)
+    assert len(counts) == 5 and abs(counts / 4000 - 0.2).max() < 0.03
 
 
 def test_no_held_out_question_is_trained_on():
@@ -162,10 +167,10 @@ TINY = LlamaConfig(len(chains.VOCABULARY), 32, 64, 1, 2, 2, 64)
 
 def test_examples_ask_for_the_answers_tokens_alone():
     ids, targets = reasoner.examples([CHAIN, Chain(1, (("+", 1),))], [1, 1])
-    assert "".join(chains.VOCABULARY[i] for i in ids[0]) == "7+4*3+8=>1>3#1."
+    assert "".join(chains.VOCABULARY[i] for i in ids[0]) == "3+4*3+2=>2>1#3"
     wanted = [chains.VOCABULARY[i] for i in targets[0] if i >= 0]
-    assert "".join(wanted) == ">1>3#1."
-    assert [chains.VOCABULARY[i] for i in targets[1] if i >= 0] == list("#2.")
+    assert wanted == [">2", ">1", "#3"]
+    assert [chains.VOCABULARY[i] for i in targets[1] if i >= 0] == ["#2"]
     for row in range(2):  # a target is the next token
         for at, target in enumerate(targets[row].tolist()):
             assert target == -1 or target == ids[row, at + 1]
@@ -185,9 +190,9 @@ def test_a_rollouts_log_probabilities_are_those_it_was_drawn_with():
             logits = model(ids[None, :start])[0, -1]
             expected = logits.log_softmax(-1)[ids[start]]
             assert found.flatten(0, 1)[row, i].item() == pytest.approx(expected.item(), abs=1e-4)
-    greedy = reasoner.answer(model, rows[:, : len(asked[0].question)], 5, None)[0]
-    text = torch.cat((rows[:, : len(asked[0].question)], greedy), 1)
-    first = model(text[:, : len(asked[0].question)])[:, -1].argmax(-1)
+    greedy = reasoner.answer(model, rows[:, : len(chains.encode(asked[0].question))], 5, None)[0]
+    text = torch.cat((rows[:, : len(chains.encode(asked[0].question))], greedy), 1)
+    first = model(text[:, : len(chains.encode(asked[0].question))])[:, -1].argmax(-1)
     assert torch.equal(first, greedy[:, 0])
 
 
@@ -197,7 +202,7 @@ def test_nothing_follows_an_end():
     drawn = reasoner.rollout(model, asked, 1, 30, torch.Generator().manual_seed(0))
     for ids, mask in zip(drawn.ids.flatten(0, 1), drawn.mask.flatten(0, 1), strict=True):
         own = ids[-len(mask) :]
-        ends = (own == chains.IDS[chains.END]).nonzero()
+        ends = (torch.isin(own, torch.tensor(chains.ENDS))).nonzero()
         last = int(ends[0]) if len(ends) else len(mask) - 1
         assert mask.sum() == last + 1 and (own[last + 1 :] == chains.IDS[chains.PAD]).all()
     assert drawn.length == pytest.approx(float(drawn.mask.float().sum(-1).mean()))
@@ -217,7 +222,7 @@ def test_grpo_raises_what_is_rewarded(monkeypatch):
         kls.append(step.kl)
 
     reasoner.reinforce(model, recipe, note)
-    assert sum(shares[:3]) / 3 < 0.3 and sum(shares[-3:]) / 3 > 0.8
+    assert shares[0] < 0.4 and sum(shares[-3:]) / 3 > 0.8
     assert kls[-1] > kls[0] >= 0
 
 
@@ -249,4 +254,4 @@ def test_a_warm_up_learns_one_operation():
     reasoner.warm_up(model, recipe, lambda step, loss: losses.append(loss))
     assert losses[-1] < 0.6 * losses[0]
     score = reasoner.evaluate(model, 1, count=20)
-    assert 0 <= score.sampled <= 1 and 3 <= score.length <= 24 and score.steps < 1
+    assert 0 <= score.sampled <= 1 and 1 <= score.length <= 10 and score.steps < 1

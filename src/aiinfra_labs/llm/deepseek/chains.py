@@ -1,24 +1,36 @@
 """Chains of arithmetic, answers with and without thinking, and a rule that grades. Unit 1.7.
 
-    7+4*3+8=#1.          an answer at once
-    7+4*3+8=>1>3#1.      what stands between first: thinking
+    3+4*3+2=#3          an answer at once
+    3+4*3+2=>2>1#3      what stands between first: thinking
 
-From left to right, as on a pocket calculator, and of each result only the last digit. Each
-character is a token. Who writes every result does one operation at a time; who writes none does
-all of them at once, in as many layers as the model has.
+From left to right, as on a pocket calculator, and of each result only the remainder modulo 5.
+No number is multiplied by 0, so that every operation can be undone and no answer is likelier than
+another. A token is a sign with its digit: `+4`, `>2`. Who writes every result does one operation
+at a time; who writes none does all of them at once, in as many layers as the model has.
 """
 
 from __future__ import annotations
 
 import hashlib
 import random
-from collections.abc import Iterator
+import re
+from collections.abc import Iterable, Iterator
 from dataclasses import dataclass
 
-PAD, STEP, ANSWER, END = " ", ">", "#", "."
-OPERATIONS = "+*"
-VOCABULARY = PAD + "0123456789" + OPERATIONS + "=" + STEP + ANSWER + END
-IDS = {character: number for number, character in enumerate(VOCABULARY)}
+MODULUS = 5
+PAD, STEP, ANSWER = " ", ">", "#"
+_DIGITS = [str(digit) for digit in range(MODULUS)]
+OPERATIONS = tuple((s, d) for s in "+*" for d in range(MODULUS) if (s, d) != ("*", 0))
+VOCABULARY = (
+    PAD,
+    "=",
+    *_DIGITS,
+    *(f"{sign}{digit}" for sign, digit in OPERATIONS),
+    *(STEP + digit for digit in _DIGITS),
+    *(ANSWER + digit for digit in _DIGITS),
+)
+IDS = {token: number for number, token in enumerate(VOCABULARY)}
+ENDS = tuple(IDS[ANSWER + digit] for digit in _DIGITS)  # an answer ends what is written
 HELD_OUT = 10  # one question in so many is never trained on
 
 
@@ -35,10 +47,10 @@ class Chain:
 
     @property
     def results(self) -> list[int]:
-        """The last digit after each operation; the last of them is the answer."""
+        """The remainder after each operation; the last of them is the answer."""
         found, value = [], self.first
         for sign, digit in self.rest:
-            value = (value + digit if sign == "+" else value * digit) % 10
+            value = (value + digit if sign == "+" else value * digit) % MODULUS
             found.append(value)
         return found
 
@@ -53,39 +65,39 @@ class Chain:
         stride: operations that are done at once, 1 or more.
         """
         between = self.results[stride - 1 : -1 : stride]
-        return f"{''.join(f'{STEP}{r}' for r in between)}{ANSWER}{self.results[-1]}{END}"
+        return f"{''.join(f'{STEP}{r}' for r in between)}{ANSWER}{self.results[-1]}"
 
     def reward(self, text: str) -> float:
-        """1 where the digit behind the last # is right and ends the answer, else 0.
+        """1 where the digit behind the last # is right and nothing follows it, else 0.
 
         What was thought before it is not looked at.
         """
         _, mark, rest = text.rpartition(ANSWER)
-        return float(mark == ANSWER and rest == f"{self.results[-1]}{END}")
+        return float(mark == ANSWER and rest == str(self.results[-1]))
 
 
 def questions(seed: int, lengths: tuple[int, ...], held_out: bool = False) -> Iterator[Chain]:
     """Endless questions of these numbers of operations, from one of the two parts."""
     rng = random.Random(seed)
     while True:
-        rest = []
-        for _ in range(rng.choice(lengths)):
-            sign = rng.choice(OPERATIONS)
-            rest.append((sign, rng.randrange(10) if sign == "+" else rng.randrange(2, 10)))
-        drawn = Chain(rng.randrange(10), tuple(rest))
+        rest = tuple(rng.choice(OPERATIONS) for _ in range(rng.choice(lengths)))
+        drawn = Chain(rng.randrange(MODULUS), rest)
         if drawn.held_out == held_out:
             yield drawn
 
 
 def encode(text: str) -> list[int]:
-    return [IDS[character] for character in text]
+    return [IDS[token] for token in re.findall(r"[+*>#]?\d|=", text)]
 
 
-def decode(ids: list[int]) -> str:
-    """The text of ids, up to the first end; an end that never came is not invented."""
-    text = "".join(VOCABULARY[id] for id in ids)
-    before, end, _ = text.partition(END)
-    return before + end
+def decode(ids: Iterable[int]) -> str:
+    """The text of ids, up to the first answer; an answer that never came is not invented."""
+    text = ""
+    for id in ids:
+        text += VOCABULARY[id]
+        if id in ENDS:
+            break
+    return text
 
 
 def steps(text: str) -> int:

@@ -24,6 +24,7 @@ from . import chains, grpo
 from .chains import Chain
 
 NONE = 99  # a stride longer than any question: no result is written down
+LONGEST = 10  # tokens of an answer
 CONFIG = LlamaConfig(
     vocab_size=len(chains.VOCABULARY),
     hidden_size=64,
@@ -32,6 +33,7 @@ CONFIG = LlamaConfig(
     num_attention_heads=4,
     num_key_value_heads=4,
     max_position_embeddings=64,
+    rope_theta=100.0,  # texts are short: even the slowest pair of dimensions turns visibly
 )
 
 
@@ -39,11 +41,11 @@ CONFIG = LlamaConfig(
 class WarmUp:
     """Supervised training. strides: those that solutions are written with, by turns."""
 
-    steps: int = 1500
+    steps: int = 1000
     batch: int = 64
-    lengths: tuple[int, ...] = (2, 3, 4, 5, 6)
+    lengths: tuple[int, ...] = (6,)
     strides: tuple[int, ...] = (1, 2, 3, NONE)
-    learning_rate: float = 2e-3
+    learning_rate: float = 3e-3
     seed: int = 0
 
 
@@ -51,13 +53,13 @@ class WarmUp:
 class Reinforcement:
     """GRPO. A step draws `answers` to each of `questions`, and updates `updates` times on them."""
 
-    steps: int = 150
+    steps: int = 80
     questions: int = 16
     answers: int = 16
     updates: int = 2
     lengths: tuple[int, ...] = (6,)
-    longest: int = 20  # tokens of an answer
-    learning_rate: float = 1e-4
+    longest: int = LONGEST  # tokens of an answer
+    learning_rate: float = 1.5e-4
     clip: float = 0.2
     beta: float = 0.01
     token_cost: float = 0.0  # taken off the reward for each token
@@ -86,8 +88,17 @@ class Rollout:
 
 
 def new_model(seed: int = 0, config: LlamaConfig = CONFIG) -> Llama:
+    """Random weights whose products keep the size of what goes in: std 1 / sqrt(inputs).
+
+    0.02, which large models begin with, is far too little for matrices as small as these.
+    """
     torch.manual_seed(seed)
-    return Llama(config)
+    model = Llama(config)
+    with torch.no_grad():
+        for weight in model.parameters():
+            if weight.dim() > 1:
+                weight.normal_(std=weight.shape[1] ** -0.5)
+    return model
 
 
 def stored_file(name: str) -> Path:
@@ -115,15 +126,18 @@ def load_stored(name: str) -> Llama:
 
 def examples(chosen: Sequence[Chain], strides: Sequence[int]) -> tuple[Tensor, Tensor]:
     """(ids, targets), int64 [B, longest] each; only the answer's tokens are targets."""
-    rows = [(s.question, s.solution(stride)) for s, stride in zip(chosen, strides, strict=True)]
+    rows = [
+        (chains.encode(c.question), chains.encode(c.solution(stride)))
+        for c, stride in zip(chosen, strides, strict=True)
+    ]
     width = max(len(question) + len(answer) for question, answer in rows)
     ids = torch.full((len(rows), width), chains.IDS[chains.PAD])
     targets = torch.full((len(rows), width), -1)
     for row, (question, answer) in enumerate(rows):
-        text = torch.tensor(chains.encode(question + answer))
-        ids[row, : len(text)] = text
+        whole = torch.tensor(question + answer)
+        ids[row, : len(whole)] = whole
         start = len(question) - 1  # the token that the answer's first follows
-        targets[row, start : len(text) - 1] = text[start + 1 :]
+        targets[row, start : len(whole) - 1] = whole[start + 1 :]
     return ids, targets
 
 
@@ -164,7 +178,7 @@ def answer(
     b, p = asked.shape
     cache = PreallocatedCache(model.config, b, p + longest)
     logits = generation.prefill(model, asked, cache)  # [B, V]
-    running = torch.ones(b, dtype=torch.bool)
+    ends, running = torch.tensor(chains.ENDS), torch.ones(b, dtype=torch.bool)
     ids, mask = [], []
     for _ in range(longest):
         if generator is None:
@@ -174,7 +188,7 @@ def answer(
         token = torch.where(running, token, chains.IDS[chains.PAD])
         ids.append(token)
         mask.append(running)
-        running = running & (token != chains.IDS[chains.END])
+        running = running & ~torch.isin(token, ends)
         if not running.any():
             break
         logits = generation.decode(model, token, cache)
@@ -280,6 +294,6 @@ class Score:
 def evaluate(model: Llama, length: int, count: int = 400, seed: int = 7) -> Score:
     """Held-out questions of `length` digits, answered once by the likeliest tokens, once drawn."""
     chosen = list(islice(chains.questions(seed, (length,), held_out=True), count))
-    greedy = rollout(model, chosen, 1, 24, None)
-    drawn = rollout(model, chosen, 1, 24, torch.Generator().manual_seed(seed))
+    greedy = rollout(model, chosen, 1, LONGEST, None)
+    drawn = rollout(model, chosen, 1, LONGEST, torch.Generator().manual_seed(seed))
     return Score(float(greedy.reward.mean()), float(drawn.reward.mean()), drawn.length, drawn.steps)

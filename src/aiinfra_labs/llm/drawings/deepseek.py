@@ -194,7 +194,7 @@ def by_thinking(found: Mapping[str, Sequence[float]], chance: float) -> Figure:
     for i, (k, share) in enumerate(zip(rows, shares, strict=True)):
         ax.text(i, share + 2, f"{share:.0f} %, of {int(counts[k][0])}", ha="center", fontsize=9)
     ax.axhline(100 * chance, color=figures.INK, lw=1.2, ls=":")
-    ax.text(len(rows) - 0.5, 100 * chance + 2, "always the commonest digit", ha="right", fontsize=9)
+    ax.text(len(rows) - 0.5, 100 * chance + 2, "a blind guess", ha="right", fontsize=9)
     ax.set(xlabel="results written down before the answer", ylabel="% right", ylim=(0, 112))
     return fig
 
