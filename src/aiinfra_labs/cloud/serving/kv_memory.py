@@ -18,6 +18,7 @@ from aiinfra_labs.llm.scale.shapes import Shape
 
 from .block_manager import BlockManager
 from .contiguous import kept_tokens
+from .errors import ServingError
 from .sampling import SamplingParams
 from .scheduler import Plan, Scheduler
 from .sequence import Request, Sequence
@@ -104,7 +105,13 @@ class Replay:
 
     @property
     def mean(self) -> Usage:
-        """Of the steps while others waited."""
+        """Of the steps while others waited. Raises `ServingError` if there was none."""
+        if not self.seen:
+            raise ServingError(
+                "nobody waited for room in this run, where it was looked at",
+                "the share of a pool that is used says nothing as long as the pool is not full",
+                "more requests, fewer blocks, or every=1",
+            )
         rows = [(u.tokens, u.reserved, u.internal, u.external, u.saved) for u in self.seen]
         return Usage(*(sum(column) / len(rows) for column in zip(*rows, strict=True)))
 
