@@ -65,7 +65,8 @@ def record(engine: Engine) -> Recording:
     def note(plan: Plan) -> None:
         nonlocal hashes
         events = [
-            f"{_name(s)} starts" + (f", {s.cached} tokens of it in the cache" if s.cached else "")
+            f"{_name(s)} starts{' again' if s.preemptions else ''}"
+            + (f", {s.cached} tokens of it in the cache" if s.cached else "")
             for s in plan.admitted
         ]
         events += [f"block {old} is copied to {new}" for old, new in plan.copies]
@@ -75,7 +76,7 @@ def record(engine: Engine) -> Recording:
             name = _name(sequence)
             if name not in known and sequence not in plan.admitted:
                 events.append(f"{name} forks: it shares all blocks so far")
-        for name, sequence in known.items():
+        for name, sequence in (known | {_name(s): s for s in plan.admitted}).items():
             if sequence.status is Status.FINISHED:
                 events.append(f"{name} ends")
         known.clear()
