@@ -1,0 +1,129 @@
+"""The drawings of unit 4.4: shares, the steps of a run, speed-up by formula and as measured."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+from typing import TYPE_CHECKING, Any
+
+import numpy as np
+
+from aiinfra_labs.cloud.serving import speedup
+from aiinfra_labs.course import figures
+from aiinfra_labs.course.figures import styled
+
+if TYPE_CHECKING:
+    from matplotlib.figure import Figure
+
+
+@styled
+def shares(p: Sequence[float], q: Sequence[float], words: Sequence[str]) -> Figure:
+    """What model and draft give some tokens: kept, too much, and lacking."""
+    p, q = np.asarray(p), np.asarray(q)
+    both, lacking, too_much = np.minimum(p, q), np.maximum(p - q, 0), np.maximum(q - p, 0)
+    said = "; ".join(f"{w!r} p {a:.2f}, q {b:.2f}" for w, a, b in zip(words, p, q, strict=True))
+    fig, ax = figures.figure(
+        alt=f"What the model (p) and the draft (q) give to {len(words)} tokens: {said}. Of these "
+        f"tokens, {both.sum():.2f} lies under both and is kept.",
+        height=2.8,
+    )
+    at = np.arange(len(words))
+    ax.bar(at, both, 0.6, color=figures.PALETTE["blue"], label="min(p, q): kept")
+    ax.bar(at, lacking, 0.6, bottom=both, color=figures.PALETTE["orange"], label="p - q: drawn")
+    look = {"color": "none", "edgecolor": figures.PALETTE["red"], "linestyle": "--"}
+    ax.bar(at, too_much, 0.6, bottom=both, label="q - p: rejected", **look)
+    ax.set_xticks(at, words, fontsize=9, family="monospace")
+    ax.set(ylabel="probability")
+    ax.legend(fontsize=9)
+    return fig
+
+
+@styled
+def run(steps: Sequence[tuple[int, int]], most: int = 16) -> Figure:
+    """A row a step: (drafted, accepted). One more token comes in each step."""
+    from matplotlib.patches import Rectangle
+
+    shown = list(steps)[:most]
+    widest = max((d for d, _ in shown), default=0) + 1
+    drafted, accepted = (sum(column) for column in zip(*steps, strict=True))
+    fig, ax = figures.figure(
+        alt=f"The first {len(shown)} of {len(steps)} steps, a row each. In all {drafted} tokens "
+        f"were drafted and {accepted} accepted; with the model's own token of each step that is "
+        f"{accepted + len(steps)} tokens, {(accepted + len(steps)) / len(steps):.1f} a step.",
+        height=0.8 + 0.16 * len(shown),
+    )
+    for row, (d, n) in enumerate(shown):
+        for i in range(d):
+            kept = i < n
+            colour = figures.PALETTE["blue" if kept else "red"]
+            face = colour if kept else "none"
+            ax.add_patch(Rectangle((i, row), 0.86, 0.8, facecolor=face, edgecolor=colour, lw=1))
+        own = figures.PALETTE["orange"]
+        ax.add_patch(Rectangle((n, row), 0.86, 0.8, facecolor=own, edgecolor=own, lw=1))
+    ax.set(xlim=(-0.2, widest + 0.2), ylim=(len(shown) + 0.1, -0.3), ylabel="step")
+    ax.set(xlabel="blue: accepted, red: rejected, orange: the model's own")
+    ax.set_xticks([])
+    ax.set_yticks([])
+    return fig
+
+
+@styled
+def speedups(costs: Sequence[float] = (0.02, 0.3), ks: Sequence[int] = (2, 4, 8)) -> Figure:
+    """Speed-up by the rate of acceptance, for a draft's cost and some numbers of drafts."""
+    rates = np.linspace(0, 0.98, 50)
+    lines = {(c, k): [speedup.speedup(float(a), k, c) for a in rates] for c in costs for k in ks}
+    said = "; ".join(
+        f"c = {c:g} and k = {k}: {speedup.speedup(0.8, k, c):.1f} times at a = 0.8"
+        for c, k in lines
+    )
+    fig, axes = figures.figure(
+        alt=f"Speed-up by the rate of acceptance, if a verified step costs what a step costs. "
+        f"{said}.",
+        height=2.8,
+        ncols=len(costs),
+        sharey=True,
+    )
+    for ax, c in zip(np.atleast_1d(axes), costs, strict=True):
+        for i, k in enumerate(ks):
+            ax.plot(rates, lines[c, k], color=f"C{i}", label=f"k = {k}")
+        ax.axhline(1, color=figures.INK, ls=":", lw=1.2)
+        ax.axhspan(2, 3, color=figures.INK, alpha=0.15, lw=0)
+        ax.set(xlabel="rate of acceptance, a", xlim=(0, 1), ylim=(0, 5))
+        ax.set_title(f"a draft costs {c:g} of a step", fontsize=10)
+        ax.legend(fontsize=9)
+    np.atleast_1d(axes)[0].set_ylabel("times as fast")
+    return fig
+
+
+@styled
+def measured(found: Mapping[str, Any]) -> Figure:
+    """A verified step by its tokens, and speed-up by batch: what was measured."""
+    steps = {int(n): t for n, t in found["step_seconds"].items()}
+    rows = {int(n): row for n, row in found["batches"].items()}
+    ways = [w for w in next(iter(rows.values())) if w != "none"]
+    last, most = max(steps), max(rows)
+    said = "; ".join(
+        f"{w}: {rows[1][w]['speedup']:.2f} times at batch 1, {rows[most][w]['speedup']:.2f} at "
+        f"{most}"
+        for w in ways
+    )
+    fig, (left, right) = figures.figure(
+        alt=f"Measured on {found['machine']['cpu']}. A step for {last} tokens takes "
+        f"{steps[last] / steps[1]:.1f} times as long as one for 1. Speed-up on code that repeats "
+        f"itself: {said}.",
+        height=2.8,
+        ncols=2,
+    )
+    left.plot(list(steps), [t / steps[1] for t in steps.values()], "o-", ms=4)
+    left.plot(list(steps), list(steps), color=figures.INK, ls=":", lw=1.2)
+    left.set(xlabel="tokens in a step", xlim=(0, last + 1), ylim=(0, 4.5))
+    left.set_title("time, of a step for 1", fontsize=10)
+    for i, way in enumerate(ways):
+        speeds = [row[way]["speedup"] for row in rows.values()]
+        right.plot(list(rows), speeds, "o-", ms=4, color=f"C{i}", label=way)
+    right.axhline(1, color=figures.INK, ls=":", lw=1.2)
+    right.set_xscale("log", base=2)
+    right.set_xticks(list(rows), [str(n) for n in rows])
+    right.set(xlabel="sequences in the batch", ylim=(0, None))
+    right.set_title("times as fast", fontsize=10)
+    right.legend(fontsize=9)
+    return fig
