@@ -112,12 +112,13 @@ def test_the_interface_carried_what_the_formula_says(group):
     def work(worker, length):
         worker.comm.all_reduce(torch.ones(length))
 
-    group.run(work, 1000)
-    length, before = 4_000_000, carried()
-    group.run(work, length)
-    seen = carried() - before
+    length, seen = 4_000_000, []
+    for _ in range(4):  # others may speak, too: the least is nearest to ours
+        before = carried()
+        group.run(work, length)
+        seen.append(carried() - before)
     expected = 4 * wire_bytes("all-reduce", 4 * length, 4)
-    assert 0.98 * expected < seen < 1.3 * expected  # others may speak, too
+    assert 0.98 * expected < min(seen) < 1.2 * expected
 
 
 def test_other_collectives_and_messages(group):
