@@ -149,7 +149,7 @@ def violations(ways: Mapping[str, Any], window: int = 20) -> Figure:
         said.append(f"{name} {smooth[0]:.1f} to {smooth[-1]:.1f}")
     ax.axhline(1, color=figures.INK, lw=1, ls=":")
     ax.set(xlabel="step", ylabel="busiest expert / mean", ylim=(0, None))
-    ax.legend(fontsize=8.5)
+    ax.legend(fontsize=8.5, ncols=2, loc="lower center", bbox_to_anchor=(0.5, 1.0))
     return figures.describe(
         fig,
         f"Load of the busiest expert over the mean, from the first steps on: {'; '.join(said)}.",
