@@ -1,6 +1,7 @@
 """Unit 4.6, with ranks as threads: every way of dividing a model gives what one process gives."""
 
 import copy
+import threading
 from dataclasses import replace
 
 import numpy as np
@@ -28,6 +29,7 @@ from aiinfra_labs.cloud.serving.parallel.sharded import (
     equal_sequences,
     positions_of,
 )
+from aiinfra_labs.course.guard import Alarm, TimeLimit, learners_lines
 
 LLAMA = ModelConfig(101, 32, 48, 4, 4, 2, 8, 64)  # 101 rows of vocabulary: no multiple of anything
 FAMILIES = {
@@ -145,6 +147,22 @@ def test_the_first_error_is_the_one_that_is_seen():
 
     with pytest.raises(KeyError, match="mine"):
         threads.run(3, work)
+
+
+def endless(rank, wire):
+    while rank == 1:
+        pass
+    return wire.comm(rank).receive(torch.empty(3), 1)
+
+
+def test_an_endless_rank_is_stopped_and_its_line_is_named():
+    before = set(threading.enumerate())
+    with pytest.raises(TimeLimit) as caught, Alarm(0.3):
+        threads.run(3, endless)
+    assert any("endless" in line for line in learners_lines(caught.value.__traceback__))
+    for thread in set(threading.enumerate()) - before:
+        thread.join(10)
+        assert not thread.is_alive()
 
 
 # --- the same logits ------------------------------------------------------------------------------

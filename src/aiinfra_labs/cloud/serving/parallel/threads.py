@@ -6,8 +6,10 @@ for messages that nobody will send, it is known at once, where processes would h
 
 from __future__ import annotations
 
+import contextlib
 import ctypes
 import threading
+import time
 from collections import deque
 from collections.abc import Callable, Sequence
 from typing import Any
@@ -112,6 +114,7 @@ def run(size: int, function: Callable[[int, Wire], Any], wire: Wire | None = Non
     """
     wire = wire or Wire(size)
     results: list[Any] = [None] * size
+    errors: list[BaseException] = []
 
     def work(rank: int) -> None:
         error: BaseException | None = None
@@ -119,6 +122,7 @@ def run(size: int, function: Callable[[int, Wire], Any], wire: Wire | None = Non
             results[rank] = function(rank, wire)
         except BaseException as raised:
             error = raised
+            errors.append(raised)
         wire.leave(rank, error)
 
     threads = [threading.Thread(target=work, args=(r,), daemon=True) for r in range(size)]
@@ -128,23 +132,26 @@ def run(size: int, function: Callable[[int, Wire], Any], wire: Wire | None = Non
         for thread in threads:
             while thread.is_alive():
                 thread.join(0.05)  # a while at a time, so that a signal is heard between
-    except BaseException as stopped:
+    except BaseException as stopped:  # a time limit, or Ctrl-C
         _stop(threads, wire, stopped)
-        raise
+        # The same, as it was raised in a rank, says at which line that was.
+        raise next((e for e in errors if type(e) is type(stopped)), stopped) from None
     if wire.failure is not None:
         raise wire.failure
     return results
 
 
 def _stop(threads: Sequence[threading.Thread], wire: Wire, why: BaseException) -> None:
-    """End threads that still run: those that wait by an error, those that compute by another."""
+    """End threads that still run: those that wait at once, those that compute by `why` itself."""
     with wire._changed:
         wire.failure = wire.failure or why
         wire._changed.notify_all()
     for thread in threads:
         if thread.is_alive() and thread.ident is not None:
             ctypes.pythonapi.PyThreadState_SetAsyncExc(
-                ctypes.c_ulong(thread.ident), ctypes.py_object(SystemExit)
+                ctypes.c_ulong(thread.ident), ctypes.py_object(type(why))
             )
-    for thread in threads:
-        thread.join(1.0)
+    end = time.monotonic() + 1.0
+    while any(thread.is_alive() for thread in threads) and time.monotonic() < end:
+        with contextlib.suppress(type(why)):  # an alarm that rings again
+            time.sleep(0.01)
