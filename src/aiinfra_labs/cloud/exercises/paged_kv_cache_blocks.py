@@ -214,16 +214,11 @@ class Pool:
             self.r.that(
                 at is None,
                 what=f"sequence {name} finds another one's token at its position {at}",
-                why="a block that two sequences name was written into by one of them"
-                if self._named(table, at) > 1
-                else "its block was given to somebody else while it was still named",
+                why="a block that two sequences name was written into by one of them: it was not "
+                "copied, or it was given away while it was still named",
                 try_="before a write: is the last block's count above 1? Before freeing: is it 0?",
             )
         self.seen.append({name: list(table) for name, table in self.tables.items()})
-
-    def _named(self, table: list[int], at: int | None) -> int:
-        block = table[(at or 0) // self.size]
-        return sum(block in other for other in self.tables.values())
 
     def available(self) -> int:
         return self.mine.available
