@@ -1,6 +1,7 @@
 """Unit 4.6, with ranks as threads: every way of dividing a model gives what one process gives."""
 
 import copy
+import math
 import threading
 from dataclasses import replace
 
@@ -177,6 +178,32 @@ def test_logits_equal_one_process(case, grid):
     there = [got for got in found if got is not None]
     assert len(there) == grid.tensor  # the last stage's ranks
     for got in there:
+        assert (got - expected).abs().max() < 1e-4
+
+
+@settings(deadline=None, max_examples=12)
+@given(st.data())
+def test_logits_are_the_same_for_any_shape_that_can_be_divided(data):
+    size = data.draw(st.sampled_from([2, 3, 4]))
+    kv = data.draw(st.sampled_from([k for k in (1, 2, 3, 4, 6) if not k % size or not size % k]))
+    heads = math.lcm(kv, size) * data.draw(st.integers(1, 2))
+    config = ModelConfig(
+        vocab_size=data.draw(st.integers(16, 50)),
+        hidden_size=8,
+        intermediate_size=size * data.draw(st.integers(1, 4)),
+        num_hidden_layers=2,
+        num_attention_heads=heads,
+        num_key_value_heads=kv,
+        head_dim=4,
+        max_position_embeddings=16,
+        tie_word_embeddings=data.draw(st.booleans()),
+        qkv_bias=data.draw(st.booleans()),
+        qk_norm=data.draw(st.booleans()),
+    )
+    model, (ids, _) = random_model(config), batch(config, rows=2, length=5)
+    with torch.no_grad():
+        expected = whole_logits(model, ids)
+    for got in on_grid(Grid(size), config, model, lambda part: pipeline.logits(part, ids)):
         assert (got - expected).abs().max() < 1e-4
 
 

@@ -303,6 +303,19 @@ def test_a_rank_that_leaves_is_named_by_its_exit_code(two):
     assert error.rank == 0 and "ended with exit code 7" in error.what
 
 
+def test_an_engine_whose_rank_is_killed_says_so_and_loses_no_request(two, tmp_path):
+    saved("llama", tmp_path)
+    engine = engine_of(two, tmp_path, EngineConfig(16, 8, attention="torch", end_ids=(96,)))
+    engine.add_request([5, 6, 7], SamplingParams(max_tokens=50), "mine")
+    engine.step()
+    os.kill(two.pids[1], signal.SIGKILL)
+    with pytest.raises(GroupError, match="rank 1 of 2 was killed by SIGKILL"):
+        while engine.unfinished:
+            engine.step()
+    assert list(engine.requests) == ["mine"] and engine.blocks.used == 0
+    assert_gone(two.pids)
+
+
 def test_a_rank_that_takes_no_part_is_given_up():
     def one_skips(worker):
         return worker.rank or worker.comm.all_reduce(torch.ones(4))

@@ -165,7 +165,8 @@ class Group:
     """`size` processes with a rank each. Use it in `with`, or `close` it.
 
     backend: "gloo" on CPUs, "nccl" with a GPU for each rank; by default nccl where there are as
-    many GPUs. timeout: seconds after which a call that has not ended is given up.
+    many GPUs. Only gloo has been run: no machine with several GPUs was at hand.
+    timeout: seconds after which a call that has not ended is given up.
     Raises `GroupError` where a process cannot start or ends, and whatever it was doing is lost.
     """
 
