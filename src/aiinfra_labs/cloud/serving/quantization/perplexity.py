@@ -13,10 +13,10 @@ import torch
 from torch import Tensor
 from torch.nn import functional as F
 
-from aiinfra_labs.llm import corpus, course_model
-from aiinfra_labs.llm.bpe import Tokenizer
+from aiinfra_labs.llm import bpe, corpus, course_model
 
 from ..model import Attend, CausalLM
+from ..tokenizer import Tokenizer
 
 
 def beginnings(
@@ -29,7 +29,7 @@ def beginnings(
     found: list[Tensor] = []
     for document in corpus.documents():
         if document.held_out == held_out and len(document.text) > 2 * length:
-            ids = tokenizer.encode(document.text[: 8 * length], special=False)[: length + 1]
+            ids = tokenizer.encode(document.text[: 8 * length])[: length + 1]
             if len(ids) > length:
                 found.append(torch.tensor(ids))
         if len(found) == count:
@@ -47,7 +47,7 @@ def spaced(tokens: Tensor, count: int, length: int = 512) -> Tensor:
     return tokens[starts[:, None] + torch.arange(length + 1)].long()
 
 
-def stream(tokenizer: Tokenizer, held_out: bool = False) -> Tensor:
+def stream(tokenizer: bpe.Tokenizer, held_out: bool = False) -> Tensor:
     """All documents to train on, or those held out, as one row of ids: int16 [n]."""
     training, validation = course_model.split(corpus.documents())
     return course_model.stream(tokenizer, validation if held_out else training)
