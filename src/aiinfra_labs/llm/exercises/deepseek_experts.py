@@ -289,13 +289,16 @@ def bias_update(function: Any, require: Any) -> None:
                 mean = sum(load) / len(load)
                 signs = [(x < mean) - (x > mean) for x in load]
                 expected = torch.tensor([b + gamma * s for b, s in zip(bias, signs, strict=True)])
+                turned = near(got, 2 * torch.tensor(bias) - expected, 1e-6)
                 equal(
                     r,
                     got,
                     expected,
                     "the bias",
                     1e-6,
-                    why="only the sign of the error counts: with its size, one odd batch would "
+                    why="it moved by gamma, and the wrong way"
+                    if turned and any(signs)
+                    else "only the sign of the error counts: with its size, one odd batch would "
                     "throw the choice over",
                     try_="gamma x the sign of (mean - load), added to the bias",
                 )
