@@ -12,6 +12,8 @@ from typing import Any
 import numpy as np
 
 from aiinfra_labs.course import examine, exercise
+from aiinfra_labs.course.drawing import many
+from aiinfra_labs.course.parts import a_kind
 
 from . import paged_kv_cache_views as views
 
@@ -111,7 +113,7 @@ class Case:
     def __str__(self) -> str:
         return (
             f"a context of {self.context} in blocks of {self.size}, block_table = {self.table}, "
-            f"{len(self.query)} query heads, {self.keys.shape[2]} kv heads"
+            f"{many(len(self.query), 'query head')}, {many(self.keys.shape[2], 'kv head')}"
         )
 
     def expected(
@@ -151,7 +153,7 @@ def _attended(r: Any, function: Any, case: Case) -> None:
 
 
 def _kind(got: Any) -> str:
-    return f"of shape {got.shape}" if isinstance(got, np.ndarray) else f"a {type(got).__name__}"
+    return f"of shape {got.shape}" if isinstance(got, np.ndarray) else a_kind(got)
 
 
 def _what_differs(got: np.ndarray, case: Case, good: np.ndarray) -> tuple[str, str, str]:

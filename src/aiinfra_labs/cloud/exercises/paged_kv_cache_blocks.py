@@ -8,6 +8,8 @@ from typing import Any
 import numpy as np
 
 from aiinfra_labs.course import exercise
+from aiinfra_labs.course.drawing import many
+from aiinfra_labs.course.parts import CourseError
 
 from . import paged_kv_cache_views as views
 from .paged_kv_cache import SKILL
@@ -57,7 +59,7 @@ def blocks(cls: Any, require: Any) -> None:
     """A pool of blocks with reference counts: append, fork, free."""
     with require(GROWS) as r:
         for num_blocks, size, tokens in ((3, 4, 1), (3, 4, 4), (4, 4, 9), (5, 1, 5), (2, 16, 20)):
-            with r.input(f"{num_blocks} blocks of {size}, one sequence of {tokens} tokens"):
+            with r.input(f"{num_blocks} blocks of {size}, one sequence of {many(tokens, 'token')}"):
                 pool = Pool(r, cls, num_blocks, size)
                 pool.write("a", tokens)
                 pool.holds("a", -(-tokens // size))
@@ -162,8 +164,8 @@ class Pool:
         place, offset = divmod(len(text), self.size)
         self.r.that(
             len(table) == place + 1,
-            what=f"{len(text)} tokens, one more to come, and a table of {len(table)} blocks of "
-            f"{self.size}",
+            what=f"{many(len(text), 'token')}, one more to come, and a table of "
+            f"{many(len(table), 'block')} of {self.size}",
             why="the next token has no slot"
             if len(table) <= place
             else "a block that nothing is written into is wasted",
@@ -302,7 +304,7 @@ class _Plain:
 
     def that(self, condition: Any, what: str, why: str = "", try_: str = "") -> None:
         if not condition:
-            raise ValueError(f"{what}\nWhy: {why}\nTry: {try_}")
+            raise CourseError(what, why, try_)
 
 
 @blocks.show

@@ -7,6 +7,7 @@ import random
 from typing import Any
 
 from aiinfra_labs.course import exercise
+from aiinfra_labs.course.parts import a_kind
 
 from . import paged_kv_cache_views as views
 from .paged_kv_cache import SKILL
@@ -147,7 +148,7 @@ def _named(r: Any, function: Any, tokens: Any, size: int, key: str = "") -> list
     got = function(tokens if isinstance(tokens, Counted) else list(tokens), size, key)
     r.that(
         isinstance(got, list | tuple),
-        what=f"it returned {'None' if got is None else f'a {type(got).__name__}'}",
+        what=f"it returned {'None' if got is None else a_kind(got)}",
         why="a list is asked for, with one name a full block",
         try_="end with `return` and the list",
     )
@@ -238,13 +239,13 @@ def free_blocks(cls: Any, require: Any) -> None:
                     "without its first block, none of a prefix can be found; without its last, all "
                     "the others can",
                 )
-    said = "tables [0, 1] and [2, 3] end; then block 0 is found, and released again"
+    said = "three sequences of one block each end: 0, 1, 2; then 0 is found, and released again"
     with require(HIT) as r, r.input(said):
-        queue = _all_taken(cls, 4)
-        queue.release([0, 1])
-        queue.release([2, 3])
+        queue = _all_taken(cls, 3)
+        for block in (0, 1, 2):
+            queue.release([block])
         queue.found(0)
-        _taken(r, queue, [1, 3], "block 0 has been found again: a sequence reads it")
+        _taken(r, queue, [1], "block 0 has been found again: a sequence reads it")
         queue.release([0])
         _taken(r, queue, [2, 0], "block 0 was used last")
     with require(EACH) as r:
