@@ -5,15 +5,21 @@ from __future__ import annotations
 import importlib.util
 import re
 import sys
+from itertools import pairwise
 from pathlib import Path
 
 import numpy as np
 import pytest
 import torch
 
-from aiinfra_labs.course import figures
+from aiinfra_labs.course import facts, figures
 from aiinfra_labs.course.checking import show, try_out
+from aiinfra_labs.course.claims import all_claims
+from aiinfra_labs.course.measured import measured
 from aiinfra_labs.course.registry import find
+from aiinfra_labs.llm.drawings import emergence_multimodal as drawings
+from aiinfra_labs.llm.scale import loss_curve
+from aiinfra_labs.llm.scale.chinchilla import BESIROGLU
 
 EXERCISES = ("1.8.a", "1.8.b", "1.8.c", "1.8.d", "1.8.e")
 
@@ -91,3 +97,46 @@ def test_show_draws_the_learners_own_run():
     one, other = (re.search(r"(\d+) of 360", repr(show("1.8.c", answer))) for answer in (
         planted.classes_by_normalize, planted.classes_of_one_prompt))  # fmt: skip
     assert one and other and one[1] != other[1]
+
+
+# --- the verdicts ---------------------------------------------------------------------------------
+
+
+def verdicts():
+    return {claim.id: claim for claim in all_claims() if claim.unit == "1.8"}
+
+
+def test_every_claim_of_the_unit_has_a_verdict():
+    found = {claim.id: claim.verdict for claim in verdicts().values()}
+    assert found == {"scale-leap": "corrected", "emergence": "corrected"}
+
+
+def test_the_verdict_on_scale_is_what_the_laws_give():
+    said = verdicts()["scale-leap"].figure
+    losses = [BESIROGLU.loss(n, 15e12) for n in (1e9, 1e10, 1e11, 1e12)]
+    for before, after in pairwise(losses):
+        assert f"{before - after:.3f}" in said
+    exponent = facts.load("llm")["kaplan.alpha_n"].value
+    assert f"take {1 - 10**-exponent:.0%}".replace("%", " %") in said
+    runs = measured("scaling")[0]["runs"]
+    most = max(run["tokens"] for run in runs)
+    chosen = [(run["parameters"], run["loss"]) for run in runs if run["tokens"] == most]
+    power = loss_curve.fit(*zip(*chosen, strict=True))
+    assert f"models {1 - 10**-power.exponent:.0%}".replace("%", " %") in said
+
+
+def test_the_verdict_on_emergence_is_what_was_measured():
+    said = verdicts()["emergence"].figure
+    skills = measured("emergence")[0]["skills"]
+    recall = drawings.by_size(skills["recall"]["runs"], "exact_match")
+    nats = drawings.by_size(skills["recall"]["runs"], "nats")
+    sizes = list(recall)
+    for size in sizes[-2:]:
+        assert f"{np.mean(recall[size]):.0%}".replace("%", " %") in said and f"{size:,}" in said
+    means = [np.mean(values) for values in nats.values()]
+    assert means == sorted(means, reverse=True)  # smoother: better at every size
+    assert f"{means[0]:.2f} to {means[-1]:.2f} nats" in said
+    addition = {(r["parameters"], r["seed"]): r for r in skills["addition"]["runs"]}
+    assert addition[3660, 1]["exact_match"] > 0.3 > 0.01 > addition[14232, 0]["exact_match"]
+    for key in ((3660, 1), (14232, 0)):
+        assert f"{addition[key]['exact_match']:.0%}".replace("%", " %") in said

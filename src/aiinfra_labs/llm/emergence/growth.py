@@ -16,7 +16,7 @@ from . import metrics
 from .skills import VOCABULARY, Skill, shifted
 
 LAYERS = 2
-WIDTHS = (4, 8, 12, 16, 24, 32, 48)
+WIDTHS = (4, 8, 12, 16, 24, 32)
 HEAD = 16  # columns of a head, where the width has as many
 
 
