@@ -121,7 +121,7 @@ def measure(quick: bool, seeds: int, weights: Path | None, out: Path | None) -> 
 def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__.splitlines()[0])
     parser.add_argument("--quick", action="store_true", help="a few steps, to see that it runs")
-    parser.add_argument("--seeds", type=int, default=3)
+    parser.add_argument("--seeds", type=int, default=2)
     parser.add_argument("--out", type=Path, help="where to write the results as JSON")
     parser.add_argument("--weights", type=Path, help="the folder for the two models")
     options = parser.parse_args()
