@@ -16,6 +16,7 @@ import platform
 import re
 import statistics
 import time
+from dataclasses import asdict, fields
 from datetime import UTC, datetime
 from importlib.metadata import version
 from pathlib import Path
@@ -109,7 +110,7 @@ def steps(model: CausalLM, rounds: int) -> list[dict[str, Any]]:
                 key = (kind, *size)
                 best[key] = min(best.get(key, found), found, key=lambda pair: pair[1])
     return [
-        {"kind": kind, "tokens": work.tokens, "pairs": work.pairs, "seconds": seconds}
+        {"kind": kind, **asdict(work), "seconds": seconds}
         for (kind, *_), (work, seconds) in best.items()
     ]
 
@@ -157,16 +158,14 @@ def measure(quick: bool, rounds: int) -> dict[str, Any]:
     model = CausalLM(TINY if quick else COURSE)
     policies(model, 3, 1)  # compiles what is compiled
     found = steps(model, rounds)
-    cost = fitted((StepWork(s["tokens"], s["pairs"], 0, 0), s["seconds"]) for s in found)
-    for sample in found:
-        work = StepWork(sample["tokens"], sample["pairs"], 0, 0)
+    works = [StepWork(*(s[f.name] for f in fields(StepWork))) for s in found]
+    cost = fitted((work, s["seconds"]) for work, s in zip(works, found, strict=True))
+    for work, sample in zip(works, found, strict=True):
         sample["by_formula"] = cost(work)
     return {
         "machine": machine(),
         "rounds": rounds,
-        "fixed": cost.fixed,
-        "per_token": cost.per_token,
-        "per_pair": cost.per_pair,
+        "cost": asdict(cost),
         "steps": found,
         "policies": policies(model, 6 if quick else 48, 1 if quick else max(2, rounds // 3)),
     }

@@ -22,11 +22,14 @@ Plan = list[tuple[str, int]]
 examine(
     "cont-batch",
     verdict="corrected",
-    figure="Above 90 % holds of the slots that continuous batching fills, not of the GPU: what "
-    "nvidia-smi calls utilisation is as high with static batches. Latency is not halved by rule.",
-    how="counted in runs of the engine's scheduler on one seeded workload at several rates, by a "
-    "step cost fitted to this machine and by an H100's roofline; wall-clock ratios of the same "
-    "answers in benchmarks/batching.py",
+    figure="While requests wait, continuous batching has a token for 99 % of the slots, static "
+    "batching for 28 %: above 90 % holds of slots. It does not hold of the GPU: the share of time "
+    "in which a step runs, nvidia-smi's utilisation, is 100 % with both, and of an H100's "
+    "arithmetic 18 and 10 % are used at most. Mean latency is 28 % lower where static batching "
+    "keeps up, and 68 % lower where it does not: no fixed half.",
+    how="counted in runs of the engine's scheduler on one seeded workload at four rates, by the "
+    "clock of an H100's roofline with Llama 3 8B; by a clock fitted to a CPU, and by the engine "
+    "itself there (benchmarks/batching.py), the gain is smaller",
     source="https://www.usenix.org/conference/osdi22/presentation/yu",
 )
 

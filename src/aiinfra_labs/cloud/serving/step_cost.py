@@ -54,14 +54,20 @@ Cost = Callable[[StepWork], float]  # seconds
 
 @dataclass(frozen=True)
 class Linear:
-    """seconds = fixed + per_token x tokens + per_pair x pairs."""
+    """seconds = fixed + per_token x tokens + per_pair x pairs + per_context x context."""
 
     fixed: float  # of a step, whatever is in it: reading the weights, launching the layers
     per_token: float
     per_pair: float
+    per_context: float  # of a token whose keys and values are fetched
 
     def __call__(self, work: StepWork) -> float:
-        return self.fixed + self.per_token * work.tokens + self.per_pair * work.pairs
+        return (
+            self.fixed
+            + self.per_token * work.tokens
+            + self.per_pair * work.pairs
+            + self.per_context * work.context
+        )
 
     @property
     def turning_tokens(self) -> float:
@@ -73,19 +79,19 @@ def fitted(samples: Iterable[tuple[StepWork, float]]) -> Linear:
     """The constants, none below 0, that come nearest to measured (work, seconds).
 
     Each sample counts by its relative error, so that short steps fit as well as long ones. Raises
-    `ServingError` for fewer than 3 samples.
+    `ServingError` for fewer samples than constants.
     """
     import numpy as np
     from scipy.optimize import nnls
 
     found = list(samples)
-    if len(found) < 3:
+    if len(found) < 4:
         raise ServingError(
             f"{len(found)} measured steps",
-            "three constants are looked for",
+            "four constants are looked for",
             "steps of several sizes, of long and of short sequences",
         )
-    rows = np.array([[1.0, work.tokens, work.pairs] for work, _ in found])
+    rows = np.array([[1.0, work.tokens, work.pairs, work.context] for work, _ in found])
     seconds = np.array([value for _, value in found])
     scale = rows.max(axis=0)  # else a pair's constant is lost beside a step's
     constants, _ = nnls(rows / scale / seconds[:, None], np.ones(len(found)))
