@@ -27,10 +27,10 @@ SKILL = "Emergence and many modalities"
 examine(
     "scale-leap",
     verdict="corrected",
-    figure="Loss has no leap. Ten times the parameters take 16 % off it by Kaplan's power law, each "
-    "time; by Chinchilla's law on 15 T tokens 0.197 nats from 1 to 10 B, 0.088 to 100 B and 0.040 "
-    "to 1,000 B, less each time; among the course's own four models 9 %. Single skills may leap by "
-    "some rulers; no order of magnitude is special.",
+    figure="Loss has no leap. Ten times the parameters take 16 % off it by Kaplan's power law, "
+    "each time; by Chinchilla's law on 15 T tokens 0.197 nats from 1 to 10 B, 0.088 to 100 B and "
+    "0.040 to 1,000 B, less each time; among the course's own four models 9 %. Single skills may "
+    "leap by some rulers; no order of magnitude is special.",
     how="both laws at four sizes, and unit 1.6's stored runs with their fitted exponent",
     source="https://arxiv.org/abs/2001.08361",
 )
