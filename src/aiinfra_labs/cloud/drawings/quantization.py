@@ -24,7 +24,7 @@ from aiinfra_labs.course.figures import PALETTE, styled
 if TYPE_CHECKING:
     from matplotlib.figure import Figure
 
-MARKERS = {"nearest": "o", "AWQ": "^", "GPTQ": "s", "QAT": "D", "2:4": "v", "layers": "X"}
+MARKERS = {"nearest": "o", "GPTQ": "s", "AWQ": "^", "QAT": "D", "2:4": "v", "layers": "X"}
 COLOURS = dict(zip(MARKERS, ("blue", "orange", "green", "purple", "red", "teal"), strict=True))
 
 
@@ -107,7 +107,9 @@ def widths(found: Mapping[str, Any]) -> Figure:
     for (name, curve), style in zip(curves.items(), ("o-", "s--"), strict=True):
         ax.plot([int(b) for b in curve], list(curve.values()), style, ms=4, label=name)
     for name, value in points.items():
-        ax.plot([2], [value], MARKERS[name], color=PALETTE[COLOURS[name]], ms=7, label=name)
+        fill = "none" if name == "QAT" else PALETTE[COLOURS[name]]  # the other may lie below it
+        look = {"color": PALETTE[COLOURS[name]], "mfc": fill, "ms": 8, "ls": ""}
+        ax.plot([2], [value], MARKERS[name], label=name, **look)
     ax.axhline(base, color=figures.INK, ls=":", lw=1.2)
     ax.set_yscale("log")
     ax.set(xlabel="bits a weight, scales not counted", ylabel="perplexity")
@@ -187,7 +189,8 @@ def frontier(rows: Mapping[str, Mapping[str, Any]], kinds: Mapping[str, str]) ->
         if own:
             xs, ys = [r["bytes"] / 1e6 for r in own], [r["perplexity"] for r in own]
             colour = PALETTE[COLOURS[kind]]
-            ax.plot(xs, ys, marker, ms=6, ls="", color=colour, label=_named(kind))
+            fill = "none" if kind in ("AWQ", "QAT") else colour  # others may lie below them
+            ax.plot(xs, ys, marker, ms=8, ls="", color=colour, mfc=fill, label=_named(kind))
     ax.axhline(base["perplexity"], color=figures.INK, ls=":", lw=1)
     ax.set_yscale("log")
     low, high = ax.get_ylim()
