@@ -4,10 +4,13 @@ Starting a group is what costs here, so one group of four does all the work that
 that is to die is small.
 """
 
+import contextlib
 import os
+import shutil
 import signal
 import subprocess
 import sys
+import tempfile
 import threading
 import time
 from pathlib import Path
@@ -352,8 +355,10 @@ def test_workers_end_with_their_parent(tmp_path, how):
     """In a process group of its own, as Ctrl-C in a terminal reaches all of it."""
     script = tmp_path / "parent.py"
     script.write_text(PARENT)
+    files = Path(tempfile.mkdtemp(prefix="w"))  # short: the name of a socket goes below it
     parent = subprocess.Popen(
         [sys.executable, str(script)],
+        env=os.environ | {"TMPDIR": str(files)},
         stdout=subprocess.PIPE,
         stderr=subprocess.DEVNULL,
         text=True,
@@ -366,9 +371,13 @@ def test_workers_end_with_their_parent(tmp_path, how):
         parent.wait(SOON)
         assert_gone(pids)
         assert_gone(_of_session(parent.pid))  # nor the servers that started them
+        assert not list(files.glob("aiinfra-*"))  # nor their files
     finally:
-        parent.kill()
+        for pid in (parent.pid, *_of_session(parent.pid)):
+            with contextlib.suppress(OSError):
+                os.kill(pid, signal.SIGKILL)
         parent.stdout.close()
+        shutil.rmtree(files)
 
 
 def _of_session(session):

@@ -92,7 +92,7 @@ def _work(
 ) -> None:
     """A worker's whole life."""
     signal.signal(signal.SIGINT, signal.SIG_IGN)  # Ctrl-C reaches all: the parent decides
-    _end_with_the_parent()
+    _end_with_the_parent(folder)
     try:
         worker = _join(rank, size, folder, backend, seconds)
         pipe.send_bytes(pickle.dumps(("ready", os.getpid())))
@@ -100,6 +100,7 @@ def _work(
             pipe.send_bytes(_answer(worker, order))
         dist.destroy_process_group()
     except (EOFError, OSError):  # the parent is gone
+        shutil.rmtree(folder, ignore_errors=True)
         os._exit(1)
     except BaseException as error:
         with contextlib.suppress(OSError):
@@ -125,12 +126,13 @@ def _loopback() -> str:
     return next((name for _, name in socket.if_nameindex() if name.startswith("lo")), "lo")
 
 
-def _end_with_the_parent() -> None:
+def _end_with_the_parent(folder: str) -> None:
     """Watch the parent from a thread: a rank in a collective would never notice."""
     parent = mp.parent_process()
 
     def watch() -> None:
         wait([parent.sentinel])
+        shutil.rmtree(folder, ignore_errors=True)  # the parent would have done it
         os._exit(1)
 
     if parent is not None:
