@@ -1,0 +1,218 @@
+"""The batch timeline: it counts as Python does, shows real runs, and needs no kernel."""
+
+import base64
+import json
+from dataclasses import asdict
+
+import pytest
+
+from aiinfra_labs.cloud.serving.engine import EngineConfig
+from aiinfra_labs.cloud.serving.replay import engine_without_model, replay
+from aiinfra_labs.cloud.serving.scheduler import StaticScheduler
+from aiinfra_labs.cloud.serving.workloads import RequestShape
+from aiinfra_labs.cloud.widgets.batch_timeline import (
+    BatchTimeline,
+    BatchTimelineError,
+    figures,
+    totals,
+)
+from aiinfra_labs.course.figures import contrast
+
+PAGE = """<!doctype html><html data-theme="{theme}"><meta charset="utf-8">
+<meta name="viewport" content="width=device-width"><style>{css}</style>
+<body style="margin:12px;background:{ground}"><div id="here"></div></body></html>"""
+
+START = """async ([source, state]) => {
+  window.module = await import(`data:text/javascript;base64,${source}`);
+  const heard = {};
+  window.state = state;
+  const model = {
+    get: (name) => state[name],
+    set: (name, value) => { state[name] = value; },
+    save_changes: () => {},
+    on: (event, f) => { (heard[event] ??= []).push(f); },
+    off: (event, f) => { heard[event] = heard[event].filter((g) => g !== f); },
+  };
+  window.change = (name, value) => {
+    state[name] = value;
+    for (const f of heard[`change:${name}`] ?? []) f();
+  };
+  window.heard = () => Object.values(heard).flat().length;
+  window.stop = module.default.render({ model, el: document.getElementById("here") });
+}"""
+
+
+@pytest.fixture(scope="module")
+def timelines():
+    """Two policies, and a pool so small that somebody is preempted."""
+    shapes = [(0, 20, 12), (0, 6, 20), (1, 9, 4), (2, 5, 9), (4, 30, 3)]
+    requests = [
+        RequestShape(at, [0] * prompt, new, i) for i, (at, prompt, new) in enumerate(shapes)
+    ]
+    usual = {"max_step_tokens": 16, "max_sequences": 3, "prefix_caching": False}
+    rules = {
+        "static": EngineConfig(scheduler=StaticScheduler, **usual),
+        "chunked": EngineConfig(**usual),
+        "small pool": EngineConfig(num_blocks=12, block_size=4, **usual),
+    }
+    return {
+        name: replay(engine_without_model(rule, 128), requests, lambda work: 1.0)
+        for name, rule in rules.items()
+    }
+
+
+@pytest.fixture
+def shown(chromium):
+    """`shown(widget)` renders it from its stored state, without a kernel, and gives the page."""
+    pages = []
+
+    def show(widget, width=1000, theme="light"):
+        state = json.loads(json.dumps(widget.get_state()))
+        page = chromium.new_page(viewport={"width": width, "height": 900})
+        pages.append(page)
+        page.errors = []
+        page.on("pageerror", lambda error: page.errors.append(str(error)))
+        ground = {"light": "#ffffff", "dark": "#14181e"}[theme]
+        page.set_content(PAGE.format(theme=theme, css=state["_css"], ground=ground))
+        page.evaluate(START, [base64.b64encode(state["_esm"].encode()).decode(), state])
+        return page
+
+    yield show
+    for page in pages:
+        assert page.errors == []
+        page.close()
+
+
+def result(page):
+    return page.locator("[role=status]").inner_text()
+
+
+def test_what_is_stored_is_what_the_engine_did(timelines):
+    widget = BatchTimeline(timelines)
+    for name, timeline in timelines.items():
+        run = widget.runs[name]
+        found = totals(run)
+        assert found.steps == len(timeline.steps) and found.tokens == timeline.computed
+        assert (found.again, found.preempted) == (timeline.again, timeline.preemptions)
+        assert found.slots_in_use == timeline.slots_in_use
+        for i, step in enumerate(timeline.steps):
+            counts = figures(run, i)
+            assert counts.tokens == step.work.tokens <= run["budget"]
+            assert counts.prefill + counts.decode + counts.again + counts.idle == 3
+    assert totals(widget.runs["small pool"]).preempted > 0
+    assert totals(widget.runs["static"]).steps > totals(widget.runs["chunked"]).steps
+    assert "static:" in repr(widget)
+
+
+def test_javascript_counts_as_python_does(shown, timelines):
+    widget = BatchTimeline(timelines)
+    page = shown(widget)
+    for name, run in widget.runs.items():
+        steps = range(len(run["steps"]))
+        got = page.evaluate(
+            "name => state.runs[name].steps.map((_, i) => module.figures(state.runs[name], i))",
+            name,
+        )
+        assert got == [asdict(figures(run, i)) for i in steps]
+        assert page.evaluate("n => module.totals(state.runs[n])", name) == pytest.approx(
+            asdict(totals(run))
+        )
+
+
+def test_a_policy_and_a_step_are_chosen_with_the_keyboard(shown, timelines):
+    page = shown(BatchTimeline(timelines, title="Five requests"))
+    assert result(page).startswith("step 1: 16 tokens of 16, 1 prefilled")
+    page.get_by_role("slider").focus()
+    page.keyboard.press("ArrowRight")
+    assert page.evaluate("state.step") == 1 and result(page).startswith("step 2:")
+    choice = page.get_by_role("combobox")
+    choice.focus()
+    choice.select_option("small pool")
+    assert page.evaluate("state.policy") == "small pool"
+    assert "again after" in page.locator(".whole").inner_text()
+    run = page.evaluate("state.runs['small pool']")
+    at = next(i for i, step in enumerate(run["steps"]) if step["preempted"])
+    page.evaluate("at => change('step', at)", at)
+    who = run["steps"][at]["preempted"][0]
+    assert f"{who} is preempted: its blocks are taken" in page.locator(".rows").inner_text()
+    assert "1 preempted" in result(page)
+
+
+def test_each_mark_is_drawn_once(shown, timelines):
+    widget = BatchTimeline(timelines, policy="small pool")
+    page = shown(widget)
+    run = widget.runs["small pool"]
+    rows = [row for step in run["steps"] for row in step["served"]]
+    for kind in ("prefill", "decode", "again"):
+        expected = sum(row[1] == kind for row in rows)
+        assert page.locator(f".drawn g.{kind}").count() == expected > 0
+    for kind in ("waiting", "preempted"):
+        expected = sum(len(step[kind]) for step in run["steps"])
+        assert page.locator(f".drawn g.{kind}").count() == expected > 0
+    label = page.locator(".drawn svg").get_attribute("aria-label")
+    assert f"{len(run['steps'])} steps" in label
+
+
+def test_a_step_behind_a_shorter_run_is_its_last(shown, timelines):
+    page = shown(BatchTimeline(timelines, step=len(timelines["static"].steps) - 1))
+    page.get_by_role("combobox").select_option("chunked")
+    last = len(timelines["chunked"].steps)
+    assert result(page).startswith(f"step {last}:")
+    page.evaluate("stop()")
+    assert page.evaluate("heard()") == 0
+
+
+WIDE = "[...document.querySelectorAll('#here *')].filter(e => {\
+ const r = e.getBoundingClientRect(); return r.right > innerWidth + 0.5 || r.left < 0}).length"
+
+
+@pytest.mark.parametrize("width", [320, 390, 1000])
+def test_nothing_is_cut_off(shown, timelines, width):
+    page = shown(BatchTimeline(timelines, policy="small pool", step=9), width)
+    assert page.evaluate("document.documentElement.scrollWidth") <= width
+    assert page.evaluate(WIDE) == 0
+
+
+CONTRASTS = """() => {
+  const rgba = (colour) => {
+    const context = document.createElement('canvas').getContext('2d');
+    context.fillStyle = colour; context.fillRect(0, 0, 1, 1);
+    return [...context.getImageData(0, 0, 1, 1).data].slice(0, 3);
+  };
+  const paper = rgba(getComputedStyle(document.querySelector('.aiinfra-widget')).backgroundColor);
+  const of = (selector, property) => [...document.querySelectorAll(selector)].map((e) => [
+    rgba(getComputedStyle(e)[property]), paper]);
+  return {
+    text: [...of('.result, .whole, .rows li, .key, .caption', 'color'),
+           ...of('.drawn text', 'fill')],
+    shapes: [...of('.drawn .prefill rect, .drawn .decode rect, .drawn circle', 'fill'),
+             ...of('.drawn .again rect, .drawn .preempted path', 'stroke')],
+  };
+}"""
+
+
+@pytest.mark.parametrize("theme", ["light", "dark"])
+def test_it_reads_in_both_themes(shown, timelines, theme):
+    page = shown(BatchTimeline(timelines, policy="small pool"), theme=theme)
+    found = page.evaluate(CONTRASTS)
+    for kind, least in (("text", 4.5), ("shapes", 3.0)):
+        assert found[kind]
+        for pair in found[kind]:
+            hexed = ["#" + "".join(f"{c:02x}" for c in colour) for colour in pair]
+            assert contrast(*hexed) >= least, (kind, hexed)
+
+
+def test_runs_that_cannot_be_shown_are_refused(timelines):
+    with pytest.raises(BatchTimelineError, match="without a step"):
+        BatchTimeline({})
+    with pytest.raises(BatchTimelineError, match="no run 'orca'"):
+        BatchTimeline(timelines, policy="orca")
+    rule = EngineConfig(prefix_caching=False)
+    other = replay(
+        engine_without_model(rule, 512), [RequestShape(0, [0], 200, 0)], lambda work: 1.0
+    )
+    with pytest.raises(BatchTimelineError, match="200 steps"):
+        BatchTimeline({"long": other})
+    short = replay(engine_without_model(rule, 512), [RequestShape(0, [0], 2, 0)], lambda work: 1.0)
+    with pytest.raises(BatchTimelineError, match="other requests"):
+        BatchTimeline({"one": timelines["static"], "other": short})
