@@ -83,8 +83,8 @@ def speedups(costs: Sequence[float] = (0.02, 0.3), ks: Sequence[int] = (2, 4, 8)
         sharey=True,
     )
     for ax, c in zip(np.atleast_1d(axes), costs, strict=True):
-        for i, k in enumerate(ks):
-            ax.plot(rates, lines[c, k], color=f"C{i}", label=f"k = {k}")
+        for k in ks:
+            ax.plot(rates, lines[c, k], label=f"k = {k}")
         ax.axhline(1, color=figures.INK, ls=":", lw=1.2)
         ax.axhspan(2, 3, color=figures.INK, alpha=0.15, lw=0)
         ax.set(xlabel="rate of acceptance, a", xlim=(0, 1), ylim=(0, 5))
@@ -117,9 +117,9 @@ def measured(found: Mapping[str, Any]) -> Figure:
     left.plot(list(steps), list(steps), color=figures.INK, ls=":", lw=1.2)
     left.set(xlabel="tokens in a step", xlim=(0, last + 1), ylim=(0, 4.5))
     left.set_title("time, of a step for 1", fontsize=10)
-    for i, way in enumerate(ways):
+    for way in ways:
         speeds = [row[way]["speedup"] for row in rows.values()]
-        right.plot(list(rows), speeds, "o-", ms=4, color=f"C{i}", label=way)
+        right.plot(list(rows), speeds, "o-", ms=4, label=way)
     right.axhline(1, color=figures.INK, ls=":", lw=1.2)
     right.set_xscale("log", base=2)
     right.set_xticks(list(rows), [str(n) for n in rows])

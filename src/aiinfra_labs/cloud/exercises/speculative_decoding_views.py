@@ -88,11 +88,11 @@ def payoff(
         height=3.0,
     )
     ks = range(len(verify))
-    for i, (a, (k, speed)) in enumerate(chosen.items()):
+    for a, (k, speed) in chosen.items():
         line = [sum(a**j for j in range(n + 1)) / (n * draft + verify[n]) for n in ks]
-        ax.plot(ks, line, color=f"C{i}", lw=1.4, label=f"a = {a:g}")
-        ax.plot([k], [speed], "o", color=f"C{i}", ms=7)
+        (drawn,) = ax.plot(ks, line, lw=1.4, label=f"a = {a:g}")
+        ax.plot([k], [speed], "o", color=drawn.get_color(), ms=7)
     ax.axhline(1, color=figures.INK, ls=":", lw=1.2)
     ax.set(xlabel="drafts a step, k; dots: yours", ylabel="times as fast")
-    ax.legend(fontsize=9)
+    ax.legend(fontsize=9, loc="center left", bbox_to_anchor=(1, 0.5))
     return Picture(fig)
