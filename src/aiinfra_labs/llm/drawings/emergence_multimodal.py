@@ -116,7 +116,7 @@ def confusions(found: Mapping[str, tuple[Tensor, Tensor]]) -> Figure:
 
     found: (shown, answered), int64 [B] each, 0 to 9.
     """
-    fig, axes = figures.figure(alt="-", height=3.0, ncols=len(found), squeeze=False)
+    fig, axes = figures.figure(alt="-", height=3.4, ncols=len(found), squeeze=False)
     said = []
     for ax, (name, (shown, answered)) in zip(axes[0], found.items(), strict=True):
         table = np.zeros((10, 10))
