@@ -46,6 +46,7 @@ def step_costs(costs: Mapping[str, Clock]) -> Figure:
     ax.set_xscale("log", base=2)
     ax.set_yscale("log", base=2)
     ax.set_xticks(tokens[::2], [f"{t:,}" for t in tokens[::2]])
+    ax.set_yticks([1, 4, 16, 64], ["1", "4", "16", "64"])
     ax.set(xlabel="tokens in a step; dotted: as dear as the step itself", ylabel="times as long")
     ax.legend(fontsize=9)
     return fig
@@ -166,12 +167,12 @@ def handover(block_size: int = 4, tokens: int = 10) -> Figure:
         f"the hand-over in blocks {tables[1]} of the second. Three blocks and the tokens travel; "
         "block numbers do not.",
         bottom=0,
-        top=40,
+        top=43,
     ) as (fig, ax):
         for x, name, table in ((0, "prefill", tables[0]), (58, "decode", tables[1])):
-            write(ax, x + 21, 37, f"{name} engine", 11)
+            write(ax, x + 21, 40, f"{name} engine", 11)
             for block in range(8):
-                left, low = x + 10.5 * (block % 4), 18 - 15 * (block // 4)
+                left, low = x + 10.5 * (block % 4), 20 - 19 * (block // 4)
                 place = table.index(block) if block in table else None
                 box(
                     ax,
@@ -186,6 +187,6 @@ def handover(block_size: int = 4, tokens: int = 10) -> Figure:
                     9,
                 )
                 write(ax, left + 4.5, low + 13.7, block, 9)
-        arrow(ax, (44, 20), (56, 20), "-|>", 1.8)
+        arrow(ax, (44, 18), (56, 18), "-|>", 1.8)
         write(ax, 50, 25, "keys\nvalues\ntokens", 9)
     return fig
