@@ -76,7 +76,7 @@ class Bench:
         self.quick, self.streams = quick, {}
         self.model = loader.load(folder)
         if quick:
-            self.model = distillation.shallower(self.model, (0, 5))
+            self.model = distillation.shallower(self.model, (5,))
         self.card = json.loads((folder / "card.json").read_text(encoding="utf-8"))
         self.tokenizer = Tokenizer.load(folder / "tokenizer.json")
         length, count = (64, 2) if quick else (512, 16)
@@ -284,7 +284,7 @@ SECTIONS = {"rounding": rounding, "training": training, "students": students, "s
 
 def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__.splitlines()[0])
-    parser.add_argument("--quick", action="store_true", help="two layers, to see that it runs")
+    parser.add_argument("--quick", action="store_true", help="one layer, to see that it runs")
     parser.add_argument("--only", nargs="+", choices=list(SECTIONS), default=list(SECTIONS))
     parser.add_argument("--out", type=Path, help="where to write the results as JSON")
     options = parser.parse_args()
