@@ -193,8 +193,8 @@ def by_thinking(found: Mapping[str, Sequence[float]], chance: float) -> Figure:
     ax.bar([str(k) for k in rows], shares, 0.66, color=BLUE)
     for i, (k, share) in enumerate(zip(rows, shares, strict=True)):
         ax.text(i, share + 2, f"{share:.0f} %, of {int(counts[k][0])}", ha="center", fontsize=9)
-    ax.axhline(100 * chance, color=figures.INK, lw=1.2, ls=":")
-    ax.text(len(rows) - 0.5, 100 * chance + 2, "a blind guess", ha="right", fontsize=9)
+    ax.axhline(100 * chance, color=figures.INK, lw=1.2, ls=":", label="a blind guess")
+    ax.legend(fontsize=9, loc="upper left")
     ax.set(xlabel="results written down before the answer", ylabel="% right", ylim=(0, 112))
     return fig
 
