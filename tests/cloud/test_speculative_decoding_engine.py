@@ -201,6 +201,10 @@ def test_copies_on_write_are_made_in_the_drafts_cache_too(llama, near):
     check, seen = watch(engine)
     (texts,) = run(engine, check).values()
     assert copied and seen and len({tuple(t) for t in texts}) > 1
+    cache = engine.proposer.runner.cache
+    cache.keys[:, 3].normal_()
+    own([(3, 5)])
+    assert torch.equal(cache.keys[:, 5], cache.keys[:, 3])
 
 
 @pytest.mark.parametrize("budget", [3, 7, 10, 64])
