@@ -25,7 +25,7 @@ if TYPE_CHECKING:
     from matplotlib.figure import Figure
 
 MARKERS = {"nearest": "o", "GPTQ": "s", "AWQ": "^", "QAT": "D", "2:4": "v", "layers": "X"}
-COLOURS = dict(zip(MARKERS, ("blue", "orange", "green", "purple", "red", "teal"), strict=True))
+COLOURS = dict(zip(MARKERS, ("blue", "green", "orange", "purple", "red", "teal"), strict=True))
 
 
 def group_in_bytes() -> Figure:
