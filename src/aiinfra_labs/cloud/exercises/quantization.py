@@ -71,6 +71,12 @@ def tensor(r: Any, got: Any, name: str, shape: tuple[int, ...], whole: bool = Fa
     return got
 
 
+def _kind(found: Any) -> str:
+    if isinstance(found, tuple | list):
+        return f"{len(found)} things"
+    return "None" if found is None else f"a {type(found).__name__}"
+
+
 def _first(x: Tensor) -> str:
     return f"{x.flatten()[0].item():.4g}" if x.numel() else "nothing of the kind"
 
@@ -153,7 +159,7 @@ def _affine(r: Any, function: Any, w: Tensor, bits: int, name: str) -> tuple[Ten
         found = function(w.clone(), bits)
         r.that(
             isinstance(found, tuple | list) and len(found) == 3,
-            what=f"it returned {'None' if found is None else f'a {type(found).__name__}'}",
+            what=f"it returned {_kind(found)}",
             why="three things are needed to read a row back: its codes, the scale, and the zero",
             try_="return codes, scale, zero",
         )
@@ -311,7 +317,7 @@ def _stored(r: Any, function: Any, w: Tensor, group: int) -> tuple[Tensor, Tenso
         found = function(w.clone(), group)
         r.that(
             isinstance(found, tuple | list) and len(found) == 2,
-            what=f"it returned {'None' if found is None else f'a {type(found).__name__}'}",
+            what=f"it returned {_kind(found)}",
             why="the bytes mean nothing without the scales",
             try_="return packed, scale",
         )

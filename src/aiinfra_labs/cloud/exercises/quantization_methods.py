@@ -89,12 +89,12 @@ def feedback(function: Any, require: Any) -> None:
                         column = int(wrong.any(0).nonzero()[0])
                         row = int(wrong[:, column].nonzero()[0])
                         mine, theirs = (
-                            float(x[row, column] / step[row, 0]) for x in (got, expected)
+                            round(float(x[row, column] / step[row, 0])) for x in (got, expected)
                         )
                         r.that(
                             False,
-                            what=f"in row {row}, column {column} goes to {mine:.0f} steps, "
-                            f"expected {theirs:.0f} (the weight was "
+                            what=f"in row {row}, column {column} goes to {mine} steps, "
+                            f"expected {theirs} (the weight was "
                             f"{float(w[row, column] / step[row, 0]):.2f})",
                             why=_why_no_feedback(got, w, h, step),
                             try_="follow one row of three columns by hand: after the first is "
