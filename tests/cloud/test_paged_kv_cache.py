@@ -109,6 +109,11 @@ def test_one_request_that_fits_alone_is_served_in_the_smallest_pool():
     assert run.needed == 3 * 49 and run.most_blocks <= 4
 
 
+def test_a_request_larger_than_the_pool_is_refused():
+    with pytest.raises(ServingError, match="a request of 49 tokens finds no room in 3 blocks"):
+        replay([RequestShape(0, list(range(30)), 20, 0)], BlockManager(3, 16))
+
+
 # --- pieces ---------------------------------------------------------------------------------------
 
 

@@ -150,9 +150,13 @@ def replay(
     for arrival, shape in enumerate(shapes):
         sequence = waiting(shape, arrival)
         done.needed += kept_tokens(sequence)
+        if blocks.blocks_for(kept_tokens(sequence)) > blocks.num_blocks:
+            raise _too_large(sequence, blocks)
         scheduler.add(sequence)
     while scheduler.waiting or scheduler.running:
         plan = scheduler.schedule()
+        if not plan.work and not plan.preempted:
+            raise _too_large(scheduler.waiting[0], blocks)
         for work in plan.work:
             work.sequence.computed = work.start + work.tokens
         _note(done, plan, scheduler, every)
@@ -161,6 +165,15 @@ def replay(
                 for sequence in _forks(work.sequence, scheduler, samples):
                     _append(sequence, scheduler)
     return done
+
+
+def _too_large(sequence: Sequence, blocks: BlockManager) -> ServingError:
+    return ServingError(
+        f"a request of {kept_tokens(sequence):,} tokens finds no room in {blocks.num_blocks:,} "
+        f"blocks of {blocks.block_size}, though it is alone",
+        "it could not be served to its end, and all behind it would wait for ever",
+        "more blocks, or shorter requests",
+    )
 
 
 def _forks(first: Sequence, scheduler: Scheduler, samples: int) -> list[Sequence]:
