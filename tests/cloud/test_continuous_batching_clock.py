@@ -21,6 +21,7 @@ from aiinfra_labs.cloud.serving.step_cost import (
     Roofline,
     StepWork,
     fitted,
+    step_work,
     work_of,
 )
 from aiinfra_labs.cloud.serving.workloads import RequestShape
@@ -123,6 +124,10 @@ def test_every_token_has_its_time():
         assert times.first > 0 and times.tokens[0] > times.arrival
         total = times.first + sum(times.gaps)
         assert times.latency == pytest.approx(total)
+    for step in timeline.steps:  # a context is never below its tokens, and each is a sequence's
+        assert step.work.tokens == sum(served.tokens for served in step.served)
+        assert step.work.sequences == len(step.served)
+        assert step.work.pairs >= step.work.context >= step.work.tokens
     for before, after in zip(timeline.steps, timeline.steps[1:], strict=False):
         assert after.begin >= before.end  # one engine, one step at a time
         assert before.seconds == COST(before.work)
@@ -150,6 +155,17 @@ def test_a_run_by_hand():
     three = [RequestShape(0.0, [0], new, i) for i, new in enumerate((1, 4, 1))]
     used = replay(static, three, lambda work: 1.0)
     assert used.slots_in_use == (2 + 1 + 1 + 1) / (2 * 4)
+
+
+def test_the_work_of_a_plan_is_the_sum_of_its_sequences():
+    one, plans = engine_without_model(config(), 256), []
+    one.observers.append(
+        lambda plan: plans.append((step_work(plan), [(w.start, w.tokens) for w in plan.work]))
+    )
+    replay(one, requests(), COST)
+    assert len(plans) > 20
+    for found, parts in plans:
+        assert found == sum((work_of(*part) for part in parts), StepWork(0, 0, 0, 0))
 
 
 def test_percentiles_are_values():
