@@ -1,6 +1,6 @@
 """The same skill, learnt by models of several sizes from the same number of examples. Unit 1.8.
 
-Each is unit 1.4's Llama with two layers; only its width grows. Grades are teacher-forced: each
+Each is `llama.Llama` with two layers; only its width grows. Grades are teacher-forced: each
 token of the answer is asked for behind the right ones before it.
 """
 
