@@ -1,8 +1,8 @@
 """A captioner: a decoder that writes words and looks at an image while it does. Unit 1.8.
 
-Unit 1.4's encoder-decoder with patches for source tokens: each word's query asks all patches
-(cross-attention), as in Xu et al., "Show, Attend and Tell", arXiv:1502.03044, and the gated layers
-of Flamingo, arXiv:2204.14198. B: batch, N: patches, T: words, C: width, H: heads.
+The encoder-decoder of `encoder_decoder.py` with patches for source tokens: each word's query asks
+all patches (cross-attention), as in Xu et al., "Show, Attend and Tell", arXiv:1502.03044, and the
+gated layers of Flamingo, arXiv:2204.14198. B: batch, N: patches, T: words, C: width, H: heads.
 """
 
 from __future__ import annotations

@@ -2,7 +2,7 @@
 
 A decoder asks for vectors of one width, and does not ask where they come from. A word is looked up
 in a table; a patch of an image and a frame of sound are each multiplied by a matrix (as in Fuyu
-and LLaVA, arXiv:2304.08485). Behind that, all is unit 1.4's decoder. B: batch, T: tokens,
+and LLaVA, arXiv:2304.08485). Behind that, all is the decoder of `llama.py`. B: batch, T: tokens,
 C: width.
 """
 

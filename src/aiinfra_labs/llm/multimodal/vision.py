@@ -1,4 +1,4 @@
-"""An image encoder: patches, a matrix, positions, and unit 1.4's encoder layers. Unit 1.8.
+"""An image encoder: patches, a matrix, positions, and a Transformer's encoder layers. Unit 1.8.
 
 A vision transformer (arXiv:2010.11929) without its class token. B: batch, N: patches, C: width.
 """
