@@ -15,6 +15,8 @@ from typing import Any
 import anywidget
 import traitlets
 
+from aiinfra_labs.course.framing import framed
+
 from ..serving.replay import Timeline
 
 HERE = Path(__file__).parent
@@ -101,7 +103,7 @@ class BatchTimeline(anywidget.AnyWidget):
     """A row a request, a column a step, a choice of policies, and a slider over the steps."""
 
     _esm = HERE / "batch_timeline.js"
-    _css = "".join((HERE / name).read_text("utf-8") for name in ("frame.css", "batch_timeline.css"))
+    _css = framed(HERE / "batch_timeline.css")
 
     runs = traitlets.Dict(help="Runs by policy: see `run_of`.").tag(sync=True)
     requests = traitlets.List(help="[name, prompt tokens, new tokens], a row each.").tag(sync=True)

@@ -15,6 +15,8 @@ from typing import Any
 import anywidget
 import traitlets
 
+from aiinfra_labs.course.framing import framed
+
 from ..serving.engine import Engine
 from ..serving.scheduler import Plan
 from ..serving.sequence import Sequence, Status
@@ -130,7 +132,7 @@ class KVTimeline(anywidget.AnyWidget):
     """The pool of blocks after each step of a recorded run, with a slider over the steps."""
 
     _esm = HERE / "kv_timeline.js"
-    _css = (HERE / "frame.css").read_text("utf-8") + (HERE / "kv_timeline.css").read_text("utf-8")
+    _css = framed(HERE / "kv_timeline.css")
 
     frames = traitlets.List(help="What holds after each step: see `Recording`.").tag(sync=True)
     num_blocks = traitlets.Int(1, min=1, help="Blocks of the pool.").tag(sync=True)

@@ -13,6 +13,7 @@ from typing import Any
 import anywidget
 import traitlets
 
+from aiinfra_labs.course.framing import framed
 from aiinfra_labs.gpu.sharing.mig import Board, Gpu, Instance, MigError, gpus
 
 __all__ = ["MigBoard", "tables"]
@@ -43,7 +44,7 @@ class MigBoard(anywidget.AnyWidget):
     """
 
     _esm = Path(__file__).parent / "mig_board.js"
-    _css = Path(__file__).parent / "mig_board.css"
+    _css = framed(Path(__file__).parent / "mig_board.css")
 
     tables = traitlets.Dict(help="The boards by id: slices and profiles.").tag(sync=True)
     gpu = traitlets.Unicode("h100-80gb", help="Which board.").tag(sync=True)

@@ -8,6 +8,8 @@ from typing import Any
 import anywidget
 import traitlets
 
+from aiinfra_labs.course.framing import framed
+
 from .roofs import BATCHES, CONTEXTS, SHOWN, Row, rows, settled, tables
 
 __all__ = ["RooflineExplorer"]
@@ -23,7 +25,7 @@ class RooflineExplorer(anywidget.AnyWidget):
     """
 
     _esm = HERE / "roofline.js"
-    _css = (HERE / "frame.css").read_text("utf-8") + (HERE / "roofline.css").read_text("utf-8")
+    _css = framed(HERE / "roofline.css")
 
     tables = traitlets.Dict(help="Devices and model, see `roofs.tables`.").tag(sync=True)
     device = traitlets.Enum(SHOWN, "h100", help="Short name of the device.").tag(sync=True)

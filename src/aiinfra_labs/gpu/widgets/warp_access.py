@@ -9,6 +9,8 @@ import anywidget
 import numpy as np
 import traitlets
 
+from aiinfra_labs.course.framing import framed
+
 from .access import INACTIVE, LANES, PATTERNS, Cost, addresses, cost, sectors
 
 __all__ = ["Cost", "WarpAccess", "WarpAccessError", "addresses", "cost", "sectors"]
@@ -34,7 +36,7 @@ class WarpAccess(anywidget.AnyWidget):
     """
 
     _esm = Path(__file__).parent / "warp_access.js"
-    _css = Path(__file__).parent / "warp_access.css"
+    _css = framed(Path(__file__).parent / "warp_access.css")
 
     itemsize = traitlets.Int(4, min=1, max=16, help="Bytes that each lane touches.").tag(sync=True)
     stride = traitlets.Int(1, min=1, max=33, help="Elements from lane to lane.").tag(sync=True)

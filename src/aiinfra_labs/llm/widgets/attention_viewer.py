@@ -14,6 +14,8 @@ import anywidget
 import numpy as np
 import traitlets
 
+from aiinfra_labs.course.framing import framed
+
 HERE = Path(__file__).parent
 DECIMALS = 4  # of a stored weight
 MOST = 60_000  # weights: each is stored in the notebook
@@ -41,9 +43,7 @@ class AttentionViewer(anywidget.AnyWidget):
     """
 
     _esm = HERE / "attention_viewer.js"
-    _css = (HERE / "frame.css").read_text("utf-8") + (HERE / "attention_viewer.css").read_text(
-        "utf-8"
-    )
+    _css = framed(HERE / "attention_viewer.css")
 
     tokens = traitlets.List(help="The text's tokens.").tag(sync=True)
     weights = traitlets.List(help="[layers][heads][T][T], rounded.").tag(sync=True)

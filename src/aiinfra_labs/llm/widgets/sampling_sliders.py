@@ -14,6 +14,8 @@ import torch
 import traitlets
 from torch import Tensor
 
+from aiinfra_labs.course.framing import framed
+
 from ..sampling import Sampling, SamplingError
 
 HERE = Path(__file__).parent
@@ -27,9 +29,7 @@ class SamplingSliders(anywidget.AnyWidget):
     """
 
     _esm = HERE / "sampling_sliders.js"
-    _css = (HERE / "frame.css").read_text("utf-8") + (HERE / "sampling_sliders.css").read_text(
-        "utf-8"
-    )
+    _css = framed(HERE / "sampling_sliders.css")
 
     prompts = traitlets.Dict(help="By prompt: its logits, the largest first, and texts.").tag(
         sync=True

@@ -12,6 +12,8 @@ from pathlib import Path
 import anywidget
 import traitlets
 
+from aiinfra_labs.course.framing import framed
+
 from ..bpe import Tokenizer, TokenizerError
 
 BYTES = 256
@@ -26,7 +28,7 @@ class TokenCutter(anywidget.AnyWidget):
     """
 
     _esm = HERE / "token_cutter.js"
-    _css = (HERE / "frame.css").read_text("utf-8") + (HERE / "token_cutter.css").read_text("utf-8")
+    _css = framed(HERE / "token_cutter.css")
 
     merges = traitlets.Dict(help='Merges by the vocabulary\'s name: ["Ġ t", ...].').tag(sync=True)
     vocabulary = traitlets.Unicode("", help="Which of them is used.").tag(sync=True)
