@@ -15,8 +15,8 @@ from __future__ import annotations
 from collections.abc import Callable
 from collections.abc import Sequence as Row
 from dataclasses import dataclass, field, replace
+from functools import cached_property
 from pathlib import Path
-from typing import Any
 
 import torch
 from torch import Tensor
@@ -24,6 +24,7 @@ from torch import Tensor
 from . import beam, loader, requests, speculative
 from .attention import PagedCache, attention_named
 from .block_manager import BlockManager
+from .constrained import JsonConstraint, Vocabulary
 from .errors import ServingError
 from .logits import adjust, log_shares, note
 from .model import CausalLM
@@ -94,7 +95,7 @@ class Engine:
         self.arrivals = self.steps = 0
         self.drafted = self.accepted = 0  # tokens that were guessed, and that were right
         self.observers: list[Callable[[Plan], None]] = []  # called after each step
-        self._constraints: dict[str, Any] = {}
+        self.constraints: dict[str, JsonConstraint] = {}  # by schema: each is built once
 
     @classmethod
     def from_folder(
@@ -162,6 +163,13 @@ class Engine:
     def unfinished(self) -> int:
         """Requests that are waiting or running."""
         return len(self.requests)
+
+    @cached_property
+    def vocabulary(self) -> Vocabulary:
+        """The bytes of all tokens, for every constraint: what strings allow is found once."""
+        assert self.tokenizer is not None, "text is needed"
+        found = self.tokenizer.token_bytes()
+        return Vocabulary(found + [None] * (self.model.config.vocab_size - len(found)))
 
     # --- a step -----------------------------------------------------------------------------------
 

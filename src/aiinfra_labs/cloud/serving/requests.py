@@ -6,7 +6,7 @@ import json
 from collections.abc import Sequence as Row
 from typing import TYPE_CHECKING, Any
 
-from .constrained import JsonConstraint, Vocabulary
+from .constrained import JsonConstraint
 from .errors import RequestError
 from .sampling import SamplingParams
 from .sequence import Request
@@ -140,18 +140,10 @@ def grammar(engine: Engine, request: Request) -> Grammar | None:
         )
     key = json.dumps(wanted, sort_keys=True)
     schema = {"type": "object"} if wanted is True else wanted
-    known = engine._constraints
-    if "vocabulary" not in known:  # one for all schemas: what strings allow is found once
-        known["vocabulary"] = _vocabulary(engine)
+    known = engine.constraints
     if key not in known:
-        known[key] = JsonConstraint(known["vocabulary"], schema)
+        known[key] = JsonConstraint(engine.vocabulary, schema)
     return Grammar(known[key], known[key].start, engine.config.end_ids)
-
-
-def _vocabulary(engine: Engine) -> Vocabulary:
-    assert engine.tokenizer is not None
-    found = engine.tokenizer.token_bytes()
-    return Vocabulary(found + [None] * (engine.model.config.vocab_size - len(found)))
 
 
 class Grammar:
