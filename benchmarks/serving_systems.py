@@ -11,9 +11,13 @@ import time
 from collections.abc import Callable
 from dataclasses import dataclass
 from pathlib import Path
+from typing import TYPE_CHECKING, Any
 
 import numpy as np
 import torch
+
+if TYPE_CHECKING:
+    from aiinfra_labs.cloud.serving.scheduler import Plan
 
 Request = tuple[list[int], int]
 
@@ -53,7 +57,7 @@ def ours(
         params = SamplingParams(max_tokens=new, ignore_eos=True)
         asked[engine.add_request(prompt, params)] = number
 
-    def note(plan) -> None:  # type: ignore[no-untyped-def]
+    def note(plan: Plan) -> None:
         now = time.perf_counter() - start
         for work in plan.work:
             if work.gives_logits or work.sequence.length:
@@ -69,7 +73,9 @@ def ours(
     return answers, {"seconds": whole, "steps": engine.steps}
 
 
-def ours_static(folder: Path, requests: list[Request], slots: int):  # type: ignore[no-untyped-def]
+def ours_static(
+    folder: Path, requests: list[Request], slots: int
+) -> tuple[list[Answer], dict[str, float]]:
     """The course's engine with static batches."""
     return ours(folder, requests, slots, static=True)
 
@@ -92,8 +98,8 @@ def planning(folder: Path, sequences: int = 256, steps: int = 40) -> dict[str, f
         engine.step()
     spent = {"plan": 0.0, "model": 0.0}
 
-    def timed(name, function):  # type: ignore[no-untyped-def]
-        def run(*arguments):  # type: ignore[no-untyped-def]
+    def timed(name: str, function: Callable[..., Any]) -> Callable[..., Any]:
+        def run(*arguments: Any) -> Any:
             began = time.perf_counter()
             found = function(*arguments)
             spent[name] = time.perf_counter() - began
@@ -101,7 +107,7 @@ def planning(folder: Path, sequences: int = 256, steps: int = 40) -> dict[str, f
 
         return run
 
-    engine.scheduler.schedule = timed("plan", engine.scheduler.schedule)  # type: ignore
+    engine.scheduler.schedule = timed("plan", engine.scheduler.schedule)  # type: ignore[method-assign]
     engine.runner.run = timed("model", engine.runner.run)  # type: ignore[method-assign]
     shares = []
     for _ in range(steps):
@@ -113,7 +119,8 @@ def planning(folder: Path, sequences: int = 256, steps: int = 40) -> dict[str, f
     return {"sequences": sequences, "plan": float(plan), "all_but_the_model": float(rest)}
 
 
-def transformers_model(folder: Path):  # type: ignore[no-untyped-def]
+def transformers_model(folder: Path) -> Any:
+    """`transformers`' own model of the folder, which no token ends."""
     from transformers import AutoModelForCausalLM
 
     model = AutoModelForCausalLM.from_pretrained(folder, dtype=torch.float32).eval()
@@ -126,25 +133,11 @@ def transformers_static(
     folder: Path, requests: list[Request], slots: int
 ) -> tuple[list[Answer], dict[str, float]]:
     """`generate` on batches of `slots`, padded on the left; each goes on to its longest answer."""
-    from transformers.generation.streamers import BaseStreamer
-
     model = transformers_model(folder)
     one = torch.full((1, 40), 8)
     model.generate(one, attention_mask=torch.ones_like(one), max_new_tokens=4, do_sample=False)
     answers: list[Answer] = []
     start = time.perf_counter()
-
-    class Clock(BaseStreamer):
-        """Notes when each row of new tokens comes; the first that comes is the prompt."""
-
-        def __init__(self) -> None:
-            self.times: list[float] = []
-
-        def put(self, value: torch.Tensor) -> None:
-            self.times.append(time.perf_counter() - start)
-
-        def end(self) -> None:
-            pass
 
     for first in range(0, len(requests), slots):
         batch = requests[first : first + slots]
@@ -156,20 +149,13 @@ def transformers_static(
             mask[row, width - len(prompt) :] = 1
         longest = max(new for _, new in batch)
         times: list[float] = []
-        if len(batch) == 1:
-            clock = Clock()
-            found = model.generate(
-                ids, attention_mask=mask, max_new_tokens=longest, do_sample=False, streamer=clock
-            )
-            times = clock.times[1:]
-        else:  # a streamer takes one row only: a criterion sees every step of a batch
-            found = model.generate(
-                ids,
-                attention_mask=mask,
-                max_new_tokens=longest,
-                do_sample=False,
-                stopping_criteria=[_noting(times, start, len(batch))],
-            )
+        found = model.generate(
+            ids,
+            attention_mask=mask,
+            max_new_tokens=longest,
+            do_sample=False,
+            stopping_criteria=[_noting(times, start, len(batch))],
+        )
         for row, (_, new) in enumerate(batch):
             new_ids = found[row, width : width + new].tolist()
             answers.append(Answer(new_ids, times[0], times[new - 1]))
@@ -177,7 +163,9 @@ def transformers_static(
 
 
 def _noting(times: list[float], start: float, rows: int) -> Callable[..., torch.Tensor]:
-    def criterion(ids, scores, **_):  # type: ignore[no-untyped-def]
+    """A criterion that stops nothing, and notes when each step was done."""
+
+    def criterion(ids: torch.Tensor, scores: Any, **_: Any) -> torch.Tensor:
         times.append(time.perf_counter() - start)
         return torch.zeros(rows, dtype=torch.bool)
 
