@@ -10,6 +10,7 @@ import contextlib
 import hashlib
 import json
 import os
+import platform
 import re
 import shutil
 import subprocess
@@ -18,6 +19,7 @@ import time
 from pathlib import Path
 
 NEEDED = (3, 11)
+MACOS = 14  # the oldest that the pinned PyTorch has wheels for
 GIGABYTES = 4.0  # free space asked for: .venv takes 2.7 GB, pip's copies of the downloads the rest
 ROOT = Path(__file__).resolve().parent.parent
 VENV = ROOT / ".venv"
@@ -54,6 +56,7 @@ def main(arguments: list) -> int:
 
 def make() -> None:
     """Create or update .venv, unless it was made from what stands here now."""
+    check_place()
     record, version = read_record(), version_of(PYTHON)
     wanted = {"requirements": fingerprint(), "python": version, "folder": str(ROOT)}
     if version and record == wanted:
@@ -65,10 +68,11 @@ def make() -> None:
             "remove it, and try again."
         )
     # A changed requirements.txt needs what changed; all else is safer begun anew.
-    kept = record and all(record[key] == wanted[key] for key in ("python", "folder"))
+    kept = record and all(record.get(key) == wanted[key] for key in ("python", "folder"))
     check_space()
     if mine and not kept:
         check_python()
+        check_emptying()
         say(f"Making the environment .venv with Python {dotted(sys.version_info[:3])}.")
         VENV.mkdir(exist_ok=True)
         RECORD.write_text("{}")
@@ -80,6 +84,36 @@ def make() -> None:
     RECORD.write_text(json.dumps(wanted))
 
 
+def check_place() -> None:
+    """Raise `Stop` where .venv is no folder of this course's own: nothing behind it is touched."""
+    if VENV.is_symlink():
+        raise Stop(
+            f"{VENV} is a link to {os.path.realpath(str(VENV))}: what lies there is left alone; "
+            "remove the link, and try again."
+        )
+    if VENV.exists() and not VENV.is_dir():
+        raise Stop(f"{VENV} is a file, and must be a folder: move it away, and try again.")
+
+
+def check_emptying() -> None:
+    """Raise `Stop` where emptying .venv would empty another disk, or somebody else's folder."""
+    if not VENV.exists():
+        return
+    others = {path.name for path in VENV.iterdir()} - {RECORD.name, LOG.name}
+    if others and not others & {"pyvenv.cfg", "bin", "lib"}:
+        raise Stop(
+            f"{VENV} holds {sorted(others)[0]}, and no environment: what lies there is left alone; "
+            "move it away, and try again."
+        )
+    for folder, folders, _ in os.walk(str(VENV)):  # links are listed, and not followed
+        for path in [folder, *(os.path.join(folder, name) for name in folders)]:
+            if others and os.path.ismount(path):
+                raise Stop(
+                    f"{path} is another disk, mounted here: what lies there is left alone; "
+                    "unmount it, and try again."
+                )
+
+
 def check_python() -> None:
     """Raise `Stop` unless this Python can make the environment."""
     here = f"Python {dotted(sys.version_info[:3])} ({sys.executable})"
@@ -87,6 +121,9 @@ def check_python() -> None:
         newer = next(filter(None, map(found, range(14, NEEDED[1] - 1, -1))), None)
         way = f"set PYTHON={newer}" if newer else "install a newer one, and set PYTHON to it"
         raise Stop(f"{here} is too old: the course needs {dotted(NEEDED)} or newer; {way}.")
+    mac = platform.mac_ver()[0]
+    if mac and int(mac.split(".")[0]) < MACOS:
+        raise Stop(f"macOS {mac} is too old: PyTorch's wheels need macOS {MACOS} or newer.")
     for name in ("venv", "ensurepip"):
         try:
             __import__(name)
@@ -123,7 +160,7 @@ def check_space() -> None:
 
 
 def create() -> None:
-    """An empty environment in .venv, whatever was there before."""
+    """An empty environment in .venv, whatever environment was there before."""
     for path in VENV.iterdir():
         if path != RECORD:
             shutil.rmtree(str(path)) if path.is_dir() and not path.is_symlink() else path.unlink()
@@ -215,11 +252,12 @@ def its_log() -> str:
 def read_record():
     """The record as a dict; None where there is none, {} where it cannot be read."""
     try:
-        return json.loads(RECORD.read_text())
+        record = json.loads(RECORD.read_text())
     except FileNotFoundError:
         return None
     except ValueError:
         return {}
+    return record if isinstance(record, dict) else {}
 
 
 def fingerprint() -> str:

@@ -154,6 +154,53 @@ def test_a_folder_that_is_no_environment_is_kept(course):
     assert (course.venv / "theirs").exists()
 
 
+@pytest.mark.parametrize("record", [None, "{}", '{"folder": "/elsewhere"}'])
+def test_what_lies_behind_a_link_is_left_alone(course, tmp_path, record):
+    theirs = tmp_path / "theirs"
+    theirs.mkdir()
+    (theirs / "thesis.txt").write_text("years of work")
+    if record is not None:  # made by the course once, and moved to a larger disk
+        (theirs / "made-from.json").write_text(record)
+    course.venv.symlink_to(theirs)
+    assert f"is a link to {theirs}" in refused(course.run())
+    left = {path.name: path.read_text() for path in theirs.iterdir()}
+    assert left == {"thesis.txt": "years of work"} | (
+        {} if record is None else {"made-from.json": record}
+    )
+
+
+def test_a_link_to_nowhere_is_told(course, tmp_path):
+    course.venv.symlink_to(tmp_path / "gone")
+    assert "is a link to" in refused(course.run())
+    assert not (tmp_path / "gone").exists()
+
+
+def test_a_file_in_the_place_of_the_environment_is_told(course):
+    course.venv.write_text("VIRTUAL_ENV=/elsewhere\n")  # as some tools keep it
+    assert "is a file, and must be a folder" in refused(course.run())
+    assert course.venv.read_text() == "VIRTUAL_ENV=/elsewhere\n"
+
+
+def test_a_folder_with_a_record_and_no_environment_is_kept(course):
+    course.venv.mkdir()
+    (course.venv / "made-from.json").write_text("[]")
+    (course.venv / "thesis.txt").touch()
+    assert "holds thesis.txt, and no environment" in refused(course.run())
+    assert (course.venv / "thesis.txt").exists()
+    assert (course.venv / "made-from.json").read_text() == "[]"
+
+
+def test_a_disk_that_is_mounted_in_it_is_left_alone(course, pretend):
+    course.run()
+    disk = course.venv / "lib" / "disk"
+    disk.mkdir()
+    (disk / "kept").touch()
+    (course.venv / "made-from.json").write_text("{}")
+    change = f"import os\nos.path.ismount = lambda path: path == {str(disk)!r}"
+    assert f"{disk} is another disk" in refused(course.run(python=pretend(change)))
+    assert (disk / "kept").exists()
+
+
 # --- what prevents it --------------------------------------------------------------------------
 
 
@@ -206,6 +253,13 @@ def test_an_old_python_may_use_an_environment_that_is_there(course, pretend):
 def test_a_python_that_cannot_make_environments(course, pretend, module):
     line = refused(course.run(python=pretend(f"sys.modules[{module!r}] = None")))
     assert f"no module {module}" in line and "python3-venv" in line
+    assert not course.venv.exists()
+
+
+def test_an_old_macos(course, pretend):
+    old = "import platform\nplatform.mac_ver = lambda: ('13.6.1', ('', '', ''), 'arm64')"
+    line = refused(course.run(python=pretend(old)))
+    assert "macOS 13.6.1 is too old" in line and "macOS 14 or newer" in line
     assert not course.venv.exists()
 
 
