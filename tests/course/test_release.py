@@ -110,6 +110,37 @@ def test_the_command(course, capsys):
     assert "cards.toml differs" in capsys.readouterr().out
 
 
+def test_a_folder_without_solutions_loses_no_lab(course, capsys):
+    shutil.rmtree(course / "solutions")
+    before = (course / "labs" / NAME).read_bytes()
+    with pytest.raises(release.ReleaseError, match="holds no notebook"):
+        release.write(course, course / "cards.toml")
+    assert (course / "labs" / NAME).read_bytes() == before
+    assert (course / "cards.toml").read_text()
+
+
+@pytest.mark.parametrize("whose", ["notes", "answers"])
+def test_a_notebook_that_was_not_made_is_kept(course, edit, whose):
+    path = course / "labs" / NAME
+    if whose == "notes":
+        path = path.with_name("my-notes.ipynb")
+        path.write_text('{"cells": [], "metadata": {}, "nbformat": 4, "nbformat_minor": 5}')
+    else:  # somebody worked in labs/ and not in work/
+        with edit(path) as notebook:
+            notebook["cells"][2]["execution_count"] = 1
+    before = path.read_bytes()
+    with pytest.raises(release.ReleaseError, match="was not made from a solution"):
+        release.write(course, course / "cards.toml")
+    assert path.read_bytes() == before
+
+
+def test_another_folders_labs_leave_the_packages_cards(course, capsys):
+    before = release.CARDS.read_bytes()
+    assert release.main(["--root", str(course)]) == 1
+    assert "no code of the course" in capsys.readouterr().err
+    assert release.CARDS.read_bytes() == before
+
+
 def test_nbgrader_itself_makes_the_same_lab(course):
     ours = rules.read(course / "labs" / NAME)
     shutil.rmtree(course / "labs")

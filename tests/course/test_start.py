@@ -251,3 +251,15 @@ def test_the_site_is_said_to_be_built_only_when_it_is(root, tmp_path, monkeypatc
     (tmp_path / "_build" / "html" / site.STAMP).write_text("now")
     start.site(tmp_path)
     assert capsys.readouterr().out == ""
+
+
+def test_settings_that_stand_there_already_are_kept(tmp_path):
+    from aiinfra_labs.course.start import _known
+
+    overrides = tmp_path / "overrides.json"
+    assert _known(overrides) == {}
+    overrides.write_text('{"@jupyterlab/apputils-extension:themes": {"theme": "Dark"}}')
+    assert "@jupyterlab/apputils-extension:themes" in _known(overrides)
+    for wrong in ("[]", "{"):
+        overrides.write_text(wrong)
+        assert _known(overrides) == {}

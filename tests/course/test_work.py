@@ -93,6 +93,29 @@ def test_other_files_follow_unless_changed(course, filled):
     assert (filled / "3-gpu" / "data.csv").read_text() == "mine"
 
 
+def test_a_lab_behind_a_link_is_updated_where_it_lies(course, filled, edit, tmp_path):
+    elsewhere = tmp_path / "synced" / "lab.ipynb"  # a folder that another machine sees
+    elsewhere.parent.mkdir()
+    (filled / NAME).rename(elsewhere)
+    (filled / NAME).symlink_to(elsewhere)
+    elsewhere.chmod(0o640)
+    with edit(course / "labs" / NAME) as lab:
+        cell(lab, "title")["source"] = "# 3.2 A better title"
+    work.fill(filled, course / "labs")
+    assert (filled / NAME).is_symlink()
+    assert source(cell(read(elsewhere), "title")) == "# 3.2 A better title"
+    assert elsewhere.stat().st_mode & 0o777 == 0o640
+
+
+def test_a_write_that_fails_leaves_nothing_behind(tmp_path, monkeypatch):
+    path = tmp_path / "lab.ipynb"
+    path.write_text("mine")
+    monkeypatch.setattr(work.os, "replace", lambda *_: (_ for _ in ()).throw(OSError(28, "full")))
+    with pytest.raises(OSError):
+        work.write_whole(path, b"new")
+    assert [p.name for p in tmp_path.iterdir()] == ["lab.ipynb"] and path.read_text() == "mine"
+
+
 def test_reset_brings_the_lab_back_and_keeps_the_old_one(course, filled, edit, monkeypatch, capsys):
     with edit(filled / NAME) as mine:
         cell(mine, "double")["source"] = "mine"

@@ -185,6 +185,24 @@ def test_nobody_elses_folder_is_replaced(folder, builds):
     assert kept.read_text() == "years of work" and builds == []
 
 
+def test_the_old_site_comes_back_where_the_new_one_cannot_stand(folder, builds, monkeypatch):
+    from pathlib import Path
+
+    out = build(folder)
+    (folder / "_config.yml").write_text("title: changed")
+    rename = Path.rename
+
+    def full(path, target):
+        if path.name == "html" and Path(target) == out:
+            raise OSError(28, "No space left on device")
+        return rename(path, target)
+
+    monkeypatch.setattr(Path, "rename", full)
+    with pytest.raises(SiteError, match="could not be put into"):
+        build(folder)
+    assert (out / "index.html").is_file()
+
+
 def test_a_folder_that_is_not_the_courses(tmp_path, run_build):
     done = run_build(tmp_path)
     assert done.returncode == 1

@@ -10,6 +10,7 @@ from __future__ import annotations
 
 import argparse
 import importlib
+import json
 import logging
 import sys
 from collections.abc import Iterator
@@ -19,6 +20,7 @@ from typing import Any
 from .cards import CardError, cards_toml, of_notebook
 from .parts import CourseError
 from .units import repository
+from .work import write_whole
 
 CARDS = Path(__file__).with_name("cards.toml")
 BEGIN, END = "### BEGIN SOLUTION", "### END SOLUTION"
@@ -103,8 +105,6 @@ def all_labs(root: Path) -> dict[str, str]:
 
 def all_cards(root: Path) -> str:
     """The text of `cards.toml`, from the metadata of the solutions."""
-    import json
-
     cards = [
         of_notebook(json.loads(path.read_text(encoding="utf-8")), path.name)
         for path in notebooks(root / "solutions")
@@ -130,17 +130,50 @@ def out_of_step(root: Path, cards: Path = CARDS) -> list[str]:
 
 
 def write(root: Path, cards: Path = CARDS) -> list[Path]:
-    """Make `labs/` and `cards.toml` anew. Returns the labs that were written."""
-    labs, made = root / "labs", all_labs(root)
-    for path in notebooks(labs):
+    """Make `labs/` and `cards.toml` anew. Returns the labs that were written.
+
+    Raises `ReleaseError`, and changes nothing, where no lab can be made or where something in
+    `labs/` was not made here: a learner's notebook that ended up in it, for example.
+    """
+    labs, made, text_of_cards = root / "labs", all_labs(root), all_cards(root)
+    if not made:
+        raise ReleaseError(
+            f"{root / 'solutions'} holds no notebook",
+            "labs are made from solutions/, and what has no solution there is removed from labs/",
+            "give the course's folder with --root",
+        )
+    there = notebooks(labs)
+    for path in there:
+        if not _was_made(path):
+            raise ReleaseError(
+                f"{path} was not made from a solution: it has outputs, or is no lab at all",
+                "labs/ is made anew as a whole, and this notebook would be lost",
+                "move it to work/, or remove it",
+            )
+    for path in there:
         if path.relative_to(labs).as_posix() not in made:
             path.unlink()
     for name, text in made.items():
-        path = labs / name
-        path.parent.mkdir(parents=True, exist_ok=True)
-        path.write_text(text, encoding="utf-8", newline="\n")
-    cards.write_text(all_cards(root), encoding="utf-8", newline="\n")
+        write_whole(labs / name, text.encode())
+    write_whole(cards, text_of_cards.encode())
     return [labs / name for name in made]
+
+
+def _was_made(path: Path) -> bool:
+    """Whether a notebook is a lab as it was given out: nobody has run or written one of its own."""
+    try:
+        notebook = json.loads(path.read_text(encoding="utf-8"))
+        code = [cell for cell in notebook["cells"] if cell["cell_type"] == "code"]
+        ran = any(cell.get("outputs") or cell.get("execution_count") for cell in code)
+        return "unit" in notebook["metadata"]["aiinfra"] and not ran
+    except (ValueError, KeyError, TypeError, AttributeError):
+        return False
+
+
+def cards_of(root: Path) -> Path:
+    """The `cards.toml` of the course in `root`; of one that has no code, the package's own."""
+    own = root / CARDS.relative_to(CARDS.parents[3])
+    return own if own.parent.is_dir() else CARDS
 
 
 def main(arguments: list[str] | None = None) -> int:
@@ -156,13 +189,20 @@ def main(arguments: list[str] | None = None) -> int:
                 "labs are made from solutions/, which the installed package does not hold",
                 "run this in a clone of the course, or give --root",
             )
+        root = root.resolve()
         if chosen.check:
-            problems = out_of_step(root)
+            problems = out_of_step(root, cards_of(root))
             print("\n".join(problems) or "labs/ is in step with solutions/")
             if problems:
                 print("Run `make labs` and commit what changed.")
             return 1 if problems else 0
-        for path in write(root):
+        if not cards_of(root).is_relative_to(root):
+            raise ReleaseError(
+                f"{root} holds labs, and no code of the course",
+                "the cards of its labs are kept with the code, in cards.toml",
+                "run this in a clone of the course",
+            )
+        for path in write(root, cards_of(root)):
             print(path.relative_to(root).as_posix())
     except (ReleaseError, CardError) as error:
         print(error, file=sys.stderr)

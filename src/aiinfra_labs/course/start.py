@@ -205,7 +205,7 @@ def site_server(number: int, folder: Path) -> ThreadingHTTPServer:
 def jupyterlab(mine: Path, number: int, token: str) -> subprocess.Popen[bytes]:
     """JupyterLab on `mine`, with the kernels of this environment and no others."""
     overrides = Path(sys.prefix, "share", "jupyter", "lab", "settings", "overrides.json")
-    work.write_whole(overrides, json.dumps(SETTINGS, indent=1).encode())
+    work.write_whole(overrides, json.dumps(_known(overrides) | SETTINGS, indent=1).encode())
     configuration = Path(sys.prefix, "etc", "aiinfra-course")
     for name, content in CONFIGURATION.items():
         work.write_whole(configuration / name, json.dumps(content, indent=1).encode())
@@ -241,6 +241,15 @@ def jupyterlab(mine: Path, number: int, token: str) -> subprocess.Popen[bytes]:
             env=os.environ | ours,
             preexec_fn=_end_with_parent if sys.platform == "linux" else None,
         )
+
+
+def _known(overrides: Path) -> dict[str, Any]:
+    """The settings that stand there already: in an environment of the learner's own, theirs."""
+    try:
+        known = json.loads(overrides.read_text(encoding="utf-8"))
+    except (OSError, ValueError):
+        return {}
+    return known if isinstance(known, dict) else {}
 
 
 def _end_with_parent() -> None:

@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import json
 import os
+import shutil
 from datetime import datetime
 from pathlib import Path
 from typing import Any
@@ -134,11 +135,18 @@ def _read(path: Path) -> dict[str, Any]:
 
 
 def write_whole(path: Path, content: bytes) -> None:
-    """Whole or not at all: a reader never sees half a file."""
+    """Whole or not at all: a reader never sees half a file. A link stays one, and so do rights."""
+    if path.is_symlink():
+        path = path.resolve()
     path.parent.mkdir(parents=True, exist_ok=True)
     half = path.with_name(f".{path.name}.{os.getpid()}")
-    half.write_bytes(content)
-    os.replace(half, path)
+    try:
+        half.write_bytes(content)
+        if path.exists():
+            shutil.copymode(path, half)
+        os.replace(half, path)
+    finally:
+        half.unlink(missing_ok=True)
 
 
 def environment_folder() -> Path | None:
