@@ -7,7 +7,7 @@ import sys
 
 import pytest
 
-from aiinfra_labs.course import check, cli, predict, progress, reveal
+from aiinfra_labs.course import check, claims, cli, predict, progress, reveal
 
 
 def test_progress_by_unit_and_by_skill(doubling, capsys):
@@ -60,6 +60,26 @@ def test_claims(capsys):
     assert "attention-coref" in everything and "60 claims" in everything
     assert cli.main(["claims", "--open"]) == 0
     assert "market" in capsys.readouterr().out
+
+
+def test_claims_say_what_was_found(capsys):
+    assert cli.main(["claims", "kv-80"]) == 0
+    said = " ".join(capsys.readouterr().out.split())
+    (claim,) = [c for c in claims.all_claims() if c.id == "kv-80"]
+    for part in (claim.text, claim.verdict, claim.figure, claim.how, claim.source):
+        assert part in said
+    assert "1 claim, 0 open" in said
+    assert cli.main(["claims", "4.2", "--json"]) == 0
+    (data,) = json.loads(capsys.readouterr().out)
+    assert data["figure"] == claim.figure
+    assert cli.main(["claims", "nothing"]) == 1
+    assert "neither a unit nor the id of a claim" in capsys.readouterr().err
+
+
+def test_claims_in_a_terminal_are_no_wider_than_a_screen(capsys):
+    cli.main(["claims"])
+    lines = capsys.readouterr().out.splitlines()
+    assert max(len(line) for line in lines if "https://" not in line) <= 100
 
 
 def test_no_command(capsys):

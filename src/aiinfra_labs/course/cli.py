@@ -5,6 +5,7 @@ from __future__ import annotations
 import argparse
 import json
 import sys
+import textwrap
 from collections.abc import Sequence
 from dataclasses import asdict
 from datetime import UTC, datetime
@@ -48,7 +49,9 @@ def _parser() -> argparse.ArgumentParser:
     one.add_argument("unit", help="for example 3.2")
     one.set_defaults(run=_reset)
     one = commands.add_parser("claims", help="what the talk says, and what the course found")
+    one.add_argument("which", nargs="*", help="units or ids of claims, such as 4.2 or kv-80")
     one.add_argument("--open", action="store_true", help="only those not examined yet")
+    one.add_argument("--json", action="store_true", help="for a machine")
     one.set_defaults(run=_claims)
     for added in entry_points(group="aiinfra.commands"):  # the course imports no chapter by name
         added.load()(commands)
@@ -148,11 +151,46 @@ def _reset(chosen: argparse.Namespace) -> None:
 
 
 def _claims(chosen: argparse.Namespace) -> None:
-    listed = [c for c in claims.all_claims() if c.is_open or not chosen.open]
-    rows = [(c.id, c.page, c.unit, c.verdict, c.text) for c in listed]
-    print(_table(("claim", "talk", "unit", "verdict", "the talk says"), rows))
-    still = sum(c.is_open for c in listed)
-    print(f"\n{len(listed)} claims, {still} open")
+    every = claims.all_claims()
+    named = set(chosen.which)
+    unknown = named - {claim.id for claim in every} - set(UNITS)
+    if unknown:
+        raise claims.ClaimError(
+            f"{', '.join(sorted(unknown))}: neither a unit nor the id of a claim",
+            "claims are chosen by the unit that examines them, or by their own id",
+            "`aiinfra claims` alone lists all of them",
+        )
+    listed = [
+        claim
+        for claim in every
+        if (claim.is_open or not chosen.open)
+        and (not named or claim.id in named or named.intersection(claim.units))
+    ]
+    if chosen.json:
+        print(json.dumps([asdict(claim) for claim in listed], ensure_ascii=False, indent=2))
+        return
+    for claim in listed:
+        print(f"{claim.id} ({claim.page}, unit {', '.join(claim.units)}): {claim.verdict}")
+        print(_paragraph("The talk", claim.text))
+        if not claim.is_open:
+            print(_paragraph("Found", claim.figure))
+            print(_paragraph("How", claim.how))
+            print(f"  Source    {claim.source}")
+        print()
+    still = sum(claim.is_open for claim in listed)
+    print(f"{len(listed)} {'claim' if len(listed) == 1 else 'claims'}, {still} open")
+
+
+def _paragraph(name: str, text: str, width: int = 96) -> str:
+    """`text` in lines of at most `width` characters, beside its name."""
+    return textwrap.fill(
+        text,
+        width,
+        initial_indent=f"  {name:9} ",
+        subsequent_indent=" " * 12,
+        break_long_words=False,
+        break_on_hyphens=False,
+    )
 
 
 def _bar(share: float, width: int = 20) -> str:
