@@ -7,15 +7,19 @@ Unit 1.1 writes byte-level BPE by hand. A server meets other kinds, too, so that
 from __future__ import annotations
 
 import json
+from collections.abc import Callable
+from functools import cached_property
 from pathlib import Path
 from typing import Any, Protocol
 
 import tokenizers
-from tokenizers.decoders import DecodeStream
 
 from aiinfra_labs.llm import bpe
 
-from .errors import LoadError
+from .errors import LoadError, RequestError
+from .text_stream import BYTE_TOKEN, ByteLevelStream, WindowStream
+
+NAMED = ("bos", "eos", "unk", "sep", "pad", "cls", "mask")  # the roles that a special token has
 
 
 class Tokenizer(Protocol):
@@ -35,7 +39,11 @@ class TextStream(Protocol):
 
 
 class FileTokenizer:
-    """A tokenizer.json of Hugging Face's format, or of the course's, which has merges alone."""
+    """A tokenizer.json of Hugging Face's format, or of the course's, which has merges alone.
+
+    The file says which tokens begin and end a text. Special tokens that only tokenizer_config.json
+    beside it names are special as well, as in `transformers`.
+    """
 
     def __init__(self, file: Path):
         try:
@@ -51,33 +59,130 @@ class FileTokenizer:
                 "it is missing, cut off, or of another format",
                 "the tokenizer.json that was saved with the model",
             ) from None
+        # A file remembers how its training set was cut and filled up; a prompt is neither.
+        self.inner.no_truncation()
+        self.inner.no_padding()
+        known = {t.content for t in self.inner.get_added_tokens_decoder().values() if t.special}
+        named = [t for t in _special_tokens(_config_beside(file)) if t.content not in known]
+        self.inner.add_special_tokens(named)
 
     def __len__(self) -> int:
-        return self.inner.get_vocab_size()
+        """One more than the highest id: the rows that an embedding needs, holes included."""
+        return max(self.inner.get_vocab(with_added_tokens=True).values(), default=-1) + 1
 
-    def encode(self, text: str) -> list[int]:
-        """Ids of a text. Special tokens are taken as such where the text spells them."""
-        return self.inner.encode(text, add_special_tokens=False).ids
+    def encode(self, text: str, add_special_tokens: bool = True) -> list[int]:
+        """Ids of a text. Special tokens are taken as such where the text spells them.
+
+        add_special_tokens: with the tokens that the file sets before and behind a text, such as
+        Llama's `<s>`. A chat template writes its own, and is encoded without. Raises
+        `RequestError` for half of a surrogate pair, which is no text.
+        """
+        try:
+            return self.inner.encode(text, add_special_tokens=add_special_tokens).ids
+        except (TypeError, UnicodeEncodeError):
+            half = next((i for i, c in enumerate(text) if "\ud800" <= c <= "\udfff"), None)
+            if half is None:
+                raise
+            raise RequestError(
+                f"the text holds {text[half]!r} at {half}",
+                "it is half of a surrogate pair, and no UTF-8 spells it",
+                "text.encode('utf-16', 'surrogatepass').decode('utf-16'), which joins the halves",
+            ) from None
 
     def decode(self, ids: list[int]) -> str:
         """Text of ids, special tokens left out."""
         return self.inner.decode(ids, skip_special_tokens=True)
 
     def stream(self) -> TextStream:
-        return _Stream(self.inner)
+        """Text of one sequence while its tokens come; in all, what `decode` gives."""
+        if self._byte_level:
+            return ByteLevelStream(self._tokens)
+        return WindowStream(self.inner, self._special)
 
     def token_bytes(self) -> list[bytes | None]:
-        """The bytes of each id of a byte-level vocabulary; None for special tokens."""
-        special = {i for i, t in self.inner.get_added_tokens_decoder().items() if t.special}
-        letters = _byte_letters()
+        """The bytes of each id within a text; None for special tokens.
+
+        Where a vocabulary is not byte-level, the bytes are those of the text that a token adds
+        between two others.
+        """
+        return list(self._tokens)
+
+    @cached_property
+    def _special(self) -> frozenset[int]:
+        added = self.inner.get_added_tokens_decoder()
+        return frozenset(id for id, token in added.items() if token.special)
+
+    @cached_property
+    def _byte_level(self) -> bool:
+        return isinstance(self.inner.decoder, tokenizers.decoders.ByteLevel)
+
+    @cached_property
+    def _tokens(self) -> list[bytes | None]:
         found: list[bytes | None] = []
+        letters, between = _byte_letters(), self._between
         for id in range(len(self)):
             token = self.inner.id_to_token(id)
-            if id in special or token is None or any(c not in letters for c in token):
+            if id in self._special or token is None:
                 found.append(None)
-            else:
+            elif not self._byte_level:
+                found.append(between(id, token))
+            elif all(c in letters for c in token):
                 found.append(bytes(letters[c] for c in token))
+            else:  # an added token is spelled in characters
+                found.append(token.encode())
         return found
+
+    @cached_property
+    def _between(self) -> Callable[[int, str], bytes | None]:
+        """The bytes that a token adds between two others: (id, token) to bytes."""
+        ordinary = (id for token, id in sorted(self.inner.get_vocab().items()) if token.isalpha())
+        anchor = next((id for id in ordinary if id not in self._special), None)
+        if anchor is None:
+            return lambda id, token: None
+        head = self.decode([anchor])
+        tail = self.decode([anchor, anchor])[len(head) :]
+
+        def added(id: int, token: str) -> bytes | None:
+            if byte := BYTE_TOKEN.fullmatch(token):
+                return bytes((int(byte[1], 16),))
+            text = self.decode([anchor, id, anchor])
+            fits = text.startswith(head) and text.endswith(tail)
+            return text[len(head) : len(text) - len(tail)].encode() if fits else None
+
+        return added
+
+
+def _config_beside(file: Path) -> dict[str, Any]:
+    """tokenizer_config.json, or {} where there is none."""
+    try:
+        found = json.loads(file.with_name("tokenizer_config.json").read_text(encoding="utf-8"))
+    except FileNotFoundError:
+        return {}
+    except (ValueError, OSError) as error:
+        raise LoadError(
+            f"tokenizer_config.json cannot be read: {error}",
+            "it says which tokens begin and end a text, and how a chat is written",
+            "the file as it was saved, or none",
+        ) from None
+    return found if isinstance(found, dict) else {}
+
+
+def _special_tokens(config: dict[str, Any]) -> list[tokenizers.AddedToken]:
+    """The special tokens that a tokenizer_config.json names."""
+    listed = config.get("added_tokens_decoder") or {}
+    found = [
+        t for _, t in sorted(listed.items(), key=lambda item: int(item[0])) if t.get("special")
+    ]
+    found += [config.get(f"{name}_token") for name in NAMED]
+    for name in ("additional_special_tokens", "extra_special_tokens"):
+        more = config.get(name) or []
+        found += more.values() if isinstance(more, dict) else more
+    tokens = (t if isinstance(t, dict) else {"content": t} for t in found if t)
+    options = ("content", "lstrip", "rstrip", "single_word", "normalized")
+    return [
+        tokenizers.AddedToken(**{k: v for k, v in t.items() if k in options}, special=True)
+        for t in tokens
+    ]
 
 
 def _of_merges(own: bpe.Tokenizer) -> tokenizers.Tokenizer:
@@ -88,24 +193,6 @@ def _of_merges(own: bpe.Tokenizer) -> tokenizers.Tokenizer:
     found.decoder = tokenizers.decoders.ByteLevel()
     found.add_special_tokens(list(own.special))
     return found
-
-
-class _Stream:
-    """The library's stream, and what it held back at the end."""
-
-    def __init__(self, inner: tokenizers.Tokenizer):
-        self.inner, self.ids, self.sent = inner, list[int](), 0
-        self.decoder = DecodeStream(skip_special_tokens=True)
-
-    def feed(self, id: int) -> str:
-        """The text that is whole with this token: often "", never half a character."""
-        self.ids.append(id)
-        text = self.decoder.step(self.inner, id) or ""
-        self.sent += len(text)
-        return text
-
-    def finish(self) -> str:
-        return self.inner.decode(self.ids, skip_special_tokens=True)[self.sent :]
 
 
 def _byte_letters() -> dict[str, int]:
