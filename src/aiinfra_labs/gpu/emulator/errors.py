@@ -40,9 +40,10 @@ class LaneError(TypeError):
     It is raised where the operation is; the launch adds the kernel and the line.
     """
 
-    def __init__(self, what: str, try_: str = "look at the types on the line named above"):
+    def __init__(self, what: str, try_: str = ""):
         super().__init__(what)
-        self.try_ = try_
+        self.advised = bool(try_)
+        self.try_ = try_ or "look at the types on the line named above"
 
 
 def described(value: Any) -> str:
@@ -119,6 +120,17 @@ class OutOfBounds(EmulatorError, IndexError):
     ):
         super().__init__(what, why, try_, place)
         self.array, self.index, self.shape = array, index, shape
+
+
+class NegativeIndex(EmulatorError):
+    """An index was worked out below 0: Numba counts from the end, CUDA C leaves the array.
+
+    `array`, `index` (of the axis) and `times` name it.
+    """
+
+    array: str = ""
+    index: int = 0
+    times: int = 1
 
 
 class UnsupportedFeature(EmulatorError):

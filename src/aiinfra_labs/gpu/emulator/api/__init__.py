@@ -1,6 +1,6 @@
 """What a program may name: `cuda.grid`, `cuda.shared.array`, `cuda.shfl_down_sync`, ... Unit 3.2.
 
-In a kernel: `intrinsics` (grid, threadIdx), `arrays` (shared, local, constant), `barriers`,
-`atomics`, `warp` (shuffles, votes), `bits`, `fp16`, `vectors`, `random`. On the host: `host`
-(streams, events), `reducing`, `vectorizing`.
+In a kernel: `intrinsics` (grid, threadIdx), `takes` (the table of what each takes), `arrays`
+(shared, local, constant), `barriers`, `atomics`, `warp` (shuffles, votes), `bits`, `fp16`,
+`vectors`, `random`. On the host: `host` (streams, events), `reducing`, `vectorizing`.
 """

@@ -18,7 +18,7 @@ from ..devices import get_current_device
 from ..errors import LaneError, LaunchError, described
 from ..lanes.memory import allocate, check_dtype
 from ..lanes.views import ArrayView
-from ..translation.expressions import scalar_dtype
+from ..translation.scalars import scalar_dtype
 from .intrinsics import Intrinsic
 
 if TYPE_CHECKING:
@@ -147,7 +147,9 @@ def _poisoned(nbytes: int) -> np.ndarray:
 def _shape(what: str, shape: Any) -> tuple[int, ...]:
     parts = shape if isinstance(shape, tuple) else (shape,)
     for part in parts:
-        if not isinstance(part, int | np.integer) or part < 0:
+        if isinstance(part, int | np.integer) and part < 0:
+            raise LaneError(f"a {what} array has a length of {part}: lengths are 0 or more")
+        if not isinstance(part, int | np.integer):
             raise LaneError(
                 f"the shape of a {what} array is not a constant: {described(part)}",
                 "its size is fixed when the kernel is compiled: write a number, or a global "

@@ -25,11 +25,9 @@ HALF = np.dtype(np.float16)
 _COUNTED = {"hadd": "add", "hsub": "add", "hmul": "mul", "hdiv": "div", "hsqrt": "sqrt"}
 
 
-def _of_halves(name: str, function: Callable[..., Any], count: int) -> Intrinsic:
+def _of_halves(name: str, function: Callable[..., Any]) -> Intrinsic:
     def run(machine: Machine, mask: Mask, line: Line, *args: Any) -> Any:
         need_numbers(f"fp16.{name}", *args)
-        if len(args) != count:
-            raise TypeError(f"fp16.{name} takes {count} number(s), not {len(args)}")
         result = function(*(convert(a, HALF) for a in args))
         return machine.flop(mask, result, line, _COUNTED[name]) if name in _COUNTED else result
 
@@ -79,7 +77,7 @@ _OF_ONE: dict[str, Callable[..., Any]] = {
     "hrcp": _in_single(lambda x: 1 / x),
 }
 fp16 = types.SimpleNamespace(
-    **{name: _of_halves(name, f, 2) for name, f in _OF_TWO.items()},
-    **{name: _of_halves(name, f, 1) for name, f in _OF_ONE.items()},
+    **{name: _of_halves(name, f) for name, f in _OF_TWO.items()},
+    **{name: _of_halves(name, f) for name, f in _OF_ONE.items()},
     hfma=Intrinsic("fp16.hfma", _hfma),
 )

@@ -12,6 +12,7 @@ from collections.abc import Callable
 from typing import TYPE_CHECKING, Any
 
 from ..errors import EmulatorError, LaneError, described
+from .takes import TAKES, Takes
 
 if TYPE_CHECKING:
     from ..lanes.machine import Line, Machine
@@ -34,7 +35,9 @@ class Intrinsic:
         gives: bool = False,
     ):
         self.__name__ = self.name = name
-        self.run, self.value, self.site, self.gives = run, value, site, gives
+        self.value, self.site, self.gives = value, site, gives
+        self.takes = TAKES.get(name)
+        self.run = run if self.takes is None else _explained(run, self.takes)
 
     def __call__(self, *args: Any, **kwargs: Any) -> Any:
         raise EmulatorError(
@@ -46,6 +49,27 @@ class Intrinsic:
 
     def __repr__(self) -> str:
         return f"<cuda.{self.name}, emulated>"
+
+
+def _explained(run: Callable[..., Any], takes: Takes) -> Callable[..., Any]:
+    """`run`, which answers a value of the wrong kind with what the function takes.
+
+    The kinds are known when the types are inferred, before any lane runs.
+    """
+
+    def explained(machine: Machine, mask: Mask, line: Line, *args: Any, **used: Any) -> Any:
+        if not machine.typing:
+            return run(machine, mask, line, *args, **used)
+        try:
+            return run(machine, mask, line, *args, **used)
+        except LaneError as error:
+            raise error if error.advised else LaneError(str(error), takes.advice) from None
+        except (AttributeError, TypeError, ValueError):
+            values = " and ".join(map(described, args))
+            what = f"{takes.sentence}; it does not work on {values}"
+            raise LaneError(what, takes.advice) from None
+
+    return explained
 
 
 class Dim3:
@@ -97,10 +121,8 @@ NOT_YET = frozenset(
 )
 
 
-def _length(machine: Machine, mask: Mask, line: Line, *values: Any) -> Any:
-    if len(values) != 1:
-        raise LaneError(f"len takes 1 array or tuple, not {len(values)}")
-    return machine.length(values[0])
+def _length(machine: Machine, mask: Mask, line: Line, value: Any) -> Any:
+    return machine.length(value)
 
 
 def _print(machine: Machine, mask: Mask, line: Line, *values: Any) -> None:

@@ -123,7 +123,8 @@ def _ballot(machine: Machine, mask: Mask, line: Line, members: Any, predicate: A
 def _vote(
     machine: Machine, mask: Mask, line: Line, members: Any, predicate: Any, name: str
 ) -> tuple[np.ndarray, np.ndarray]:
-    if getattr(getattr(predicate, "dtype", None), "kind", "") not in ("i", "u", "b"):
+    number = isinstance(predicate, np.ndarray | np.generic)
+    if not number or predicate.dtype.kind not in "iub":
         raise LaneError(
             f"Predicate must be an integer or boolean in {name}, not {described(predicate)}"
         )

@@ -22,7 +22,7 @@ from ..lanes.machine import Launch, Line, Machine
 from ..lanes.mask import WARP_SIZE, Mask
 from ..lanes.views import ArrayView, converted
 from .adversary import Adversary
-from .findings import RaceSeen, Side, UnwrittenSeen, inactive_lane
+from .findings import RaceSeen, Side, UnwrittenSeen, inactive_lane, negative_index
 from .fresh import overlapping
 from .ordering import Order
 from .shadow import Clash, Shadow
@@ -55,7 +55,9 @@ class Checking(Observer):
         for race in self.races.values():
             race.atomics = any(kind == "atomic" for _, kind, _ in self.sites)
         seen = [*self.races.values(), *unwritten]
-        return [s.error() for s in seen] + [inactive_lane(*s) for s in self.inactive.values()]
+        found = [s.error() for s in seen] + [inactive_lane(*s) for s in self.inactive.values()]
+        below = [(a, seen) for (a, _), seen in self.launch.negative_indices.items()]
+        return found + [negative_index(a, seen) for a, seen in below if not seen.written]
 
     def keep(self) -> None:
         """The launch has ended: note for the next one which bytes of its arrays hold a value."""

@@ -7,12 +7,14 @@ from dataclasses import dataclass
 from ..errors import (
     GlobalMemoryRace,
     InactiveLane,
+    NegativeIndex,
     Place,
     Race,
     SharedMemoryRace,
     UninitialisedRead,
+    coordinate,
 )
-from ..lanes.machine import Line
+from ..lanes.launching import Line, NegativeIndices
 
 VERBS = {"read": "reads it", "write": "writes it", "atomic": "changes it atomically"}
 
@@ -210,3 +212,19 @@ def inactive_lane(name: str, lane: int, source: int, place: Place, times: int) -
         "as 0 in a sum; and make the block a multiple of 32 threads",
         place,
     )
+
+
+def negative_index(array: str, seen: NegativeIndices) -> NegativeIndex:
+    """An index that was worked out below 0, as a[i - 1] in thread 0."""
+    who = "thread" if seen.times == 1 else f"{seen.times:,} times, first in thread"
+    block, thread = coordinate(seen.place.block), coordinate(seen.place.thread)
+    error = NegativeIndex(
+        f"the index {seen.index} of {array} is below 0 ({who} {thread} of block {block})",
+        "Numba counts from the end, so that -1 is the last element; CUDA C and most other "
+        "languages read foreign memory there",
+        "let only threads whose index is 0 or more come to this line, as in `if i > 0:`; where "
+        "counting from the end is meant, add the length: a[i - 1 + a.size] says so",
+        seen.place,
+    )
+    error.array, error.index, error.times = array, seen.index, seen.times
+    return error

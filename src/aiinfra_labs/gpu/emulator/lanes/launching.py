@@ -5,6 +5,7 @@ from __future__ import annotations
 from dataclasses import dataclass, field
 from typing import TYPE_CHECKING
 
+from ..errors import Place
 from .mask import WARP_SIZE
 
 if TYPE_CHECKING:
@@ -22,6 +23,19 @@ class Line:
 
 
 @dataclass
+class NegativeIndices:
+    """The indices below 0 of one array on one line: how many threads, and the first of them.
+
+    written: each is a number in the source, as in a[-1], and none was worked out.
+    """
+
+    place: Place
+    index: int
+    times: int = 0
+    written: bool = True
+
+
+@dataclass
 class Launch:
     """One launch: `kernel[grid, block](...)`."""
 
@@ -33,7 +47,7 @@ class Launch:
     cooperative: bool = False  # its blocks wait for each other, so they run in one batch
     arrays: tuple[ArrayView, ...] = ()  # its arguments that are arrays
     tracked: bool = False  # a checker notes which device memory is written
-    negative_indices: dict[tuple[str, Line], int] = field(default_factory=dict)
+    negative_indices: dict[tuple[str, Line], NegativeIndices] = field(default_factory=dict)
     printed: int = 0
 
     @property

@@ -25,10 +25,10 @@ from ..translation.methods import method_of
 from ..translation.values import UNDEFINED, Partial, conform, merge
 from ..translation.whole import element, indices
 from . import arithmetic
-from .launching import Launch, Line
+from .launching import Launch, Line, NegativeIndices
 from .loops import ForLoop, Loop, Range
 from .mask import EMPTY, WARP_SIZE, Mask
-from .views import ArrayView
+from .views import ArrayView, FromTheEnd
 
 if TYPE_CHECKING:
     from .dispatch import Function
@@ -426,10 +426,20 @@ class Machine:
                 return
             print(*(_printed(v, lane) for v in values))
 
-    def note_negative_index(self, array: str, line: Line) -> None:
-        """Numba wraps a negative index once; in CUDA C it is out of bounds. The report tells."""
-        notes = self.launch.negative_indices
-        notes[array, line] = notes.get((array, line), 0) + 1
+    def note_negative_index(self, array: str, line: Line, index: Any, lanes: np.ndarray) -> None:
+        """Numba wraps a negative index once; in CUDA C it is out of bounds. The report tells.
+
+        index: the number, or one for each lane; lanes: bool [L], those that wrap.
+        """
+        lane = int(np.argmax(lanes))
+        first = int(index[lane] if index.ndim else index)
+        written = isinstance(index, FromTheEnd)
+        seen = self.launch.negative_indices.get((array, line))
+        if seen is None or (seen.written and not written):
+            times = 0 if seen is None else seen.times
+            seen = NegativeIndices(self.place(line, lane), first, times, written)
+            self.launch.negative_indices[array, line] = seen
+        seen.times += int(np.count_nonzero(lanes))
 
     def tick(self, mask: Mask, line: Line, operations: int) -> None:
         """A statement of so many operations was issued ."""

@@ -22,6 +22,10 @@ if TYPE_CHECKING:
     from .machine import Machine
 
 
+class FromTheEnd(np.int64):
+    """A negative number that the source has for an index: `a[-1]` means the last element."""
+
+
 KEPT_OFFSETS = 16  # index vectors that a machine remembers; see `ArrayView._offset`
 
 
@@ -135,7 +139,7 @@ class ArrayView:
                 wrapped += int(extent)
             if 0 <= wrapped < extent:
                 if item < 0:
-                    machine.note_negative_index(self.name, line)
+                    machine.note_negative_index(self.name, line, item, mask.lanes)
                 return np.int64(wrapped)
             self._out_of_bounds(machine, mask, mask.lanes, index, line)
         i = item.astype(np.int64, copy=False)
@@ -144,8 +148,9 @@ class ArrayView:
         if not outside.any():
             return i
         if signed:
-            if ((i < 0) & mask.lanes).any():
-                machine.note_negative_index(self.name, line)
+            below = (i < 0) & mask.lanes
+            if below.any():
+                machine.note_negative_index(self.name, line, np.broadcast_to(i, below.shape), below)
             i = np.where(i < 0, i + extent, i)
         outside = ((i < 0) | (i >= extent)) & mask.lanes
         if outside.any():

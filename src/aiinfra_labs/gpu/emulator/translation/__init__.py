@@ -2,5 +2,5 @@
 
 `source` (its syntax tree), `names` (what it assigns and reads), `translator` (statements),
 `expressions`; then types: `promotion`, `values`, `inference`, `signatures`. What a kernel may call
-of Python's own: `functions`, `methods`, `calling`, `ufuncs`, `whole`.
+of Python's own: `functions`, `scalars`, `methods`, `calling`, `ufuncs`, `whole`.
 """

@@ -12,6 +12,7 @@ from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any
 
 from ..api.intrinsics import Intrinsic
+from ..api.takes import WrongCall
 from ..errors import LaneError, described
 
 if TYPE_CHECKING:
@@ -41,7 +42,7 @@ def call_value(
     """Call what a local name holds."""
     from ..lanes.dispatch import function_of  # which imports all that a kernel is made of
     from ..lanes.passing import typed
-    from .expressions import operation_of, scalar_cast
+    from .scalars import operation_of, scalar_cast
 
     if isinstance(callee, Inner):
         return _call_inner(machine, mask, callee, args, named)
@@ -58,7 +59,11 @@ def call_value(
         return machine.call(function_of(callee), mask, values)
     if isinstance(callee, Intrinsic):
         places = (site,) if callee.site else ()
-        return callee.run(machine, mask, line, *places, *args, **named)
+        try:
+            bound = callee.takes.ordered(args, named) if callee.takes else args
+        except WrongCall as wrong:
+            raise LaneError(wrong.what, wrong.advice) from None
+        return callee.run(machine, mask, line, *places, *bound)
     operation = operation_of(callee) or scalar_cast(callee)
     if operation is None:
         raise LaneError(

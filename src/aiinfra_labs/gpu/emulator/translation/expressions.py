@@ -16,13 +16,14 @@ import numpy as np
 
 from ..api import intrinsics
 from ..api.intrinsics import NOT_YET, Dim3, Intrinsic, canonical
+from ..api.takes import WrongCall
 from ..errors import LaneError, described
 from ..lanes import arithmetic
 from ..lanes.memory import DeviceArray, allocate, check_dtype
-from ..lanes.views import view_of
+from ..lanes.views import FromTheEnd, view_of
 from . import names
 from .calling import Inner, call_value
-from .functions import FUNCTIONS
+from .scalars import operation_of, scalar_cast
 from .ufuncs import call_ufunc
 from .values import Literal, tuple_like
 
@@ -261,10 +262,18 @@ class Expressions:
     def index(self, node: ast.expr) -> str:
         """An index as a tuple with one item an axis."""
         items = node.elts if isinstance(node, ast.Tuple) else [node]
-        texts = [self._slice(i) if isinstance(i, ast.Slice) else self.expr(i) for i in items]
+        texts = [self._index_item(item) for item in items]
         if len(texts) == 1 and not isinstance(node, ast.Tuple | ast.Slice | ast.Constant):
             return f"{self.constant(_as_index)}({texts[0]})"  # `a[p]` where p is a tuple
         return "(" + "".join(f"{text}, " for text in texts) + ")"
+
+    def _index_item(self, node: ast.expr) -> str:
+        match node:
+            case ast.Slice():
+                return self._slice(node)
+            case ast.UnaryOp(op=ast.USub(), operand=ast.Constant(value=int() as number)):
+                return self.constant(FromTheEnd(-number))
+        return self.expr(node)
 
     def _slice(self, node: ast.Slice) -> str:
         parts = (node.lower, node.upper, node.step)
@@ -380,11 +389,24 @@ class Expressions:
                     "Numba fixes it when it compiles, and takes only a number or a name there",
                     "define the number outside the kernel, and write its name here",
                 )
-        inputs += self._arguments(node)
-        inputs += [f"{k.arg}={self.expr(k.value)}" for k in node.keywords]
+        inputs += self._bound(node, callee)
         if callee.gives and node is self.discarded:
             inputs.append("used=False")
         return f"{self.constant(callee.run)}({', '.join(inputs)})"
+
+    def _bound(self, node: ast.Call, callee: Intrinsic) -> list[str]:
+        """The arguments of an intrinsic in its own order, checked against what it takes."""
+        given = self._arguments(node)
+        if callee.takes is None or any(isinstance(a, ast.Starred) for a in node.args):
+            return given + [f"{k.arg}={self.expr(k.value)}" for k in node.keywords]
+        try:
+            return callee.takes.ordered(
+                given, {k.arg or "**": self._argument(k.value) for k in node.keywords}
+            )
+        except WrongCall as wrong:
+            why = "its arguments are found by their places, and each is needed once"
+            self.refuse(node, wrong.what, why, wrong.advice)
+            return []
 
     def _method_call(self, node: ast.Call) -> str:
         """`grid.sync()`: the value's type decides whether it has the method."""
@@ -420,45 +442,10 @@ class Expressions:
         return f"R.call({self.constant(function_of(callee))}, m, ({inputs}))"
 
 
-def operation_of(callee: Any) -> Callable | None:
-    """The operation on lanes that a function of Python, `math`, ... stands for."""
-    try:
-        return FUNCTIONS.get(callee)
-    except TypeError:  # not hashable: nothing that can be called here
-        return None
-
-
-def scalar_cast(callee: Any) -> Callable | None:
-    """The conversion that a type stands for where it is called: `np.float32(x)`."""
-    if isinstance(callee, type) and hasattr(callee, "_fields"):  # a namedtuple or a vector
-        return callee
-    dtype = scalar_dtype(callee)
-    return None if dtype is None else lambda value: arithmetic.cast(value, dtype)
-
-
 def items(value: Any) -> tuple:
     if not isinstance(value, tuple):
         raise LaneError(f"* takes a tuple apart, not {described(value)}")
     return value
-
-
-def scalar_dtype(obj: Any) -> np.dtype | None:
-    """The dtype that a type used as a cast stands for: float, np.float32, numba.float32."""
-    plain = {int: np.int64, float: np.float64, bool: np.bool_, complex: np.complex128}
-    if isinstance(obj, type) and obj in plain:
-        return np.dtype(plain[obj])
-    if isinstance(obj, type) and issubclass(obj, np.number | np.bool_):
-        return np.dtype(obj)
-    if isinstance(obj, np.dtype):
-        return obj
-    name = getattr(obj, "name", None)
-    if isinstance(name, str) and type(obj).__module__.startswith("numba"):
-        try:
-            return np.dtype(name)
-        except (TypeError, ValueError):
-            dtype = getattr(obj, "dtype", None)  # of a record
-            return dtype if isinstance(dtype, np.dtype) else None
-    return None
 
 
 def _as_index(item: Any) -> tuple:

@@ -61,7 +61,7 @@ def _ravel(array: ArrayView) -> ArrayView:
 
 def _view(array: ArrayView, dtype: Any) -> ArrayView:
     """The same bytes read as another dtype."""
-    from .expressions import scalar_dtype
+    from .scalars import scalar_dtype
 
     wanted = scalar_dtype(dtype)
     if wanted is None:

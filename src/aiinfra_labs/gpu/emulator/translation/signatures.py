@@ -14,7 +14,7 @@ from ..errors import (
 )
 from ..lanes.arithmetic import convert
 from ..lanes.views import ArrayView
-from .expressions import scalar_dtype
+from .scalars import scalar_dtype
 
 
 @dataclass(frozen=True)
