@@ -33,7 +33,8 @@ def doubling(define):
             function(x)
             r.equal(x, np.arange(3), name="x", why="the caller's array was changed")
 
-    return define(body, hints=("What is twice x?", "x + x is twice x."), seconds=1)
+    hints = ("What is twice x?", "x + x is twice x.")
+    return define(body, hints=hints, seconds=1, changes=("x",))
 
 
 # --- a small course ----------------------------------------------------------------------------

@@ -90,7 +90,7 @@ def try_out(exercise: Exercise, obj: Any) -> Result:
 
 def _run(exercise: Exercise, obj: Any, require: Require) -> None:
     try:
-        exercise.body(obj, require)
+        exercise.body(exercise.watch(obj), require)
     except KeyboardInterrupt:  # the learner pressed stop: that is theirs to decide
         raise
     except BaseException as error:

@@ -18,6 +18,7 @@ from collections.abc import Callable, Collection, Sequence
 from dataclasses import dataclass, field
 from typing import Any
 
+from .calling import watched
 from .parts import Parts, a_kind
 from .requirements import Require
 from .units import CHAPTERS, UNITS
@@ -39,6 +40,8 @@ class Exercise:
     hints: tuple[str | tuple[str, str], ...] = ()
     kind: str = "function"
     seconds: float = 10.0
+    changes: tuple[str, ...] = ()
+    new: bool = False
     shower: Callable[[Any], Any] | None = field(default=None, repr=False)
 
     @property
@@ -57,6 +60,12 @@ class Exercise:
             for number, (name, text) in enumerate(pairs, 1)
             if name is None or name in failed
         }
+
+    def watch(self, obj: Any) -> Any:
+        """The learner's function, which is told when it spoils its arguments or its result."""
+        if self.kind != "function":
+            return obj
+        return watched(obj, self.arguments, self.changes, self.new)
 
     def show(self, shower: Callable[[Any], Any]) -> Callable[[Any], Any]:
         """Decorator: registers what `show(id, obj)` calls to draw the learner's own run."""
@@ -126,13 +135,18 @@ def exercise(
     hints: Sequence[str | tuple[str, str]] = (),
     kind: str = "function",
     seconds: float = 10.0,
+    changes: Sequence[str] = (),
+    new: bool = False,
 ) -> Callable[[Callable[[Any, Require], None]], Exercise]:
     """Decorator: registers the function as the body of exercise `id`. See the module.
 
     `arguments` are the parameters the learner's function must take. `kind` is "kernel" (an
     object made by cuda.jit), "function" (anything that can be called) or "value". `seconds` is
     how long one requirement may run before it counts as endless: no measure of speed. `hints` are
-    shown one by one; a pair holds the name of the requirement that its hint helps with.
+    shown one by one; a pair holds the name of the requirement that its hint helps with. A call of
+    a function must leave its arguments as they were, but for those named in `changes`: the answer
+    may change them, or the body looks at them itself. `new`: the result must share no memory with
+    an argument.
     Raises ValueError for a definition that cannot hold.
     """
     if not re.fullmatch(r"[1-5]\.\d+\.[a-z]", id):
@@ -141,15 +155,27 @@ def exercise(
         raise ValueError(f"exercise {id}: title, skill and positive points are needed")
     if kind not in KINDS:
         raise ValueError(f"exercise {id}: kind {kind!r} is none of {KINDS}")
-    if isinstance(hints, str) or isinstance(arguments, str):
-        raise ValueError(f"exercise {id}: hints and arguments are tuples, not one string")
+    if isinstance(hints, str) or isinstance(arguments, str) or isinstance(changes, str):
+        raise ValueError(f"exercise {id}: hints, arguments and changes are tuples, not one string")
+    if not set(changes) <= set(arguments):
+        raise ValueError(f"exercise {id}: changes {changes} are none of its arguments {arguments}")
 
     def register(body: Callable[[Any, Require], None]) -> Exercise:
         known = _registered.get(id)
         if known is not None and _origin(known.body) != _origin(body):
             raise ValueError(f"exercise {id} is defined twice: {_origin(known.body)}")
         made = Exercise(
-            id, title, points, skill, body, tuple(arguments), tuple(hints), kind, seconds
+            id,
+            title,
+            points,
+            skill,
+            body,
+            tuple(arguments),
+            tuple(hints),
+            kind,
+            seconds,
+            tuple(changes),
+            new,
         )
         made.__doc__ = body.__doc__
         _registered[id] = made

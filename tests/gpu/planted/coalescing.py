@@ -280,7 +280,7 @@ def advance_copying_each_time(kernel, requests, steps):
     return result
 
 
-@wrong("3.3.c", "the requests that were passed in were changed")
+@wrong("3.3.c", "requests, which was given to your function, has changed")
 def advance_in_place(kernel, requests, steps):
     position = cuda.to_device(np.ascontiguousarray(requests["position"]))
     for _ in range(steps):

@@ -87,7 +87,7 @@ def sharing_a_tie(logits, temperature):
     return torch.softmax(logits / temperature, dim=-1)
 
 
-@wrong("1.5.a", "the logits that you were given have changed")
+@wrong("1.5.a", "logits, which was given to your function, has changed")
 def in_place(logits, temperature):
     if temperature == 0:
         return torch.eye(len(logits))[logits.argmax()]

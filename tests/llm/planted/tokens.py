@@ -113,7 +113,7 @@ def the_count(words):
     return max(counts.values(), default=None)
 
 
-@wrong("1.1.a", "the caller goes on with its words")
+@wrong("1.1.a", "words, which was given to your function, has changed")
 def using_up_the_words(words):
     counts = Counter()
     while words:
@@ -199,7 +199,7 @@ def the_last_learned_first(ids, merges):
     return list(ids)
 
 
-@wrong("1.1.b", "the caller keeps its lists")
+@wrong("1.1.b", "ids, which was given to your function, has changed")
 def in_place(ids, merges):
     rank = {pair: k for k, pair in enumerate(merges)}
     while found := [

@@ -162,7 +162,7 @@ def block_with_one_norm(x, attention, mlp, norm1, norm2):
     return x + mlp(norm1(x))
 
 
-@wrong("1.4.b", "x was changed")
+@wrong("1.4.b", "x, which was given to your function, has changed")
 def block_in_place(x, attention, mlp, norm1, norm2):
     x += attention(norm1(x))
     return x + mlp(norm2(x))

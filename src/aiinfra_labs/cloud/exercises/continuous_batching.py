@@ -50,6 +50,7 @@ WHOLE = "serves a whole workload in as few steps as the rules allow"
     points=6,
     skill=SKILL,
     arguments=("running", "waiting", "budget", "slots"),
+    changes=("running", "waiting"),
     hints=(
         (
             BUDGET,

@@ -50,6 +50,7 @@ KEEPS = "leaves w and h as they are"
     points=6,
     skill=SKILL,
     arguments=("w", "h", "step"),
+    changes=("w", "h", "step"),  # a requirement of its own looks at them
     seconds=20.0,
     hints=(
         (

@@ -42,6 +42,7 @@ LINK = "copies the positions once each way, and no other field"
     points=4,
     skill=SKILL,
     arguments=("kernel", "requests", "steps"),
+    new=True,
     kind="function",
     hints=(
         (
@@ -71,8 +72,7 @@ def advance(function: Any, require: Any) -> None:
         for n, steps in ((1, 1), (100, 1), (100, 3), (1000, 4), (100, 0)):
             with r.input(f"n = {n}, steps = {steps}"):
                 requests = _requests(n)
-                given = requests.copy()
-                got = function(advance_array, given, steps)
+                got = function(advance_array, requests, steps)
                 _is_requests(r, got)
                 r.equal(
                     got["position"],
@@ -89,12 +89,6 @@ def advance(function: Any, require: Any) -> None:
                     name="the other fields",
                     why="a request keeps its token, its temperature and the rest",
                     try_="begin with requests.copy() and replace only the field position",
-                )
-                r.that(
-                    np.array_equal(given, requests),
-                    what="the requests that were passed in were changed",
-                    why="the caller may need them as they were",
-                    try_="work on a copy: requests.copy()",
                 )
     with require(ARRAY) as r:
         for n, steps in ((1024, 1), (2048, 3)):

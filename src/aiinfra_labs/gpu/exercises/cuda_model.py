@@ -147,7 +147,7 @@ def add(a, b, out):
     points=4,
     skill=SKILL,
     arguments=("kernel", "x", "y", "times"),
-    kind="function",
+    changes=("x", "y"),  # a requirement of its own looks at them
     hints=(
         (
             SUM,

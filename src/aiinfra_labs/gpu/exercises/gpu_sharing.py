@@ -77,6 +77,7 @@ KEEPS_TAKEN = "leaves the list of instances as it was"
     points=2,
     skill=SKILL,
     arguments=("size", "starts", "taken"),
+    changes=("starts", "taken"),  # a requirement of its own looks at them
     hints=(
         (EMPTY, "`starts` is the list of places. On an empty board, which of them are left out?"),
         (

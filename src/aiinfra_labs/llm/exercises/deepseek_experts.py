@@ -246,6 +246,7 @@ EVENS = "evens out a skewed router within 400 steps"
     points=3,
     skill=SKILL,
     arguments=("bias", "load", "gamma"),
+    changes=("bias",),  # a requirement of its own looks at it
     hints=(
         (
             DOWN_AND_UP,

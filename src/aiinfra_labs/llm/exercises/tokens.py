@@ -115,8 +115,7 @@ def show_next_merge(function: Any) -> Any:
 
 def _next(r: Any, function: Any, words: Words) -> None:
     with r.input(f"words = {words!r:.90}"):
-        given = dict(words)
-        got, expected = function(given), _best(words)
+        got, expected = function(dict(words)), _best(words)
         r.that(
             got == expected,
             what=f"it returned {shown(got)}, expected {shown(expected)}",
@@ -124,12 +123,6 @@ def _next(r: Any, function: Any, words: Words) -> None:
             try_="of the pairs with the largest count, take the smallest"
             if _ties(words)
             else "write down every pair of neighbours of each word, as often as the word occurs",
-        )
-        r.that(
-            given == words,
-            what=f"after the call, words is {given!r:.60}",
-            why="the caller goes on with its words",
-            try_="count into a Counter of your own",
         )
 
 
@@ -296,15 +289,8 @@ def _encoded(r: Any, function: Any, ids: list[int], merges: list[tuple[int, int]
 
 
 def _called(r: Any, function: Any, ids: list[int], merges: list[tuple[int, int]]) -> Any:
-    """The answer as a list; the arguments must be as they were."""
-    given, learned = list(ids), list(merges)
-    got = function(given, learned)
-    r.that(
-        given == ids and learned == merges,
-        what="after the call, ids or merges was changed",
-        why="the caller keeps its lists: the same word comes again",
-        try_="begin with ids = list(ids)",
-    )
+    """The answer as a list."""
+    got = function(list(ids), list(merges))
     return list(got) if isinstance(got, tuple) else got
 
 
