@@ -276,7 +276,7 @@ def test_holes_in_the_ids_are_rows_too(tmp_path):
 
 
 def test_stray_bytes_end_no_answer(tmp_path):
-    """A model that draws any bytes: each of four answers is its ids decoded, and begins as asked."""
+    """A model that draws any bytes: each of four answers is its own ids, decoded."""
     ours = saved(tmp_path, byte_fallback())
     shape = {"hidden_size": 32, "intermediate_size": 48, "num_hidden_layers": 1}
     config = LlamaConfig(vocab_size=len(ours), num_attention_heads=2, **shape)

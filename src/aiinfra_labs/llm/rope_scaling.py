@@ -61,25 +61,48 @@ def yarn(
     trained: int,
     slow: float = 1.0,
     fast: float = 32.0,
+    whole_pairs: bool = True,
 ) -> tuple[Tensor, float]:
     """(frequencies float32 [D / 2], what to multiply cos and sin by).
 
     Pairs that turn more than `fast` times in `trained` tokens are kept, those under `slow` turns
     divided, with a ramp between, in the number of the pair. Queries and keys grow with ln(factor),
     which sharpens the softmax over more keys. Peng et al., arXiv:2309.00071, sections 3.2 to 3.4;
-    the ramp's ends are whole pairs, as in the authors' code.
+    the ramp's ends are whole pairs, as in the authors' code, or with `whole_pairs=False` (the key
+    `truncate` of a config.json) where the formula puts them.
     """
     frequencies = rope_frequencies(head_dim, base)
 
     def pair_that_turns(times: float) -> float:
         return head_dim * math.log(trained / (times * 2 * math.pi)) / (2 * math.log(base))
 
-    first = max(math.floor(pair_that_turns(fast)), 0)
-    last = min(math.ceil(pair_that_turns(slow)), head_dim - 1)
+    first, last = pair_that_turns(fast), pair_that_turns(slow)
+    if whole_pairs:
+        first, last = math.floor(first), math.ceil(last)
+    first, last = max(first, 0), min(last, head_dim - 1)
     number = torch.arange(head_dim // 2, dtype=torch.float32)
-    divided = ((number - first) / max(last - first, 0.001)).clamp(0, 1)  # 0: kept, 1: divided
+    divided = ((number - first) / ((last - first) or 0.001)).clamp(0, 1)  # 0: kept, 1: divided
     scaled = frequencies * (1 - divided) + frequencies / _at_least_one(factor) * divided
-    return scaled, 0.1 * math.log(factor) + 1.0
+    return scaled, yarn_stretch(factor)
+
+
+def yarn_stretch(
+    factor: float,
+    attention_factor: float | None = None,
+    mscale: float | None = None,
+    mscale_all_dim: float | None = None,
+) -> float:
+    """What YaRN multiplies cos and sin by: 0.1 ln(factor) + 1, unless a config says another.
+
+    attention_factor: the number itself. mscale and mscale_all_dim: DeepSeek's, 0.1 m ln(factor) + 1
+    of the one over that of the other; both or none.
+    """
+    if attention_factor is not None:
+        return attention_factor
+    grown = math.log(_at_least_one(factor))
+    if mscale and mscale_all_dim:
+        return (0.1 * mscale * grown + 1) / (0.1 * mscale_all_dim * grown + 1)
+    return 0.1 * grown + 1.0
 
 
 def turns(frequencies: Tensor, tokens: int) -> Tensor:

@@ -134,6 +134,20 @@ class CausalLM(nn.Module):
         self.register_buffer("cos", cos, persistent=False)  # [positions, 1, D / 2]
         self.register_buffer("sin", sin, persistent=False)
 
+    @classmethod
+    def unfilled(
+        cls, config: ModelConfig, dtype: torch.dtype, device: torch.device | str = "cpu"
+    ) -> CausalLM:
+        """A model without weights, which a checkpoint fills: no number is drawn to be replaced."""
+        with torch.device("meta"):  # shapes alone
+            model = cls(config)
+        model = model.to(dtype).to_empty(device=device)
+        if config.tie_word_embeddings:
+            model.lm_head.weight = model.embed_tokens.weight
+        cos, sin = rotary_table(config)
+        model.cos, model.sin = cos.to(device, dtype), sin.to(device, dtype)
+        return model
+
     def forward(self, ids: Tensor, positions: Tensor, attend: Attend) -> Tensor:
         """ids, positions: int64 [T]. Returns the hidden states behind the last norm, [T, C]."""
         x = self.embed_tokens(ids)
@@ -167,8 +181,17 @@ def rotary_table(config: ModelConfig) -> tuple[Tensor, Tensor]:
         low, high = rule["low_freq_factor"], rule["high_freq_factor"]
         frequencies = rope_scaling.llama3(frequencies, rule["factor"], trained, low, high)
     elif kind == "yarn":
-        slow, fast = rule.get("beta_slow", 1), rule.get("beta_fast", 32)
-        frequencies, stretch = rope_scaling.yarn(d, base, rule["factor"], trained, slow, fast)
+        slow, fast = rule.get("beta_slow") or 1, rule.get("beta_fast") or 32  # 0 is "not given"
+        whole_pairs = rule.get("truncate", True)
+        frequencies, _ = rope_scaling.yarn(
+            d, base, rule["factor"], trained, slow, fast, whole_pairs
+        )
+        stretch = rope_scaling.yarn_stretch(
+            rule["factor"],
+            rule.get("attention_factor"),
+            rule.get("mscale"),
+            rule.get("mscale_all_dim"),
+        )
     angles = torch.arange(config.max_position_embeddings)[:, None, None] * frequencies
     return angles.cos() * stretch, angles.sin() * stretch
 
