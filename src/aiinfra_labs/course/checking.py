@@ -67,12 +67,16 @@ def _named(id: Any) -> str:
 def try_out(exercise: Exercise, obj: Any) -> Result:
     """Run the exercise's body on `obj`. Nothing is kept: `check` does that."""
     with captured() as printed, spare_memory():
+        alarm = Alarm(exercise.seconds)
+        require = Require(alarm)
+        ended = False
         try:
-            with Alarm(exercise.seconds) as alarm:
-                require = Require(alarm)
-                _run(exercise, obj, require)
-        except TimeLimit as late:  # rang once more, just as the alarm was put away
-            require.outside(late)
+            with alarm:
+                _run(exercise, obj, require, alarm)
+                ended = True
+        except TimeLimit as late:  # on a thread: it was under way as the alarm was put away
+            if not ended:
+                require.outside(late)
         require.end()
     outcomes = require.outcomes(exercise.points)
     passed = bool(outcomes) and all(outcome.passed for outcome in outcomes)
@@ -88,13 +92,15 @@ def try_out(exercise: Exercise, obj: Any) -> Result:
     )
 
 
-def _run(exercise: Exercise, obj: Any, require: Require) -> None:
+def _run(exercise: Exercise, obj: Any, require: Require, alarm: Alarm) -> None:
     try:
         exercise.body(exercise.watch(obj), require)
     except KeyboardInterrupt:  # the learner pressed stop: that is theirs to decide
         raise
     except BaseException as error:
+        alarm.on = False
         require.outside(error)
+    alarm.on = False
 
 
 def _record(exercise: Exercise, result: Result) -> Result:

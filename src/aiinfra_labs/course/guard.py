@@ -7,111 +7,18 @@ learner's own lines are kept.
 from __future__ import annotations
 
 import contextlib
-import ctypes
 import io
 import linecache
-import signal
-import sys
-import sysconfig
-import threading
-import time
 import traceback
 from collections.abc import Iterator
-from pathlib import Path
-from types import FrameType, TracebackType
-from typing import Any
+from types import TracebackType
 
+from .alarm import PATIENCE, Alarm, TimeLimit, Waited, is_learners
 from .parts import Parts, has_parts
 
-_AGAIN = 0.25  # seconds until a stop is repeated, for code that catches every exception
+__all__ = ["Alarm", "Captured", "TimeLimit", "captured", "explain", "is_learners", "learners_lines"]
+
 _KEPT = 2000  # characters of a learner's output that are kept
-
-
-class TimeLimit(BaseException):
-    """The learner's code ran too long. Not an `Exception`: `except Exception` lets it by."""
-
-
-class Alarm:
-    """Raises `TimeLimit` in the thread that made it, when time is up.
-
-    On the main thread a timer signal does it, at once; on another an asynchronous exception does,
-    at the next Python instruction. A call into C that does not return can be stopped by neither.
-    Code that catches even this is stopped on the main thread by raising it anew at every line.
-    """
-
-    def __init__(self, seconds: float):
-        self.seconds = seconds
-        main = threading.current_thread() is threading.main_thread()
-        self._by_signal = main and hasattr(signal, "setitimer")
-        self._thread = threading.get_ident()
-        self._deadline = float("inf")
-        self._rang, self._tracer = False, None
-        self._lock, self._over = threading.Lock(), threading.Event()
-
-    def __enter__(self) -> Alarm:
-        if self._by_signal:
-            self._handler = signal.signal(signal.SIGALRM, self._ring)
-            self._timer = signal.getitimer(signal.ITIMER_REAL)
-        else:
-            threading.Thread(target=self._watch, daemon=True).start()
-        self.restart()
-        return self
-
-    def restart(self, seconds: float | None = None) -> None:
-        """Time starts anew: `seconds` from now, or the alarm's own measure."""
-        seconds = self.seconds if seconds is None else seconds
-        if self._by_signal:
-            signal.setitimer(signal.ITIMER_REAL, seconds, _AGAIN)
-            self._calm()
-        else:
-            with self._lock:
-                self._deadline = time.monotonic() + seconds
-
-    def __exit__(self, *exception: object) -> None:
-        if self._by_signal:
-            signal.setitimer(signal.ITIMER_REAL, 0)
-            self._calm()
-            signal.signal(signal.SIGALRM, self._handler)
-            if self._timer[0]:
-                signal.setitimer(signal.ITIMER_REAL, *self._timer)
-            return
-        self._over.set()
-        with self._lock:  # one that was sent and has not arrived is called back
-            ctypes.pythonapi.PyThreadState_SetAsyncExc(ctypes.c_ulong(self._thread), None)
-
-    def _ring(self, number: int, frame: FrameType | None) -> None:
-        if self._rang:
-            self._tracer = self._tracer or (sys.gettrace(),)
-            sys.settrace(_raise_at_line)
-            while frame is not None:
-                if is_learners(frame.f_code.co_filename):
-                    frame.f_trace = _raise_at_line
-                frame = frame.f_back
-        self._rang = True
-        raise TimeLimit
-
-    def _calm(self) -> None:
-        self._rang = False
-        if self._tracer is not None:
-            sys.settrace(self._tracer[0])
-            self._tracer = None
-
-    def _watch(self) -> None:
-        while not self._over.wait(_AGAIN / 5):
-            with self._lock:
-                if time.monotonic() < self._deadline or self._over.is_set():
-                    continue
-                self._deadline = time.monotonic() + _AGAIN
-                ctypes.pythonapi.PyThreadState_SetAsyncExc(
-                    ctypes.c_ulong(self._thread), ctypes.py_object(TimeLimit)
-                )
-
-
-def _raise_at_line(frame: FrameType, event: str, argument: Any) -> Any:
-    # Only at a line: raised while an exception passes, it would land in the same `try` again.
-    if event == "line" and is_learners(frame.f_code.co_filename):
-        raise TimeLimit
-    return _raise_at_line
 
 
 class Captured(io.TextIOBase):
@@ -149,20 +56,6 @@ def captured() -> Iterator[Captured]:
     stream = Captured()
     with contextlib.redirect_stdout(stream), contextlib.redirect_stderr(stream):
         yield stream
-
-
-_OURS = Path(__file__).resolve().parent.parent
-_LIBRARIES = tuple(
-    {str(Path(sysconfig.get_path(name)).resolve()) for name in ("stdlib", "purelib", "platlib")}
-)
-
-
-def is_learners(filename: str) -> bool:
-    """Whether code of this file is the learner's: not the course's, not a library's."""
-    if filename.startswith("<frozen") or "site-packages" in filename:
-        return False
-    path = Path(filename).resolve()
-    return not path.is_relative_to(_OURS) and not str(path).startswith(_LIBRARIES)
 
 
 def learners_lines(trace: TracebackType | None, last: int = 4) -> tuple[str, ...]:
@@ -214,9 +107,19 @@ _WHY = {
 def explain(error: BaseException, seconds: float) -> Parts:
     """The three parts of whatever came out of a learner's code."""
     code = learners_lines(error.__traceback__)
+    if isinstance(error, Waited):
+        return Parts(
+            f"your code was stopped: it had not ended after {PATIENCE * seconds:g} s, "
+            "and computed only in a part of them",
+            "it waits for something that does not come (a lock, a message, the end of a sleep), "
+            "or the machine is so busy that your code hardly gets a processor",
+            "look at the line named here: what does it wait for? "
+            "If for nothing, check again when the machine is less busy",
+            code,
+        )
     if isinstance(error, TimeLimit):
         return Parts(
-            f"your code was stopped: it had run for {seconds:g} s",
+            f"your code was stopped: it had run for {seconds:g} s of processor time",
             "a loop does not end, or takes far more rounds than the task needs",
             "look at the line named here: what must change in each round, so that the loop ends?",
             code,

@@ -86,28 +86,45 @@ class Require:
     def __call__(self, name: str, points: float | None = None) -> Iterator[Requirement]:
         requirement = Requirement(name)
         seconds = _AFTER_A_STOP if self._stopped else self._alarm.seconds
-        failure: Parts | None = None
+        caught: BaseException | None = None
         try:
             self._alarm.restart(seconds)
             yield requirement
-        except Unmet as unmet:
-            failure = unmet.parts
         except (KeyboardInterrupt, GeneratorExit):
             raise
         except BaseException as error:
-            self._stopped = self._stopped or isinstance(error, TimeLimit)
-            failure = explain(error, seconds)
+            self._alarm.on = False
+            caught = error
         finally:
+            self._alarm.on = False  # first of all: what follows is not the learner's to be stopped
+            self._hush()
             replaced = self._intact.mend()
-            self._alarm.restart()
+        failure = None
+        if isinstance(caught, Unmet):
+            failure = caught.parts
+        elif caught is not None:
+            self._stopped = self._stopped or isinstance(caught, TimeLimit)
+            failure = explain(caught, seconds)
+        del caught  # its traceback holds this frame
         self._seen.append((requirement, replaced or failure, points))
+        self._alarm.restart()
+
+    def _hush(self) -> None:
+        """No alarm from here on, not even one that was under way."""
+        while True:
+            try:
+                return self._alarm.hush()
+            except TimeLimit:
+                continue
 
     def outside(self, error: BaseException) -> None:
         """An exception between the blocks ends the exercise, and costs all of its points."""
+        self._hush()
         self.spoilt(explain(error, self._alarm.seconds))
 
     def end(self) -> None:
         """What was replaced between the blocks is put back, and costs all of the points, too."""
+        self._hush()
         replaced = self._intact.mend()
         if replaced is not None:
             self.spoilt(replaced)
