@@ -23,6 +23,8 @@ from torch.nn import functional as F
 
 from .errors import ServingError
 
+FEW = 4  # new tokens of a sequence up to which each goes by itself through the compiled loop
+
 
 @dataclass(frozen=True)
 class Layout:
@@ -51,6 +53,23 @@ class Layout:
         """Each token's place in its own sequence: int64 [T]."""
         within = np.arange(len(self.rows)) - self.starts[self.rows]
         return (self.contexts - self.queries)[self.rows] + within
+
+    @cached_property
+    def few(self) -> tuple[np.ndarray, np.ndarray, np.ndarray]:
+        """Tokens of sequences with up to FEW: (token, its sequence, what it sees), int64 [N] each.
+
+        Those that decode, and drafts that are verified. What has more is a part of a prompt.
+        """
+        tokens = np.flatnonzero(self.queries[self.rows] <= FEW)
+        contexts = self.positions[tokens] + 1
+        return tokens, self.rows[tokens].astype(np.int64), contexts.astype(np.int64)
+
+    def gathers(self, device: torch.device, dtype: torch.dtype) -> Gathers:
+        """What PyTorch's attention takes from where: made once a step, for all layers."""
+        known = self.__dict__.setdefault("_gathers", {})
+        if (device, dtype) not in known:
+            known[device, dtype] = Gathers.of(self, device, dtype)
+        return known[device, dtype]
 
     @cached_property
     def slots(self) -> np.ndarray:
@@ -83,8 +102,8 @@ class PagedCache:
 
     def write(self, layer: int, slots: Tensor, key: Tensor, value: Tensor) -> None:
         """Put key and value [T, K, D] of a step into their slots, int64 [T]."""
-        self.keys[layer].flatten(0, 1)[slots] = key
-        self.values[layer].flatten(0, 1)[slots] = value
+        self.keys[layer].flatten(0, 1).index_copy_(0, slots, key)
+        self.values[layer].flatten(0, 1).index_copy_(0, slots, value)
 
     def layer(self, layer: int) -> tuple[Tensor, Tensor]:
         """(keys, values) of one layer: [num_blocks, block_size, K, D] each."""
@@ -137,6 +156,79 @@ def numpy_attention(
     return torch.from_numpy(out).to(query)
 
 
+@dataclass(frozen=True)
+class Chunk:
+    """New tokens of one sequence: `start` to `stop` in the row of the step."""
+
+    start: int
+    stop: int
+    context: int
+    blocks: Tensor  # int64 [blocks]
+    mask: Tensor | None  # [new tokens, context], 0 or -inf; None: all of it is new
+
+    @classmethod
+    def of(cls, layout: Layout, row: int, device: torch.device, dtype: torch.dtype) -> Chunk:
+        start, count = int(layout.starts[row]), int(layout.queries[row])
+        context = int(layout.contexts[row])
+        blocks = layout.block_table[row, : -(-context // layout.block_size)]
+        mask = None
+        if count < context:  # causal, and it ends at the last token
+            mask = torch.full((count, context), -math.inf, device=device, dtype=dtype)
+            mask = mask.triu(context - count + 1)
+        return cls(start, start + count, context, _indices(blocks, device), mask)
+
+
+@dataclass(frozen=True)
+class Group:
+    """Sequences of like length that decode together, each padded to the longest of them."""
+
+    tokens: Tensor  # int64 [S]: their places in the row of the step
+    blocks: Tensor  # int64 [S x blocks]
+    longest: int  # tokens
+    mask: Tensor | None  # [S, 1, 1, longest], 0 or -inf; None: all are as long
+
+    @classmethod
+    def of(
+        cls, layout: Layout, rows: np.ndarray, device: torch.device, dtype: torch.dtype
+    ) -> Group:
+        contexts = layout.contexts[rows]
+        longest = int(contexts.max())
+        blocks = layout.block_table[rows, : -(-longest // layout.block_size)]
+        mask = None
+        if contexts.min() < longest:
+            unseen = np.arange(longest) >= contexts[:, None]
+            mask = torch.zeros(unseen.shape, device=device, dtype=dtype)
+            mask.masked_fill_(torch.from_numpy(unseen).to(device), -math.inf)
+            mask = mask[:, None, None]
+        tokens = _indices(layout.starts[rows], device)
+        return cls(tokens, _indices(blocks.ravel(), device), longest, mask)
+
+
+def _indices(found: np.ndarray, device: torch.device) -> Tensor:
+    return torch.from_numpy(found.astype(np.int64)).to(device)
+
+
+@dataclass(frozen=True)
+class Gathers:
+    """A step's tokens, as PyTorch's attention takes them: indices and masks, on the device."""
+
+    chunks: tuple[Chunk, ...]
+    groups: tuple[Group, ...]
+
+    @classmethod
+    def of(cls, layout: Layout, device: torch.device, dtype: torch.dtype) -> Gathers:
+        chunks = [Chunk.of(layout, r, device, dtype) for r in np.flatnonzero(layout.queries != 1)]
+        rows = np.flatnonzero(layout.queries == 1)
+        rows = rows[np.argsort(layout.contexts[rows], kind="stable")]
+        groups, first = [], 0
+        while first < len(rows):
+            longest = 1.25 * layout.contexts[rows[first]] + 4 * layout.block_size
+            last = first + np.searchsorted(layout.contexts[rows[first:]], longest, side="right")
+            groups.append(Group.of(layout, rows[first:last], device, dtype))
+            first = last
+        return cls(tuple(chunks), tuple(groups))
+
+
 def torch_attention(
     query: Tensor, key_cache: Tensor, value_cache: Tensor, layout: Layout
 ) -> Tensor:
@@ -145,60 +237,44 @@ def torch_attention(
     A prompt's chunk is a product of its own. Sequences that decode go together, those of like
     length, since each is padded to the longest of its company.
     """
+    gathers = layout.gathers(query.device, query.dtype)
     out = torch.empty_like(query)
-    decoding = np.flatnonzero(layout.queries == 1)
-    for row in np.flatnonzero(layout.queries != 1):
-        _prefill(out, query, key_cache, value_cache, layout, row)
-    decoding = decoding[np.argsort(layout.contexts[decoding], kind="stable")]
-    first = 0
-    while first < len(decoding):
-        longest = 1.25 * layout.contexts[decoding[first]] + 4 * layout.block_size
-        last = first + np.searchsorted(layout.contexts[decoding[first:]], longest, side="right")
-        _decode(out, query, key_cache, value_cache, layout, decoding[first:last])
-        first = last
+    for chunk in gathers.chunks:
+        _prefill(out, query, key_cache, value_cache, chunk)
+    for group in gathers.groups:
+        _decode(out, query, key_cache, value_cache, group)
     return out
 
 
-def _gather(cache: Tensor, blocks: np.ndarray) -> Tensor:
-    """[num_blocks, block_size, K, D] to [..., tokens, K, D], for int [..., blocks]."""
-    at = torch.from_numpy(blocks.astype(np.int64)).to(cache.device)
-    return cache[at].flatten(-4, -3)
+def _gather(cache: Tensor, blocks: Tensor) -> Tensor:
+    """[num_blocks, block_size, K, D] to [blocks x block_size, K, D]: whole blocks are copied."""
+    return cache.index_select(0, blocks).flatten(0, 1)
 
 
-def _prefill(
-    out: Tensor, query: Tensor, keys: Tensor, values: Tensor, layout: Layout, row: int
-) -> None:
-    """The queries of one sequence: a causal mask that ends at its last token."""
-    start, count = int(layout.starts[row]), int(layout.queries[row])
-    context = int(layout.contexts[row])
-    blocks = layout.block_table[row, : -(-context // layout.block_size)]
-    q = query[start : start + count].transpose(0, 1)  # [H, queries, D]
-    k, v = (_gather(x, blocks)[:context].transpose(0, 1) for x in (keys, values))  # [K, context, D]
-    group = len(q) // len(k)
-    k, v = k.repeat_interleave(group, 0), v.repeat_interleave(group, 0)
-    if count == context:
-        done = F.scaled_dot_product_attention(q[None], k[None], v[None], is_causal=True)
-    else:
-        mask = torch.ones(count, context, dtype=torch.bool, device=q.device)
-        mask = mask.tril(context - count)
-        done = F.scaled_dot_product_attention(q[None], k[None], v[None], attn_mask=mask)
-    out[start : start + count] = done[0].transpose(0, 1)
-
-
-def _decode(
-    out: Tensor, query: Tensor, keys: Tensor, values: Tensor, layout: Layout, rows: np.ndarray
-) -> None:
-    """One query each of several sequences. A kv head's query heads share one read of its keys."""
-    contexts = layout.contexts[rows]
-    blocks = layout.block_table[rows, : -(-int(contexts.max()) // layout.block_size)]
-    at = torch.from_numpy(layout.starts[rows]).to(query.device)
-    k, v = (_gather(x, blocks).transpose(1, 2) for x in (keys, values))  # [S, K, tokens, D]
-    q = query[at].unflatten(1, (k.shape[1], -1))  # [S, K, H / K, D]
-    seen = (
-        torch.arange(k.shape[2], device=q.device) < torch.from_numpy(contexts).to(q.device)[:, None]
+def _prefill(out: Tensor, query: Tensor, keys: Tensor, values: Tensor, chunk: Chunk) -> None:
+    """The new tokens of one sequence, over its whole context."""
+    q = query[chunk.start : chunk.stop].transpose(0, 1)  # [H, queries, D]
+    k, v = (_gather(x, chunk.blocks)[: chunk.context].transpose(0, 1) for x in (keys, values))
+    done = F.scaled_dot_product_attention(
+        q[None],
+        k[None],  # [1, K, context, D]
+        v[None],
+        attn_mask=chunk.mask,
+        is_causal=chunk.mask is None,
+        enable_gqa=len(q) > len(k),
     )
-    done = F.scaled_dot_product_attention(q, k, v, attn_mask=seen[:, None, None])
-    out[at] = done.flatten(1, 2)
+    out[chunk.start : chunk.stop] = done[0].transpose(0, 1)
+
+
+def _decode(out: Tensor, query: Tensor, keys: Tensor, values: Tensor, group: Group) -> None:
+    """One query each of several sequences. A kv head's query heads share one read of its keys."""
+    q = query.index_select(0, group.tokens).unflatten(1, (keys.shape[2], -1))  # [S, K, H / K, D]
+    k, v = (
+        _gather(x, group.blocks).unflatten(0, (len(q), -1))[:, : group.longest].transpose(1, 2)
+        for x in (keys, values)
+    )  # [S, K, longest, D]
+    done = F.scaled_dot_product_attention(q, k, v, attn_mask=group.mask)
+    out.index_copy_(0, group.tokens, done.flatten(1, 2))
 
 
 def compiled_attention(
@@ -208,21 +284,13 @@ def compiled_attention(
     from .decode_loop import decode_attention
 
     out = torch.empty_like(query)
-    for row in np.flatnonzero(layout.queries > 4):
-        _prefill(out, query, key_cache, value_cache, layout, row)
-    few = layout.queries[layout.rows] <= 4  # single tokens, and drafts that are verified
-    tokens = np.flatnonzero(few)
+    for chunk in layout.gathers(query.device, query.dtype).chunks:
+        if chunk.stop - chunk.start > FEW:
+            _prefill(out, query, key_cache, value_cache, chunk)
+    tokens, rows, contexts = layout.few
     if len(tokens):
-        decode_attention(
-            query.numpy(),
-            key_cache.numpy(),
-            value_cache.numpy(),
-            tokens,
-            layout.rows[tokens],
-            layout.positions[tokens] + 1,
-            layout.block_table,
-            out.numpy(),
-        )
+        arrays = (x.numpy() for x in (query, key_cache, value_cache))
+        decode_attention(*arrays, tokens, rows, contexts, layout.block_table, out.numpy())
     return out
 
 
@@ -257,5 +325,11 @@ def attention_named(name: str, device: torch.device, dtype: torch.dtype) -> Atte
             f"attention {name!r}",
             "there are four that do the same",
             f"one of {', '.join(ATTENTIONS)}, or auto",
+        )
+    if name == "compiled" and (device.type != "cpu" or dtype != torch.float32):
+        raise ServingError(
+            f"attention 'compiled' for {str(dtype).removeprefix('torch.')} on {device.type}",
+            "its loop is compiled for the processor, and for float32",
+            "torch, or auto: it takes the fastest that the device has",
         )
     return ATTENTIONS[name]
