@@ -28,7 +28,7 @@ import torch
 from aiinfra_labs.cloud.serving import workloads
 from aiinfra_labs.cloud.serving.engine import Engine, EngineConfig
 from aiinfra_labs.cloud.serving.model import CausalLM, ModelConfig
-from aiinfra_labs.cloud.serving.sampling import SamplingParams
+from aiinfra_labs.cloud.serving.sampling_params import SamplingParams
 from aiinfra_labs.cloud.serving.scheduler import StaticScheduler
 from aiinfra_labs.cloud.serving.step_cost import StepWork, fitted, step_work
 from aiinfra_labs.gpu import this_machine

@@ -41,7 +41,7 @@ def ours(
 ) -> tuple[list[Answer], dict[str, float]]:
     """The course's engine. static: in static batches, to tell batching from the rest."""
     from aiinfra_labs.cloud.serving.engine import Engine, EngineConfig
-    from aiinfra_labs.cloud.serving.sampling import SamplingParams
+    from aiinfra_labs.cloud.serving.sampling_params import SamplingParams
     from aiinfra_labs.cloud.serving.scheduler import Scheduler, StaticScheduler
 
     tokens = sum(len(prompt) + new for prompt, new in requests)
@@ -92,7 +92,7 @@ def planning(folder: Path, sequences: int = 256, steps: int = 40) -> dict[str, f
     So many sequences decode, each with a context of 64 to 319 tokens.
     """
     from aiinfra_labs.cloud.serving.engine import Engine, EngineConfig
-    from aiinfra_labs.cloud.serving.sampling import SamplingParams
+    from aiinfra_labs.cloud.serving.sampling_params import SamplingParams
 
     config = EngineConfig(num_blocks=sequences * 24, max_step_tokens=4096, max_sequences=sequences)
     engine = Engine.from_folder(folder, config)

@@ -26,7 +26,7 @@ import torch
 
 from aiinfra_labs.cloud.serving import draft_model, speculation_workload
 from aiinfra_labs.cloud.serving.engine import Engine, EngineConfig
-from aiinfra_labs.cloud.serving.sampling import SamplingParams
+from aiinfra_labs.cloud.serving.sampling_params import SamplingParams
 from aiinfra_labs.cloud.serving.scheduler import Plan, Work
 from aiinfra_labs.cloud.serving.speculative import DraftModel, PromptLookup, Proposer
 from aiinfra_labs.gpu import this_machine

@@ -7,7 +7,7 @@ from random_checkpoints import mixed_requests
 from aiinfra_labs.cloud.serving.disaggregation import Pair, export, fits, prefilled, take
 from aiinfra_labs.cloud.serving.engine import Engine, EngineConfig
 from aiinfra_labs.cloud.serving.errors import RequestError, ServingError
-from aiinfra_labs.cloud.serving.sampling import SamplingParams
+from aiinfra_labs.cloud.serving.sampling_params import SamplingParams
 
 REQUESTS = mixed_requests(40)
 

@@ -8,7 +8,7 @@ import torch
 from random_checkpoints import is_greedy, mixed_requests
 
 from aiinfra_labs.cloud.serving.engine import Engine, EngineConfig
-from aiinfra_labs.cloud.serving.sampling import SamplingParams
+from aiinfra_labs.cloud.serving.sampling_params import SamplingParams
 from aiinfra_labs.cloud.serving.speculative import DraftModel, PromptLookup
 from aiinfra_labs.llm import beam
 

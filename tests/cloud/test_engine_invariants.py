@@ -18,7 +18,7 @@ from aiinfra_labs.cloud.serving.block_manager import block_hash
 from aiinfra_labs.cloud.serving.engine import Engine, EngineConfig
 from aiinfra_labs.cloud.serving.errors import RequestError
 from aiinfra_labs.cloud.serving.model import CausalLM, ModelConfig
-from aiinfra_labs.cloud.serving.sampling import SamplingParams
+from aiinfra_labs.cloud.serving.sampling_params import SamplingParams
 from aiinfra_labs.cloud.serving.scheduler import StaticScheduler
 
 VOCABULARY = 12

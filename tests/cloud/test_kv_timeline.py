@@ -8,7 +8,7 @@ import pytest
 
 from aiinfra_labs.cloud.serving.engine import Engine, EngineConfig
 from aiinfra_labs.cloud.serving.model import CausalLM, ModelConfig
-from aiinfra_labs.cloud.serving.sampling import SamplingParams
+from aiinfra_labs.cloud.serving.sampling_params import SamplingParams
 from aiinfra_labs.cloud.widgets.kv_timeline import (
     KVTimeline,
     Recording,

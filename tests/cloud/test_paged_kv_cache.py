@@ -15,7 +15,7 @@ from aiinfra_labs.cloud.serving.contiguous import Buddies, ContiguousManager, Fi
 from aiinfra_labs.cloud.serving.engine import Engine, EngineConfig
 from aiinfra_labs.cloud.serving.errors import ServingError
 from aiinfra_labs.cloud.serving.kv_memory import kept_tokens, replay, usage, waiting
-from aiinfra_labs.cloud.serving.sampling import SamplingParams
+from aiinfra_labs.cloud.serving.sampling_params import SamplingParams
 from aiinfra_labs.cloud.serving.workloads import Load, RequestShape, Text, chat
 from aiinfra_labs.course import facts, figures
 

@@ -31,7 +31,7 @@ from aiinfra_labs.cloud.serving.parallel.errors import GroupError, SplitError
 from aiinfra_labs.cloud.serving.parallel.grid import Grid
 from aiinfra_labs.cloud.serving.parallel.processes import Group
 from aiinfra_labs.cloud.serving.parallel.sharded import equal_sequences, positions_of
-from aiinfra_labs.cloud.serving.sampling import SamplingParams
+from aiinfra_labs.cloud.serving.sampling_params import SamplingParams
 
 cloudpickle.register_pickle_by_value(sys.modules[__name__])  # a worker cannot import a test
 SOON = 20.0  # seconds: a group that hung would be given up after its timeout, 120

@@ -15,7 +15,7 @@ from aiinfra_labs.cloud.serving.llm import LLM
 from aiinfra_labs.cloud.serving.model import CausalLM, ModelConfig, causal_attention
 from aiinfra_labs.cloud.serving.quantization import distillation, kv_int8, layers, perplexity, qat
 from aiinfra_labs.cloud.serving.quantization.integers import Scheme, rounded, ternary
-from aiinfra_labs.cloud.serving.sampling import SamplingParams
+from aiinfra_labs.cloud.serving.sampling_params import SamplingParams
 from aiinfra_labs.llm.training import Recipe
 
 CONFIG = ModelConfig(17, 32, 48, 2, 4, 2, 8, 64)

@@ -8,7 +8,8 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from aiinfra_labs.cloud.serving.errors import RequestError
-from aiinfra_labs.cloud.serving.sampling import SamplingParams, choose, draw, penalised, shares
+from aiinfra_labs.cloud.serving.sampling import choose, draw, penalised, race, shares
+from aiinfra_labs.cloud.serving.sampling_params import SamplingParams
 from aiinfra_labs.llm import sampling as one
 
 settings_of_a_row = st.builds(
@@ -49,10 +50,11 @@ def test_a_row_draws_the_same_in_any_company():
         assert alone == together[i]
 
 
-def test_draws_are_as_often_as_their_shares():
+@pytest.mark.parametrize("by", [draw, race])
+def test_draws_are_as_often_as_their_shares(by):
     share = torch.tensor([0.5, 0.0, 0.25, 0.25])
     chance = torch.Generator().manual_seed(0)
-    drawn = draw(share.expand(20_000, -1), [chance] * 20_000)
+    drawn = by(share.expand(20_000, -1), [chance] * 20_000)
     often = torch.bincount(drawn, minlength=4) / 20_000
     assert often[1] == 0
     torch.testing.assert_close(often, share, atol=0.012, rtol=0)
@@ -74,7 +76,7 @@ def test_the_penalty_is_unit_1_5s():
         ({"top_p": 1.5}, "top_p is 1.5"),
         ({"top_p": math.nan}, "top_p is nan"),
         ({"min_p": -1}, "min_p is -1"),
-        ({"top_k": 0}, "top_k is 0"),
+        ({"top_k": -2}, "top_k is -2"),
         ({"repetition_penalty": 0}, "repetition_penalty is 0"),
         ({"max_tokens": 0}, "max_tokens is 0"),
         ({"max_tokens": 1.5}, "max_tokens is 1.5"),

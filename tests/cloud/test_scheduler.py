@@ -7,7 +7,7 @@ import pytest
 from aiinfra_labs.cloud.serving.engine import EngineConfig
 from aiinfra_labs.cloud.serving.errors import ServingError
 from aiinfra_labs.cloud.serving.replay import engine_without_model
-from aiinfra_labs.cloud.serving.sampling import SamplingParams
+from aiinfra_labs.cloud.serving.sampling_params import SamplingParams
 from aiinfra_labs.cloud.serving.scheduler import StaticScheduler
 
 

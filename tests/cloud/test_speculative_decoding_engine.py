@@ -12,7 +12,8 @@ from aiinfra_labs.cloud.serving import draft_model, loader
 from aiinfra_labs.cloud.serving.engine import Engine, EngineConfig
 from aiinfra_labs.cloud.serving.errors import ServingError
 from aiinfra_labs.cloud.serving.model import CausalLM, causal_attention
-from aiinfra_labs.cloud.serving.sampling import SamplingParams, shares
+from aiinfra_labs.cloud.serving.sampling import shares
+from aiinfra_labs.cloud.serving.sampling_params import SamplingParams
 from aiinfra_labs.cloud.serving.speculative import DraftModel, PromptLookup
 from aiinfra_labs.llm import bpe, page_model
 

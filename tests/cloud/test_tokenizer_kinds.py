@@ -20,7 +20,7 @@ from transformers import AutoTokenizer, LlamaConfig, LlamaForCausalLM
 from aiinfra_labs.cloud.serving.engine import EngineConfig
 from aiinfra_labs.cloud.serving.errors import LoadError, RequestError
 from aiinfra_labs.cloud.serving.llm import LLM
-from aiinfra_labs.cloud.serving.sampling import SamplingParams
+from aiinfra_labs.cloud.serving.sampling_params import SamplingParams
 from aiinfra_labs.cloud.serving.tokenizer import FileTokenizer
 
 CORPUS = [

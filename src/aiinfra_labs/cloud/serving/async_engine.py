@@ -11,6 +11,7 @@ the engine reaches every caller that waits.
 from __future__ import annotations
 
 import asyncio
+import contextlib
 import threading
 from collections import deque
 from collections.abc import AsyncIterator, Callable
@@ -20,17 +21,17 @@ from typing import Any
 from .engine import Engine
 from .errors import ServingError
 from .output import RequestOutput
-from .sampling import SamplingParams
+from .sampling_params import SamplingParams
 
 Caller = tuple[asyncio.AbstractEventLoop, "asyncio.Queue[Any]"]
 
 
 class AsyncEngine:
-    """Only the thread touches the engine; what callers want waits in a queue for it."""
+    """The thread steps the engine; what callers want waits in a queue for it."""
 
     def __init__(self, engine: Engine):
         self.engine = engine
-        self._wanted: deque[Callable[[], None]] = deque()
+        self._wanted: deque[tuple[Caller, Callable[[], None]]] = deque()
         self._callers: dict[str, Caller] = {}
         self._wake = threading.Condition()
         self._closed = False
@@ -45,86 +46,101 @@ class AsyncEngine:
         cache_key: str = "",
     ) -> AsyncIterator[RequestOutput]:
         """An output at every step of the request, the last one finished. Raises `RequestError`."""
-        loop, queue = asyncio.get_running_loop(), asyncio.Queue[Any]()
+        caller: Caller = (asyncio.get_running_loop(), asyncio.Queue[Any]())
         name: list[str] = []
 
         def add() -> None:
             try:
                 id = self.engine.add_request(
-                    prompt, params, priority=priority, stream=True, cache_key=cache_key
+                    prompt,
+                    params,
+                    priority=priority,
+                    stream=True,
+                    cache_key=cache_key,
+                    deliver=lambda output: self._deliver(caller, output),
                 )
             except Exception as error:
-                _send((loop, queue), error)
+                _send(caller, error)
             else:
                 name.append(id)
-                self._callers[id] = (loop, queue)
+                self._callers[id] = caller
 
         def leave() -> None:
             for id in name:
                 self._callers.pop(id, None)
                 self.engine.abort(id)
 
-        self._ask(add)
+        if not self._ask(caller, add):
+            raise _closed()
         try:
             while True:
-                found = await queue.get()
+                found = await caller[1].get()
                 if isinstance(found, BaseException):
                     raise found
                 yield found
                 if found.finished:
                     return
         finally:
-            if not self._closed:
-                self._ask(leave)
+            self._ask(caller, leave)
 
-    def _ask(self, what: Callable[[], None]) -> None:
+    def _deliver(self, caller: Caller, output: RequestOutput) -> None:
+        if output.finished:
+            self._callers.pop(output.request_id, None)
+        _send(caller, output)
+
+    def _ask(self, caller: Caller, what: Callable[[], None]) -> bool:
+        """Let the thread do something; False if it has ended."""
         with self._wake:
             if self._closed:
-                raise ServingError("the engine is closed", "it was shut down", "a new one")
-            self._wanted.append(what)
+                return False
+            self._wanted.append((caller, what))
             self._wake.notify()
+            return True
 
     def _run(self) -> None:
         while True:
             with self._wake:
-                while not (self._wanted or self.engine.unfinished or self._closed):
+                while not (self._wanted or self.engine.requests or self._closed):
                     self._wake.wait()
                 if self._closed:
                     return
                 wanted = list(self._wanted)
                 self._wanted.clear()
-            for what in wanted:
+            for _, what in wanted:
                 what()
-            if not self.engine.unfinished:
+            if not self.engine.requests:
                 continue
             try:
-                outputs = self.engine.step()
+                self.engine.run_step()
             except Exception as error:
                 for id, caller in list(self._callers.items()):
+                    _send(caller, error)  # before the "abort" that follows from it
                     self.engine.abort(id)
-                    _send(caller, error)
                 self._callers.clear()
-                continue
-            for output in outputs:
-                caller = self._callers.get(output.request_id)
-                if caller:
-                    _send(caller, output)
-                    if output.finished:
-                        del self._callers[output.request_id]
 
     def close(self) -> None:
         """End the thread. Callers that still wait get a `ServingError`."""
         with self._wake:
             self._closed = True
             self._wake.notify()
-        self._thread.join()
-        for caller in self._callers.values():
-            _send(caller, ServingError("the engine is closed", "it was shut down", "a new one"))
+        if threading.current_thread() is not self._thread:  # an observer may close it
+            self._thread.join()
+        waiting = [*self._callers.values(), *(caller for caller, _ in self._wanted)]
+        self._wanted.clear()
+        for id, caller in list(self._callers.items()):
+            _send(caller, _closed())
+            self.engine.abort(id)
+        for caller in waiting:
+            _send(caller, _closed())
         self._callers.clear()
+
+
+def _closed() -> ServingError:
+    return ServingError("the engine is closed", "it was shut down", "a new one")
 
 
 def _send(caller: Caller, what: Any) -> None:
     """Hand something to a caller's own loop, which may be gone by now."""
     loop, queue = caller
-    if not loop.is_closed():
+    with contextlib.suppress(RuntimeError):  # the loop is closed, and so nobody waits
         loop.call_soon_threadsafe(queue.put_nowait, what)

@@ -6,34 +6,48 @@ whole cache from one beam to another, a fork here copies a table of block number
 
 from __future__ import annotations
 
+import math
 from collections.abc import Callable
 
 import torch
+from torch import Tensor
 
+from .logits import likeliest, log_shares, process_row
+from .output import SequenceText
 from .scheduler import Scheduler
 from .sequence import Request, Sequence, Status
 
+NewText = Callable[[Request], SequenceText]
 
-def step(
-    request: Request,
-    scheduler: Scheduler,
-    ends: frozenset[int],
-    new_text: Callable[[Request], object],
-) -> None:
+
+def hold(sequence: Sequence, logits: Tensor) -> None:
+    """Keep a beam's log-probabilities until all beams have theirs. logits: float [V].
+
+    Settings change the log-probabilities, which then no longer sum to 1, as in `transformers`.
+    Raises `ServingError` where no token can follow.
+    """
+    own = log_shares(logits)
+    if sequence.request.params.logprobs is not None:
+        sequence.held_own = own
+    sequence.held = process_row(own.clone(), sequence)
+
+
+def step(request: Request, scheduler: Scheduler, new_text: NewText) -> None:
     """Choose the next token of every beam, once all have their log-probabilities.
 
-    ends: ids that end a text. Raises nothing; the request may be finished afterwards.
+    The request may be finished afterwards.
     """
     live = [s for s in request.sequences if s.status is not Status.FINISHED]
     if not live or any(s.held is None for s in live):
         return
-    width = request.params.beam_width
+    width, ends = request.params.beam_width, request.ends
     reached = torch.stack([s.held + s.score for s in live])  # type: ignore[operator]  # [K, V]
     vocabulary = reached.shape[1]
     best = reached.flatten().topk(min(2 * width, reached.numel()))
     candidates = [
         (live[i // vocabulary], i % vocabulary, score)
         for i, score in zip(best.indices.tolist(), best.values.tolist(), strict=True)
+        if score > -math.inf  # a setting rules it out
     ]
     length = live[0].length + 1
     last = length == request.max_new_tokens
@@ -50,35 +64,46 @@ def step(
     settled = len(request.whole) == width and (
         not going_on or going_on[0][2] / norm <= request.whole[-1].score
     )
-    children = []
-    if going_on and not last and not settled:
-        for parent, token, score in going_on:
-            child = _child(request, parent, token, score, new_text)
-            scheduler.blocks.fork(parent, child)
-            child.index = len(children)
-            children.append((child, parent.status))
+    children: list[Sequence] = []
+    parents = [p for p, *_ in going_on] if not last and not settled else []
+    for parent, token, score in going_on[: len(parents)]:
+        children.append(_child(request, parent, token, score, new_text))
+        children[-1].index = len(children) - 1
+    for parent, child in zip(parents, children, strict=True):  # all exist: now the books change
+        scheduler.blocks.fork(parent, child)
+    running = [parent.status is Status.RUNNING for parent in parents]
     for parent in live:
         scheduler.remove(parent)
-    for child, status in children:
-        scheduler.run(child) if status is Status.RUNNING else scheduler.add(child)
-    request.sequences = [child for child, _ in children]
+    for child, runs in zip(children, running, strict=True):
+        scheduler.run(child) if runs else scheduler.add(child)
+    request.sequences = children
     if request.finished:
         for place, whole in enumerate(request.whole):
             whole.index = place
-            for id in whole.new_token_ids:
-                if id not in ends:
-                    whole.text.feed(id)
-            whole.text.finish()
+            spell(whole)
+
+
+def spell(sequence: Sequence) -> None:
+    """Make the text of a beam, which nobody has read while it grew."""
+    for id in sequence.new_token_ids:
+        if id not in sequence.request.ends:
+            sequence.text.feed(id)
+    sequence.text.finish()
 
 
 def _child(
-    request: Request,
-    parent: Sequence,
-    token: int,
-    score: float,
-    new_text: Callable[[Request], object],
+    request: Request, parent: Sequence, token: int, score: float, new_text: NewText
 ) -> Sequence:
     """The parent's tokens and one more."""
+    logprobs = list(parent.logprobs)
+    if parent.held_own is not None:
+        count = request.params.logprobs or 0
+        logprobs.append(likeliest(parent.held_own, count, token))
     return Sequence(
-        request, parent.index, [*parent.token_ids, token], score=score, text=new_text(request)
+        request,
+        parent.index,
+        [*parent.token_ids, token],
+        score=score,
+        text=new_text(request),
+        logprobs=logprobs,
     )

@@ -40,7 +40,7 @@ def run(chosen: argparse.Namespace) -> int:
     from .engine import Engine, EngineConfig
     from .errors import ServingError
     from .llm import LLM
-    from .sampling import SamplingParams
+    from .sampling_params import SamplingParams
 
     prompts = [
         text

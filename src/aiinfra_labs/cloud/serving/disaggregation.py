@@ -16,17 +16,18 @@ decoding engine preempts, it computes the tokens again itself.
 from __future__ import annotations
 
 from collections import deque
+from collections.abc import Callable
 from collections.abc import Sequence as Row
 from dataclasses import dataclass
 from typing import Any
 
 from torch import Tensor
 
-from . import requests
+from .chance import Chance
 from .engine import Engine
 from .errors import RequestError, ServingError
 from .output import RequestOutput
-from .sampling import SamplingParams
+from .sampling_params import SamplingParams
 from .sequence import Sequence, Status
 
 
@@ -45,9 +46,11 @@ class Handover:
     computed: int  # tokens whose keys and values are in the blocks
     keys: Tensor  # [layers, blocks, block_size, K, D]
     values: Tensor
-    random_state: Tensor  # of the sequence's generator: draws go on where they stopped
+    chance: Chance  # the second engine draws what the first would have drawn
     logprobs: list[dict[int, float]]
     score: float
+    cached_tokens: int
+    deliver: Callable[[RequestOutput], None] | None
 
     @property
     def nbytes(self) -> int:
@@ -71,7 +74,7 @@ def export(engine: Engine, request_id: str) -> Handover:
         )
     blocks = sequence.block_table[: engine.blocks.blocks_for(sequence.computed)]
     keys, values = engine.runner.cache.read(blocks)
-    assert sequence.generator is not None
+    assert sequence.chance is not None
     handover = Handover(
         request.id,
         list(request.prompt),
@@ -84,9 +87,11 @@ def export(engine: Engine, request_id: str) -> Handover:
         sequence.computed,
         keys,
         values,
-        sequence.generator.get_state(),
+        sequence.chance,
         sequence.logprobs,
         sequence.score,
+        request.cached_tokens or 0,
+        request.deliver,
     )
     engine.scheduler.remove(sequence)
     del engine.requests[request_id]
@@ -105,11 +110,9 @@ def prefilled(engine: Engine) -> list[str]:
 def fits(engine: Engine, handover: Handover) -> bool:
     """Whether an engine has a slot, and blocks for all tokens and the next step."""
     needed = engine.blocks.blocks_for(handover.computed + 1)
-    running = engine.scheduler.running
-    kept = engine.scheduler.watermark if running else 0
-    return len(running) < engine.scheduler.max_sequences and needed + kept <= len(
-        engine.blocks.free_blocks
-    )
+    kept = engine.scheduler.watermark if engine.scheduler.running else 0
+    free = len(engine.blocks.free_blocks)
+    return engine.scheduler.free_slots() > 0 and needed + kept <= free
 
 
 def take(engine: Engine, handover: Handover) -> None:
@@ -125,8 +128,9 @@ def take(engine: Engine, handover: Handover) -> None:
             "a block is copied as it is",
             "two engines with one model and one block size",
         )
-    request = requests.checked(
-        engine,
+    request = engine.admission.check(
+        engine.arrivals,
+        engine.requests,
         handover.prompt,
         handover.params,
         handover.request_id,
@@ -134,8 +138,9 @@ def take(engine: Engine, handover: Handover) -> None:
         handover.stream,
         handover.cache_key,
     )
-    request.text = handover.text
-    sequence = engine._sequence(request, 0)
+    request.text, request.deliver = handover.text, handover.deliver
+    request.cached_tokens = handover.cached_tokens
+    sequence = engine.new_sequence(request, 0)
     request.sequences = [sequence]
     _catch_up(sequence, handover)
     engine.arrivals += 1
@@ -156,8 +161,7 @@ def _catch_up(sequence: Sequence, handover: Handover) -> None:
         sequence.text.feed(token)
     sequence.text.delta()  # the caller has it already
     sequence.logprobs, sequence.score = list(handover.logprobs), handover.score
-    assert sequence.generator is not None
-    sequence.generator.set_state(handover.random_state)
+    sequence.chance = handover.chance
 
 
 class Pair:
@@ -190,7 +194,7 @@ class Pair:
                 "it is between the two engines",
                 "another id, or none",
             )
-        requests.checked(self.decode, prompt, params, name, 0, False, "")
+        self.decode.admission.check(0, self.decode.requests, prompt, params, name)
         return self.prefill.add_request(prompt, params, name, **more)
 
     def abort(self, request_id: str) -> RequestOutput | None:

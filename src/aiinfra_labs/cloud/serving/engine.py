@@ -8,32 +8,41 @@
 
 A step plans (`scheduler`), computes (`model_runner`), chooses (`sampling`), and ends what has come
 to its end. Nothing in it waits: requests may be added and aborted between any two steps.
+
+One request's fault is that request's. `requests` refuses what cannot be served; and where something
+fails in a step for one request alone, such as a caller's own code, that request ends with
+finish_reason "error", and the others get on.
 """
 
 from __future__ import annotations
 
+import warnings
+from collections import deque
 from collections.abc import Callable
 from collections.abc import Sequence as Row
 from dataclasses import dataclass, field, replace
-from functools import cached_property
 from pathlib import Path
 
 import torch
 from torch import Tensor
 
-from . import beam, loader, requests, speculative
+from . import beam, loader, speculative
 from .attention import PagedCache, attention_named
 from .block_manager import BlockManager
-from .constrained import JsonConstraint, Vocabulary
+from .chance import Chance
 from .errors import ServingError
-from .logits import adjust, log_shares, note
+from .generation_config import sampling_defaults
+from .logits import process_logits, record_logprobs
 from .model import CausalLM
 from .model_runner import ModelRunner
 from .output import RequestOutput, SequenceText, output
-from .sampling import SamplingParams, choose, shares
+from .requests import Admission
+from .sampling import choose, draw, race
+from .sampling_params import SamplingParams
 from .scheduler import Plan, Scheduler
 from .sequence import Request, Sequence, Status
 from .tokenizer import FileTokenizer, Tokenizer
+from .turns import Turns
 
 
 @dataclass(frozen=True)
@@ -48,6 +57,7 @@ class EngineConfig:
     chunked_prefill: bool = True
     attention: str = "auto"  # or one of attention.ATTENTIONS
     end_ids: tuple[int, ...] = ()  # tokens that end every text
+    seed: int = 0  # of requests without a seed of their own
     scheduler: type[Scheduler] = Scheduler
     cache: Callable[..., PagedCache] = field(default=PagedCache)
     blocks: Callable[..., BlockManager] = field(default=BlockManager)  # or contiguous memory
@@ -89,13 +99,27 @@ class Engine:
         attention = attention_named(config.attention, model.device, model.dtype)
         self.runner = ModelRunner(model, cache, attention)
         self.proposer = proposer
+        self.draw = draw
         if isinstance(proposer, speculative.DraftModel):
             proposer.attach(self.runner)
+            self.draw = race  # by which a draft and the model agree as often as they are alike
+        self.admission = Admission(
+            tokenizer,
+            shape.vocab_size,
+            context,
+            config.block_size,
+            config.num_blocks,
+            config.max_sequences,
+            config.end_ids,
+        )
         self.requests: dict[str, Request] = {}
         self.arrivals = self.steps = 0
         self.drafted = self.accepted = 0  # tokens that were guessed, and that were right
         self.observers: list[Callable[[Plan], None]] = []  # called after each step
-        self.constraints: dict[str, JsonConstraint] = {}  # by schema: each is built once
+        self.undelivered: list[RequestOutput] = []  # what `step` will return
+        self.turns = Turns()  # of the threads that use this engine
+        self._abandoned: deque[str] = deque()  # requests whose callers are gone
+        self._stepping = False
 
     @classmethod
     def from_folder(
@@ -120,7 +144,9 @@ class Engine:
         config = config or EngineConfig()
         if not config.end_ids:
             config = replace(config, end_ids=loader.end_ids(folder))
-        return cls(model, tokenizer, config, proposer)
+        engine = cls(model, tokenizer, config, proposer)
+        engine.admission.usual = sampling_defaults(folder)
+        return engine
 
     # --- requests in ------------------------------------------------------------------------------
 
@@ -132,55 +158,101 @@ class Engine:
         priority: int = 0,
         stream: bool = False,
         cache_key: str = "",
+        deliver: Callable[[RequestOutput], None] | None = None,
     ) -> str:
         """Let a request wait for its turn; returns its id.
 
         prompt: text, or ids. priority: smaller is served earlier. stream: give an output at every
-        step. cache_key: what else keys and values depend on. Raises `RequestError`, and nothing has
-        changed.
+        step. cache_key: what else keys and values depend on. deliver: takes each output of the
+        request, whoever steps the engine; without it `step` returns them. Raises `RequestError`,
+        and nothing has changed.
         """
-        request = requests.checked(
-            self, prompt, params or SamplingParams(), request_id, priority, stream, cache_key
-        )
-        first = self._sequence(request, 0)
-        request.sequences = [first]
-        self.arrivals += 1
-        self.requests[request.id] = request
-        self.scheduler.add(first)
-        return request.id
+        with self.turns:
+            request = self.admission.check(
+                self.arrivals,
+                self.requests,
+                prompt,
+                params,
+                request_id,
+                priority,
+                stream,
+                cache_key,
+            )
+            request.deliver = deliver
+            first = self.new_sequence(request, 0)
+            request.sequences = [first]
+            self.arrivals += 1
+            self.requests[request.id] = request
+            self.scheduler.add(first)
+            return request.id
 
     def abort(self, request_id: str) -> RequestOutput | None:
-        """End a request now, and give back all that it holds; None if there is no such request."""
-        request = self.requests.pop(request_id, None)
-        if request is None:
-            return None
-        for sequence in request.sequences:
-            if sequence.status is not Status.FINISHED:
-                self._finish(sequence, "abort")
-        return output(request)
+        """End a request now, and give back all that it holds; None if there is no such request.
+
+        Whoever waits for it gets what it has so far, with finish_reason "abort".
+        """
+        with self.turns:
+            request = self.requests.pop(request_id, None)
+            if request is None:
+                return None
+            self._end(request, "abort")
+            last = output(request)
+            if request.deliver:
+                self._hand_over(request, last)
+            return last
+
+    def abandon(self, request_id: str) -> None:
+        """The same a little later, by whoever uses the engine next; waits for nobody.
+
+        For finalizers, which run in the middle of anything.
+        """
+        self._abandoned.append(request_id)
 
     @property
     def unfinished(self) -> int:
-        """Requests that are waiting or running."""
-        return len(self.requests)
+        """Requests that are waiting or running, or whose last output `step` has yet to return."""
+        self._end_abandoned()
+        return len(self.requests) + sum(output.finished for output in self.undelivered)
 
-    @cached_property
-    def vocabulary(self) -> Vocabulary:
-        """The bytes of all tokens, for every constraint: what strings allow is found once."""
-        assert self.tokenizer is not None, "text is needed"
-        found = self.tokenizer.token_bytes()
-        return Vocabulary(found + [None] * (self.model.config.vocab_size - len(found)))
+    def _end_abandoned(self) -> None:
+        while self._abandoned:
+            self.abort(self._abandoned.popleft())
 
     # --- a step -----------------------------------------------------------------------------------
 
     def step(self) -> list[RequestOutput]:
         """One step: outputs of requests that stream and got on, and of all that have ended.
 
-        If the model fails, the error goes on to the caller; no request is lost, and what the step
-        would have written is computed again.
+        Also those that ended in a step of another caller (`run_step`), and were not returned yet;
+        outputs of requests with an outbox of their own lie there. If the model fails, the error
+        goes on to the caller; no request is lost, and what the step would have written is computed
+        again.
         """
+        with self.turns:
+            self.run_step()
+            outputs, self.undelivered = self.undelivered, []
+            return outputs
+
+    def run_step(self) -> None:
+        """One step, whose outputs go to their outboxes, or wait for a call of `step`."""
+        with self.turns:
+            if self._stepping:
+                raise ServingError(
+                    "a step within a step",
+                    "an observer or an outbox is called while the engine's books are open",
+                    "engine.abort and engine.add_request there, and the step when this one is over",
+                )
+            self._end_abandoned()
+            self._stepping = True
+            try:
+                self._step()
+            finally:
+                self._stepping = False
+
+    def _step(self) -> None:
         if self.proposer:
-            self._propose(self.proposer)
+            vocabulary = self.model.config.vocab_size
+            speculative.propose(self.proposer, self.scheduler, self.runner.cache, vocabulary)
         plan = self.scheduler.schedule()
         try:
             if self.proposer:
@@ -188,67 +260,141 @@ class Engine:
             logits = self.runner.run(plan) if plan.work else []
         except BaseException:
             self.blocks.forget()  # blocks were registered that the step has not filled
-            for sequence in list(self.scheduler.running):
-                self.scheduler.preempt(sequence, plan)
+            self._preempt_all(plan)
             raise
         self.steps += 1
-        touched = self._advance(plan, logits)
-        for observer in self.observers:
-            observer(plan)
-        outputs = []
-        for request in touched:
-            if request.finished:
-                del self.requests[request.id]
-            if request.finished or request.stream:
-                outputs.append(output(request))
-        return outputs
+        touched: dict[str, Request] = {}
+        try:
+            self._advance(plan, logits, touched)
+            self._tell(plan)
+        except BaseException:  # Ctrl-C: who was in the middle of something begins that again
+            self._preempt_all(plan)
+            touched |= {r.id: r for r in self.requests.values() if r.finished}
+            raise
+        finally:
+            for request in touched.values():
+                if self.requests.get(request.id) is not request:
+                    continue  # aborted meanwhile, by an observer or by another's outbox
+                if request.finished:
+                    del self.requests[request.id]
+                if request.finished or request.stream:
+                    self._hand_over(request, output(request))
 
-    def _advance(self, plan: Plan, logits: list[Tensor | None]) -> list[Request]:
-        """Take in what the step has computed. Returns the requests that got on."""
+    def _tell(self, plan: Plan) -> None:
+        """Call the observers. What one of them does wrong ends no request."""
+        for observer in list(self.observers):
+            try:
+                observer(plan)
+            except Exception as error:
+                warnings.warn(f"an observer of the engine failed: {error!r}", stacklevel=2)
+
+    def _hand_over(self, request: Request, out: RequestOutput) -> None:
+        if request.deliver is None:
+            self.undelivered.append(out)
+            return
+        try:
+            request.deliver(out)
+        except Exception as error:  # nobody is there: a loop that was closed
+            warnings.warn(f"request {request.id!r} cannot be delivered: {error!r}", stacklevel=2)
+            request.deliver = _nobody
+            self._abandoned.append(request.id)
+
+    def _preempt_all(self, plan: Plan) -> None:
+        for sequence in list(self.scheduler.running):
+            self.scheduler.preempt(sequence, plan)
+
+    def _advance(
+        self, plan: Plan, logits: list[Tensor | None], touched: dict[str, Request]
+    ) -> None:
+        """Take in what the step has computed. touched: the requests that got on."""
         for sequence in plan.admitted:
-            if not sequence.length:
+            if sequence.request.cached_tokens is None:  # later it would find what was its own
                 sequence.request.cached_tokens = sequence.cached
         rows: list[tuple[Sequence, Tensor]] = []  # one token to choose from one row
-        touched: dict[int, Request] = {}
         for work, found in zip(plan.work, logits, strict=True):
-            sequence = work.sequence
+            sequence, request = work.sequence, work.sequence.request
             sequence.computed = work.start + work.tokens - work.drafts
             if found is None:
                 continue
-            request = sequence.request
-            touched[id(request)] = request
-            if request.is_beam:
-                sequence.held = log_shares(found[0])
-            elif work.drafts:
-                self._verify(sequence, found)
-            else:
-                rows += [(member, found[0]) for member in self._forks(sequence)]
+            touched[request.id] = request
+            try:
+                if request.is_beam:
+                    beam.hold(sequence, found[0])
+                elif work.drafts:
+                    self._verify(sequence, found)
+                else:
+                    rows += [(member, found[0]) for member in self._forks(sequence)]
+            except Exception as error:
+                self._fail(request, error)
         if rows:
             self._choose(rows)
         for request in touched.values():
-            if request.is_beam:
-                ends = frozenset(self._ends(request))
-                beam.step(request, self.scheduler, ends, self._text)
-        return list(touched.values())
+            if request.is_beam and not request.finished:
+                try:
+                    beam.step(request, self.scheduler, self._text)
+                except Exception as error:
+                    self._fail(request, error)
 
     def _choose(self, rows: list[tuple[Sequence, Tensor]]) -> None:
         """One token for each sequence, and what follows from it."""
         sequences = [sequence for sequence, _ in rows]
         raw = torch.stack([row for _, row in rows])  # [R, V]
-        wanted = adjust(raw, sequences, self._ends)
+        wanted, failed = process_logits(raw, sequences)
+        for row, error in failed.items():
+            self._fail(sequences[row].request, error)
+        # Its own code may have aborted a request, or the failure of one sample all of them.
+        live = [row for row, s in enumerate(sequences) if s.status is not Status.FINISHED]
+        if not live:
+            return
+        if len(live) < len(sequences):
+            sequences = [sequences[row] for row in live]
+            raw, wanted = raw[live], wanted[live]
         params = [s.request.params for s in sequences]
-        chosen = choose(wanted, params, [s.generator for s in sequences]).tolist()
-        note(raw, sequences, chosen)
+        sources = [
+            None if p.greedy else s.chance.at(len(s.token_ids))  # type: ignore[union-attr]
+            for p, s in zip(params, sequences, strict=True)
+        ]
+        chosen = choose(wanted, params, sources, self.draw).tolist()
+        record_logprobs(raw, sequences, chosen)
         for sequence, token in zip(sequences, chosen, strict=True):
-            self._append(sequence, token)
+            try:
+                self._append(sequence, token)
+            except Exception as error:
+                self._fail(sequence.request, error)
+
+    def _verify(self, sequence: Sequence, logits: Tensor) -> None:
+        """Keep what is right of a draft. logits: [drafts + 1, V]."""
+        draft, known = sequence.draft[: len(logits) - 1], len(sequence.token_ids)
+        rows = []
+        for place in range(len(logits)):
+            row, failed = process_logits(logits[place : place + 1], [sequence], draft[:place])
+            if failed and not place:
+                raise failed[0]
+            if failed:  # behind a draft that is wrong, perhaps: it will be seen again, or not
+                draft = draft[: place - 1]
+                break
+            rows.append(row)
+        tokens = speculative.verify(sequence, draft, torch.cat(rows)[: len(draft) + 1], self.draw)
+        self.drafted += len(draft)
+        self.accepted += len(tokens) - 1
+        sequence.draft, sequence.draft_shares = [], None
+        for place, token in enumerate(tokens):
+            record_logprobs(logits[place : place + 1], [sequence], [token])
+            sequence.computed = known + place  # the keys of all tokens before this one are right
+            if self._append(sequence, token):
+                return
+        sequence.draft_computed = min(sequence.draft_computed, sequence.computed)
+        self.blocks.shrink(sequence, sequence.computed + 1)
 
     def _append(self, sequence: Sequence, token: int) -> bool:
-        """Take a token into the sequence; returns whether the sequence ends with it."""
+        """Take a token into the sequence; returns whether the sequence has ended."""
+        if sequence.status is Status.FINISHED:  # its request failed, or was aborted in this step
+            return True
         request = sequence.request
         sequence.token_ids.append(token)
         if sequence.grammar is not None:
             sequence.grammar = sequence.grammar.advance(token)
-        if token in self._ends(request):
+        if token in request.ends:
             self._finish(sequence, "stop", token)
         elif stop := sequence.text.feed(token):
             self._finish(sequence, "stop", stop)
@@ -259,92 +405,59 @@ class Engine:
     def _finish(self, sequence: Sequence, reason: str, what: str | int | None = None) -> None:
         self.scheduler.remove(sequence)
         sequence.finish_reason, sequence.stop_reason = reason, what
-        sequence.text.finish()
+        stop = sequence.text.finish()
+        if stop and reason in ("stop", "length"):
+            sequence.finish_reason, sequence.stop_reason = "stop", stop
+
+    def _end(self, request: Request, reason: str) -> None:
+        """End what has not ended of a request, from outside."""
+        for sequence in request.sequences:
+            if sequence.status is Status.FINISHED:
+                continue
+            self.scheduler.remove(sequence)
+            sequence.finish_reason = reason
+            try:
+                beam.spell(sequence) if request.is_beam else sequence.text.finish()
+            except Exception as error:  # what is left of the text cannot be read
+                warnings.warn(f"request {request.id!r}: {error!r}", stacklevel=2)
+
+    def _fail(self, request: Request, error: Exception) -> None:
+        """End a request that cannot go on; all others do."""
+        if request.error is None:
+            what = "" if isinstance(error, ServingError) else f"{type(error).__name__}: "
+            request.error = f"{what}{error}"
+        if request.sequences:
+            request.whole = []
+        for sequence in request.whole:
+            sequence.finish_reason = "error"
+        self._end(request, "error")
 
     def _forks(self, first: Sequence) -> list[Sequence]:
         """The sequences that choose from a prompt's logits: the first time, all `n` of them."""
         request = first.request
         if first.length or len(request.sequences) == request.params.n:
             return [first]
-        for index in range(1, request.params.n):
-            other = self._sequence(request, index)
+        for index in range(len(request.sequences), request.params.n):
+            other = self.new_sequence(request, index)
             self.blocks.fork(first, other)
             self.scheduler.run(other)
             request.sequences.append(other)
         return request.sequences
 
-    def _sequence(self, request: Request, index: int) -> Sequence:
-        seed = request.params.seed if request.params.seed is not None else request.arrival
+    def new_sequence(self, request: Request, index: int) -> Sequence:
+        """A sequence of a request: its prompt, its own chance, and an empty text."""
         return Sequence(
             request,
             index,
             list(request.prompt),
-            torch.Generator().manual_seed(seed + index),
-            grammar=requests.grammar(self, request),
+            Chance.of(request.params.seed, self.config.seed, request.arrival, index),
+            grammar=request.grammar,
             text=self._text(request),
         )
 
     def _text(self, request: Request) -> SequenceText:
-        return SequenceText(self.tokenizer, request.params.stop)
+        return SequenceText(self.tokenizer, request.params.stop, request.params.min_tokens)
 
-    def _ends(self, request: Request) -> tuple[int, ...]:
-        own = request.params.stop_token_ids
-        return own if request.params.ignore_eos else (*self.config.end_ids, *own)
 
-    # --- speculation ------------------------------------------------------------------------------
-
-    def _propose(self, proposer: speculative.Proposer) -> None:
-        """Drafts for the sequences that decode, where there is room for them."""
-        sequences, counts = [], []
-        # What is drafted must not take the place of another sequence's next token.
-        room = self.config.max_step_tokens - len(self.scheduler.running)
-        for sequence in self.scheduler.running:
-            sequence.draft, request = [], sequence.request
-            # The last step's budget may have cut the draft off: then none of it was verified.
-            sequence.draft_computed = min(sequence.draft_computed, sequence.computed)
-            most = min(proposer.most, request.max_new_tokens - sequence.length - 1, room)
-            if most < 1 or sequence.missing != 1 or request.is_beam or sequence.grammar is not None:
-                continue
-            if self._reserve(sequence, len(sequence.token_ids) + most):
-                sequences.append(sequence)
-                counts.append(most)
-                room -= most
-        if sequences:
-            proposer.propose(sequences, counts)
-
-    def _reserve(self, sequence: Sequence, tokens: int) -> bool:
-        """Room for tokens that may come, unless another sequence would have to give way."""
-        spare = len(self.scheduler.running)
-        if self.blocks.needed(sequence, tokens) + spare > len(self.blocks.free_blocks):
-            return False
-        if copy := self.blocks.grow(sequence, tokens):
-            self.runner.cache.copy([copy])
-            self.proposer.copy([copy])  # type: ignore[union-attr]
-        return True
-
-    def _verify(self, sequence: Sequence, logits: Tensor) -> None:
-        """Keep what is right of a draft. logits: [drafts + 1, V]."""
-        draft, known = sequence.draft[: len(logits) - 1], len(sequence.token_ids)
-        params = sequence.request.params
-        rows = torch.cat(
-            [
-                adjust(logits[i : i + 1], [sequence], self._ends, draft[:i])
-                for i in range(len(logits))
-            ]
-        )
-        if params.greedy:
-            tokens = speculative.accept_greedy(rows.argmax(dim=-1).tolist(), draft)
-        else:
-            p = shares(rows, [params] * len(rows))
-            assert sequence.generator is not None
-            tokens = speculative.accept(p, draft, sequence.draft_shares, sequence.generator)
-        self.drafted += len(draft)
-        self.accepted += len(tokens) - 1
-        sequence.draft, sequence.draft_shares = [], None
-        for place, token in enumerate(tokens):
-            note(logits[place : place + 1], [sequence], [token])
-            sequence.computed = known + place  # the keys of all tokens before this one are right
-            if self._append(sequence, token):
-                return
-        sequence.draft_computed = min(sequence.draft_computed, sequence.computed)
-        self.blocks.shrink(sequence, sequence.computed + 1)
+def _nobody(out: RequestOutput) -> None:
+    """Takes the outputs of a request whose caller is gone."""

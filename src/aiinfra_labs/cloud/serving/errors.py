@@ -16,3 +16,13 @@ class RequestError(ServingError):
 
 class LoadError(ServingError):
     """A checkpoint that cannot be loaded. Nothing was built."""
+
+
+def shown(value: object, most: int = 80) -> str:
+    """A value for a message: on one line, cut off where it is long, whatever its `repr` does."""
+    try:
+        text = repr(value)
+    except Exception:  # an int of over 4,300 digits, or a class of the caller's
+        return f"a {type(value).__name__}"
+    text = text.replace("\n", " ")
+    return text if len(text) <= most else f"{text[: most - 3]}..."

@@ -19,7 +19,7 @@ from aiinfra_labs.llm.scale.shapes import Shape
 from .block_manager import BlockManager
 from .contiguous import kept_tokens
 from .errors import ServingError
-from .sampling import SamplingParams
+from .sampling_params import SamplingParams
 from .scheduler import Plan, Scheduler
 from .sequence import Request, Sequence
 from .workloads import RequestShape

@@ -3,23 +3,39 @@
 llm = LLM("model")
 for output in llm.generate(["def read(", "class Node:"], SamplingParams(max_tokens=40)):
     print(output.outputs[0].text)
+
+Each request has an outbox, into which the engine puts its outputs whoever steps it. So several
+streams, calls from several threads, and a call within a loop over a stream may share one engine:
+each steps it while its own outbox is empty, and all get on with every step.
 """
 
 from __future__ import annotations
 
+from collections import deque
 from collections.abc import Iterator
 from collections.abc import Sequence as Row
+from dataclasses import replace
 from pathlib import Path
+from typing import Any
 
 import torch
 
 from .engine import Engine, EngineConfig
-from .errors import RequestError
+from .errors import RequestError, ServingError, shown
 from .output import RequestOutput
-from .sampling import SamplingParams
+from .sampling_params import SamplingParams
 from .speculative import Proposer
 
 Prompt = str | Row[int]
+VLLM_NAMES = {  # vLLM's name of a setting: EngineConfig's
+    "max_num_seqs": "max_sequences",
+    "max_num_batched_tokens": "max_step_tokens",
+    "block_size": "block_size",
+    "num_gpu_blocks_override": "num_blocks",
+    "enable_prefix_caching": "prefix_caching",
+    "enable_chunked_prefill": "chunked_prefill",
+    "seed": "seed",
+}
 
 
 class LLM:
@@ -30,15 +46,24 @@ class LLM:
         model: Path | str | Engine,
         config: EngineConfig | None = None,
         proposer: Proposer | None = None,
-        dtype: torch.dtype = torch.float32,
+        dtype: torch.dtype | str = torch.float32,
         device: torch.device | str = "cpu",
+        **settings: Any,
     ):
-        """model: a folder with a checkpoint, or an engine. Raises `LoadError`."""
-        self.engine = (
-            model
-            if isinstance(model, Engine)
-            else Engine.from_folder(model, config, proposer, dtype, device)
-        )
+        """model: a folder with a checkpoint, or an engine. settings: of the engine, by vLLM's names
+        (`VLLM_NAMES`) or by those of `EngineConfig`. Raises `LoadError` and `ServingError`.
+        """
+        if isinstance(model, Engine):
+            if config or proposer or settings:
+                raise ServingError(
+                    f"an engine, and settings for one: {', '.join(settings) or 'config, proposer'}",
+                    "it was built with its own",
+                    "the folder of the checkpoint in its place, or no settings",
+                )
+            self.engine = model
+        else:
+            config = _configured(config or EngineConfig(), settings)
+            self.engine = Engine.from_folder(model, config, proposer, _dtype(dtype), device)
 
     def generate(
         self,
@@ -46,13 +71,14 @@ class LLM:
         params: SamplingParams | Row[SamplingParams] | None = None,
         progress: bool = False,
     ) -> list[RequestOutput]:
-        """All answers, in the order of the prompts. params: one for all, or one for each.
+        """All answers, in the order of the prompts. params: one for all, or one for each; without
+        any, the model's recommended ones.
 
-        Raises `RequestError`, with the number of the prompt, before anything is computed. Requests
-        that others have added to the same engine get on beside these.
+        Raises `RequestError`, with the number of the prompt, before anything is computed. Where an
+        answer fails later, its finish_reason is "error" and the others are whole; raises
+        `ServingError` if all fail.
         """
-        if isinstance(prompts, str) or (len(prompts) and isinstance(prompts[0], int)):
-            prompts = [prompts]  # type: ignore[list-item]
+        prompts = _listed(prompts)
         settings = params if isinstance(params, (list, tuple)) else [params] * len(prompts)
         if len(settings) != len(prompts):
             raise RequestError(
@@ -60,46 +86,157 @@ class LLM:
                 "each prompt has its own, or all have one",
                 "one SamplingParams, or a list as long as the prompts",
             )
+        outbox: deque[RequestOutput] = deque()
         names: list[str] = []
-        for number, (prompt, setting) in enumerate(zip(prompts, settings, strict=True)):
-            try:
-                names.append(self.engine.add_request(prompt, setting))  # type: ignore[arg-type]
-            except RequestError as error:
-                for name in names:
+        done: dict[str, RequestOutput] = {}
+        try:
+            for number, (prompt, setting) in enumerate(zip(prompts, settings, strict=True)):
+                try:
+                    name = self.engine.add_request(prompt, setting, deliver=outbox.append)
+                except ServingError as error:
+                    error.args = (f"prompt {number}: {error.args[0]}", *error.args[1:])
+                    raise
+                names.append(name)
+            self._run(len(names), outbox, done, progress)
+        finally:  # also Ctrl-C, or a model that fails: nothing is left in the engine
+            for name in names:
+                if name not in done:
                     self.engine.abort(name)
-                error.args = (f"prompt {number}: {error.args[0]}",)
-                raise
-        done = self._run(names, progress)
-        return [done[name] for name in names]
+        outputs = [done[name] for name in names]
+        if outputs and all(output.error for output in outputs):
+            raise ServingError(*_parts(outputs[0].error or ""))
+        return outputs
 
-    def _run(self, names: list[str], progress: bool) -> dict[str, RequestOutput]:
+    def _run(
+        self,
+        count: int,
+        outbox: deque[RequestOutput],
+        done: dict[str, RequestOutput],
+        progress: bool,
+    ) -> None:
         from tqdm.auto import tqdm
 
-        done: dict[str, RequestOutput] = {}
-        wanted = set(names)
-        with tqdm(total=len(names), unit="request", disable=not progress) as bar:
+        with tqdm(total=count, unit="request", disable=not progress) as bar:
+            while len(done) < count:
+                output = _next(self.engine, outbox)
+                if output.finished:
+                    done[output.request_id] = output
+                    bar.update()
+
+    def stream(self, prompt: Prompt, params: SamplingParams | None = None) -> Stream:
+        """The text of one prompt, piece by piece. A loop that is left ends the request.
+
+        Raises `RequestError` at once; while it is read, `ServingError` if the answer fails.
+        """
+        if params is not None and isinstance(params, SamplingParams) and params.n > 1:
+            raise RequestError(
+                f"a stream of {params.n} samples",
+                "its pieces are those of one text",
+                "n=1, or engine.add_request(..., stream=True) and engine.step()",
+            )
+        return Stream(self.engine, prompt, params)
+
+
+class Stream(Iterator[str]):
+    """The pieces of one text. `close`, the end of a `with`, or nobody who holds it any more: all
+    end its request."""
+
+    def __init__(self, engine: Engine, prompt: Prompt, params: SamplingParams | None):
+        self.engine = engine
+        self.outbox: deque[RequestOutput] = deque()
+        self.name: str | None = None
+        self.name = engine.add_request(prompt, params, stream=True, deliver=self.outbox.append)
+
+    def __next__(self) -> str:
+        while self.name is not None:
             try:
-                while wanted - done.keys():
-                    for output in self.engine.step():
-                        if output.request_id in wanted and output.finished:
-                            done[output.request_id] = output
-                            bar.update()
-            except BaseException:  # Ctrl-C, or a model that fails: nothing is left in the engine
-                for name in wanted - done.keys():
-                    self.engine.abort(name)
+                output = _next(self.engine, self.outbox)
+            except BaseException:
+                self.close()
                 raise
-        return done
+            if output.finished:
+                self.name = None
+            if output.error:
+                raise ServingError(*_parts(output.error))
+            if output.outputs and output.outputs[0].delta:
+                return output.outputs[0].delta
+        raise StopIteration
 
-    def stream(self, prompt: Prompt, params: SamplingParams | None = None) -> Iterator[str]:
-        """The text of one prompt, piece by piece. A loop that is left ends the request."""
-        name = self.engine.add_request(prompt, params, stream=True)
-        return self._pieces(name)
-
-    def _pieces(self, name: str) -> Iterator[str]:
-        try:
-            while name in self.engine.requests:
-                for output in self.engine.step():
-                    if output.request_id == name and output.outputs[0].delta:
-                        yield output.outputs[0].delta
-        finally:
+    def close(self) -> None:
+        """End the request, if it goes on; what it has not given out is dropped."""
+        name, self.name = self.name, None
+        if name is not None:
             self.engine.abort(name)
+
+    def __enter__(self) -> Stream:
+        return self
+
+    def __exit__(self, *_: object) -> None:
+        self.close()
+
+    def __del__(self) -> None:
+        if getattr(self, "name", None) is not None:  # in the middle of anything: nobody may wait
+            self.engine.abandon(self.name)  # type: ignore[arg-type]
+
+
+def _next(engine: Engine, outbox: deque[RequestOutput]) -> RequestOutput:
+    """What lies in the outbox; while nothing does, the engine is stepped."""
+    while not outbox:
+        with engine.turns:  # another thread may have stepped while this one waited
+            if not outbox:
+                engine.run_step()
+    return outbox.popleft()
+
+
+def _listed(prompts: Any) -> Row[Prompt]:
+    """One prompt, or several: as a list."""
+    if isinstance(prompts, str):
+        return [prompts]
+    if hasattr(prompts, "tolist"):  # a tensor or an array: of ids, or of rows of them
+        prompts = prompts.tolist()
+    if not isinstance(prompts, Row) or isinstance(prompts, (bytes, bytearray)):
+        raise RequestError(
+            f"the prompts are {shown(prompts)}",
+            "each is a text, or a list of ids",
+            "a list of them",
+        )
+    one = len(prompts) and all(
+        hasattr(id, "__index__") and not hasattr(id, "__len__") for id in prompts
+    )
+    return [prompts] if one else prompts
+
+
+def _configured(config: EngineConfig, settings: dict[str, Any]) -> EngineConfig:
+    """The configuration with settings by name. Raises `ServingError` for a name it has not."""
+    known = set(config.__dataclass_fields__)
+    for name in settings:
+        if VLLM_NAMES.get(name, name) not in known:
+            raise ServingError(
+                f"LLM has no setting {shown(name)}",
+                "the engine could not keep to it",
+                f"one of {', '.join(dict.fromkeys((*VLLM_NAMES, *sorted(known))))}",
+            )
+    return replace(config, **{VLLM_NAMES.get(name, name): v for name, v in settings.items()})
+
+
+def _dtype(dtype: torch.dtype | str) -> torch.dtype:
+    """ "bfloat16" as vLLM writes it, or torch.bfloat16."""
+    found = getattr(torch, dtype, None) if isinstance(dtype, str) else dtype
+    if not isinstance(found, torch.dtype) or not found.is_floating_point:
+        raise ServingError(
+            f"dtype is {shown(dtype)}",
+            "weights are kept as floating-point numbers",
+            '"float32", "bfloat16" or "float16"',
+        )
+    return found
+
+
+def _parts(message: str) -> tuple[str, str, str]:
+    """The three parts of an error that an answer brought with it."""
+    what, _, rest = message.partition("\nWhy: ")
+    why, _, try_ = rest.partition("\nTry: ")
+    return (
+        what,
+        why or "something that belongs to this request alone failed in a step",
+        try_ or "the request without its own code, such as a logits processor",
+    )

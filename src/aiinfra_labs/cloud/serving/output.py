@@ -17,7 +17,7 @@ class CompletionOutput:
     index: int
     text: str
     token_ids: list[int]
-    finish_reason: str | None  # "stop", "length", "abort", or None while it grows
+    finish_reason: str | None  # "stop", "length", "abort", "error", or None while it grows
     stop_reason: str | int | None  # the stop string or token that ended it
     logprobs: list[dict[int, float]]  # a dict a token, if they were asked for
     cumulative_logprob: float  # 0 unless they were
@@ -34,26 +34,36 @@ class RequestOutput:
     outputs: list[CompletionOutput]
     finished: bool
     cached_tokens: int = 0  # of the prompt, found in the cache
+    error: str | None = None  # for a finish_reason of "error": what happened
 
 
 class SequenceText:
     """The text of a sequence: whole characters, and no part of a stop string."""
 
-    def __init__(self, tokenizer: Tokenizer | None, stops: tuple[str, ...]):
+    def __init__(self, tokenizer: Tokenizer | None, stops: tuple[str, ...], min_tokens: int = 0):
+        """min_tokens: before so many, no stop string is looked for (as in vLLM)."""
         self.stream: TextStream | None = tokenizer.stream() if tokenizer else None
         self.stops = StopStrings(stops)
+        self.min_tokens, self.tokens = min_tokens, 0
         self.sent, self.reported = "", 0
 
     def feed(self, id: int) -> str | None:
         """Take a token; returns the stop string that it completes, if it does."""
+        self.tokens += 1
         if self.stream:
-            self.sent += self.stops.feed(self.stream.feed(id))
+            new = self.stream.feed(id)
+            self.sent += self.stops.feed(new) if self.tokens > self.min_tokens else new
         return self.stops.found or None
 
-    def finish(self) -> None:
-        """No token follows: what was held back is text as well."""
-        if self.stream and not self.stops.found:
-            self.sent += self.stops.feed(self.stream.finish()) + self.stops.finish()
+    def finish(self) -> str | None:
+        """No token follows: what was held back is text as well.
+
+        Returns a stop string that is certain only now, since another one might have begun earlier.
+        """
+        if not self.stream or self.stops.found:
+            return None
+        self.sent += self.stops.feed(self.stream.finish()) + self.stops.finish()
+        return self.stops.found or None
 
     def delta(self) -> str:
         """What was not reported yet."""
@@ -80,12 +90,13 @@ def completion(sequence: Sequence) -> CompletionOutput:
 
 def output(request: Request) -> RequestOutput:
     """A request as its caller sees it."""
-    shown = request.whole if request.is_beam and request.finished else request.sequences
+    shown = (request.finished and request.whole) or request.sequences
     return RequestOutput(
         request_id=request.id,
         prompt=request.text,
         prompt_token_ids=list(request.prompt),
         outputs=[completion(sequence) for sequence in shown],
         finished=request.finished,
-        cached_tokens=request.cached_tokens,
+        cached_tokens=request.cached_tokens or 0,
+        error=request.error,
     )

@@ -22,7 +22,7 @@ from .disaggregation import Handover, export, fits, prefilled, take
 from .engine import Engine, EngineConfig
 from .errors import ServingError
 from .model import CausalLM, ModelConfig
-from .sampling import SamplingParams
+from .sampling_params import SamplingParams
 from .scheduler import Plan
 from .sequence import Sequence as Tokens
 from .step_cost import Cost, Roofline, StepWork, step_work

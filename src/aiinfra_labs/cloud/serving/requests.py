@@ -1,167 +1,265 @@
-"""A request is looked at before it is let in: what cannot be served is refused. Unit 4.3."""
+"""Admission: a request is looked at before it is let in, and what cannot be served is refused.
+
+Unit 4.3. A step serves many requests at once, so that none may fail it. All that could is looked
+for here, once, before the engine has changed: the prompt, the settings against this model (by
+themselves `sampling_params` has checked them), the room in context and cache, the names.
+"""
 
 from __future__ import annotations
 
 import json
+from collections.abc import Container, Mapping
 from collections.abc import Sequence as Row
-from typing import TYPE_CHECKING, Any
+from dataclasses import dataclass, field
+from functools import cached_property
+from typing import Any
 
-from .constrained import JsonConstraint
-from .errors import RequestError
-from .sampling import SamplingParams
+from .constrained import JsonConstraint, Vocabulary
+from .errors import RequestError, ServingError, shown
+from .grammar import Grammar
+from .sampling_params import SamplingParams, as_whole, is_text
 from .sequence import Request
-
-if TYPE_CHECKING:
-    from .engine import Engine
+from .tokenizer import Tokenizer
 
 
-def checked(
-    engine: Engine,
-    prompt: str | Row[int],
-    params: SamplingParams,
-    request_id: str | None,
-    priority: int,
-    stream: bool,
-    cache_key: str,
-) -> Request:
-    """The request, if the engine can serve it to its end whatever else it serves."""
-    ids = _ids(engine, prompt)
-    name = str(engine.arrivals) if request_id is None else request_id
-    if name in engine.requests:
-        raise RequestError(
-            f"there is a request {name!r} already",
-            "outputs and aborts go by the id",
-            "another id, or none: the engine finds one",
-        )
-    most = _new_tokens(engine, ids, params)
-    text = prompt if isinstance(prompt, str) else None
-    request = Request(name, ids, params, engine.arrivals, priority, text, cache_key, most, stream)
-    _settings(engine, params)
-    grammar(engine, request)  # an unknown schema is noticed now
-    return request
+@dataclass
+class Admission:
+    """What a request may ask of one engine: the numbers that it is held to, and its tokenizer."""
 
+    tokenizer: Tokenizer | None
+    vocab_size: int
+    context: int  # positions that the model knows
+    block_size: int
+    num_blocks: int
+    max_sequences: int
+    end_ids: tuple[int, ...]
+    usual: SamplingParams = field(default_factory=SamplingParams)  # of a request without settings
+    constraints: dict[str, JsonConstraint] = field(default_factory=dict)  # each is built once
 
-def _ids(engine: Engine, prompt: str | Row[int]) -> list[int]:
-    if isinstance(prompt, str):
-        if engine.tokenizer is None:
+    def check(
+        self,
+        arrival: int,
+        taken: Container[str],
+        prompt: str | Row[int],
+        params: SamplingParams | None = None,
+        request_id: str | None = None,
+        priority: int = 0,
+        stream: bool = False,
+        cache_key: str = "",
+    ) -> Request:
+        """The request, if it can be served to its end whatever else is served beside it.
+
+        taken: ids of requests that are there already. Raises `RequestError`.
+        """
+        try:
+            params = self.usual if params is None else _params(params)
+            ids = self._ids(prompt)
+            name = _name(str(arrival) if request_id is None else request_id, taken)
+            request = Request(
+                name,
+                ids,
+                params,
+                arrival,
+                _priority(priority),
+                prompt if isinstance(prompt, str) else None,
+                _cache_key(cache_key),
+                self._new_tokens(ids, params),
+                bool(stream),
+                ends=frozenset(() if params.ignore_eos else self.end_ids)
+                | frozenset(params.stop_token_ids),
+            )
+            self._settings(request)
+            request.grammar = self._grammar(params)
+            return request
+        except ServingError:
+            raise
+        except Exception as error:  # whatever it is, it is this request's
+            raise RequestError(
+                f"the request cannot be read: {type(error).__name__}: {error}",
+                "something in it is of a kind that the engine does not expect",
+                "a text or a list of ids, and SamplingParams",
+            ) from error
+
+    def _ids(self, prompt: str | Row[int]) -> list[int]:
+        """The prompt as ids: of a text, or of any row of whole numbers."""
+        if isinstance(prompt, str):
+            prompt = self._encoded(prompt)
+        if hasattr(prompt, "tolist"):  # a tensor or an array
+            prompt = prompt.tolist()
+        if isinstance(prompt, (bytes, bytearray, Mapping)) or not isinstance(prompt, Row):
+            raise RequestError(
+                f"the prompt is {shown(prompt)}",
+                "the model continues a text, or the ids of one",
+                "a str, or a list of ids",
+            )
+        if not prompt:
+            raise RequestError(
+                "the prompt is empty",
+                "the first logits are those behind the prompt's last token, and there is none",
+                "at least one token, such as the one that begins a document",
+            )
+        ids = []
+        for id in prompt:
+            whole = id if type(id) is int else None if isinstance(id, float) else as_whole(id)
+            if whole is None or not 0 <= whole < self.vocab_size:
+                raise RequestError(
+                    f"the prompt holds {shown(id)}",
+                    f"ids are whole numbers from 0 to {self.vocab_size - 1}, each a row of the "
+                    "embedding",
+                    "engine.tokenizer.encode(text)",
+                )
+            ids.append(whole)
+        return ids
+
+    def _encoded(self, text: str) -> list[int]:
+        if self.tokenizer is None:
             raise RequestError(
                 "a prompt that is text, and an engine without a tokenizer",
                 "the model reads ids",
                 "a list of ids, or an engine from a folder with tokenizer.json",
             )
-        prompt = engine.tokenizer.encode(prompt)
-    ids, vocabulary = list(prompt), engine.model.config.vocab_size
-    if not ids:
-        raise RequestError(
-            "the prompt is empty",
-            "the first logits are those behind the prompt's last token, and there is none",
-            "at least one token, such as the one that begins a document",
-        )
-    for id in ids:
-        if not isinstance(id, int) or not 0 <= id < vocabulary:
+        if not is_text(text):
             raise RequestError(
-                f"the prompt holds {id!r}",
-                f"ids are whole numbers from 0 to {vocabulary - 1}, each a row of the embedding",
-                "engine.tokenizer.encode(text)",
+                f"the prompt is no Unicode text: {shown(text)}",
+                "it holds half a pair of surrogates, which stands for no character",
+                'text.encode("utf-16", "surrogatepass").decode("utf-16"), or errors="replace"',
             )
-    return ids
+        return self.tokenizer.encode(text)
 
-
-def _new_tokens(engine: Engine, ids: list[int], params: SamplingParams) -> int:
-    """How many tokens may follow: what was asked for, or what the context leaves."""
-    context = engine.model.config.max_position_embeddings
-    if len(ids) >= context:
-        raise RequestError(
-            f"the prompt has {len(ids):,} tokens, and the model's context is {context:,}",
-            "it was trained on positions up to there, and a new token needs one, too",
-            f"{context - 1:,} tokens at most",
-        )
-    room = context - len(ids)
-    most = room if params.max_tokens is None else min(params.max_tokens, room)
-    size, blocks = engine.config.block_size, engine.config.num_blocks
-    needed = -(-(len(ids) + most - 1) // size)  # the last token is never read
-    if needed > blocks:
-        raise RequestError(
-            f"{len(ids):,} tokens of prompt and {most:,} new ones take {needed:,} blocks, and the "
-            f"whole cache has {blocks:,}",
-            "the request could not be ended, even if it were alone",
-            f"{max(0, blocks * size + 1 - len(ids)):,} new tokens at most, a shorter prompt, or a "
-            "larger num_blocks",
-        )
-    return most
-
-
-def _settings(engine: Engine, params: SamplingParams) -> None:
-    vocabulary, most = engine.model.config.vocab_size, engine.config.max_sequences
-    for token in params.stop_token_ids:
-        if not isinstance(token, int) or not 0 <= token < vocabulary:
+    def _new_tokens(self, ids: list[int], params: SamplingParams) -> int:
+        """How many tokens may follow: what was asked for, or what the context leaves."""
+        if len(ids) >= self.context:
             raise RequestError(
-                f"stop token {token!r}",
-                f"the model's tokens are 0 to {vocabulary - 1}, and it would never come",
-                "engine.tokenizer.encode(text), if that is one token; else a stop string",
+                f"the prompt has {len(ids):,} tokens, and the model's context is {self.context:,}",
+                "it was trained on positions up to there, and a new token needs one, too",
+                f"{self.context - 1:,} tokens at most",
             )
-    if params.stop and engine.tokenizer is None:
-        raise RequestError(
-            "stop strings, and an engine without a tokenizer",
-            "they are looked for in text",
-            "stop_token_ids",
-        )
-    if params.stop and params.beam_width:
-        raise RequestError(
-            "stop strings, and a beam search",
-            "beams are compared by whole tokens",
-            "stop_token_ids",
-        )
-    for name in ("n", "beam_width"):
-        if (wanted := getattr(params, name)) > most:
+        room = self.context - len(ids)
+        most = room if params.max_tokens is None else min(params.max_tokens, room)
+        needed = -(-(len(ids) + most - 1) // self.block_size)  # the last token is never read
+        if needed > self.num_blocks:
+            at_most = max(0, self.num_blocks * self.block_size + 1 - len(ids))
             raise RequestError(
-                f"{name} is {wanted}, and the engine runs {most} sequences at once",
-                "those of one request go on together",
-                f"{most} or fewer, or a larger max_sequences",
+                f"{len(ids):,} tokens of prompt and {most:,} new ones take {needed:,} blocks, and "
+                f"the whole cache has {self.num_blocks:,}",
+                "the request could not be ended, even if it were alone",
+                f"{at_most:,} new tokens at most, a shorter prompt, or a larger num_blocks",
             )
+        return most
+
+    def _settings(self, request: Request) -> None:
+        """The settings, held to this model and this engine."""
+        params, last = request.params, self.vocab_size - 1
+        for token in params.stop_token_ids:
+            if not 0 <= token <= last:
+                raise RequestError(
+                    f"stop token {shown(token)}",
+                    f"the model's tokens are 0 to {last}, and it would never come",
+                    "engine.tokenizer.encode(text), if that is one token; else a stop string",
+                )
+        if params.min_tokens and len(request.ends) > last:
+            raise RequestError(
+                f"min_tokens {params.min_tokens}, and every token of the model ends the text",
+                "no token would be left to choose from before these",
+                "fewer stop_token_ids, or no min_tokens",
+            )
+        if params.stop and self.tokenizer is None:
+            raise RequestError(
+                "stop strings, and an engine without a tokenizer",
+                "they are looked for in text",
+                "stop_token_ids",
+            )
+        if params.stop and params.beam_width:
+            raise RequestError(
+                "stop strings, and a beam search",
+                "beams are compared by whole tokens",
+                "stop_token_ids",
+            )
+        for name in ("n", "beam_width"):
+            if (wanted := getattr(params, name)) > self.max_sequences:
+                raise RequestError(
+                    f"{name} is {shown(wanted)}, and the engine runs {self.max_sequences} "
+                    "sequences at once",
+                    "those of one request go on together",
+                    f"{self.max_sequences} or fewer, or a larger max_sequences",
+                )
+
+    def _grammar(self, params: SamplingParams) -> Grammar | None:
+        """The state that the constraint begins with; None without one."""
+        wanted = params.json
+        if wanted is False:
+            return None
+        if self.tokenizer is None:
+            raise RequestError(
+                "json, and an engine without a tokenizer",
+                "which tokens may follow depends on the characters that they spell",
+                "an engine from a folder with tokenizer.json",
+            )
+        if not self.end_ids:
+            raise RequestError(
+                "json, and a model without an end token",
+                "after the closing bracket nothing may follow but the end",
+                "EngineConfig(end_ids=...)",
+            )
+        key = json.dumps(wanted, sort_keys=True)
+        schema = {"type": "object"} if wanted is True else wanted
+        known = self.constraints
+        if key not in known:
+            known[key] = JsonConstraint(self.vocabulary, schema)
+        return Grammar(known[key], known[key].start, self.end_ids)
+
+    @cached_property
+    def vocabulary(self) -> Vocabulary:
+        """The bytes of all tokens, for every constraint: what strings allow is found once."""
+        assert self.tokenizer is not None, "text is needed"
+        found = self.tokenizer.token_bytes()
+        return Vocabulary(found + [None] * (self.vocab_size - len(found)))
 
 
-def grammar(engine: Engine, request: Request) -> Grammar | None:
-    """The state that a request's constraint begins with; None without one."""
-    wanted = request.params.json
-    if wanted is False:
-        return None
-    if engine.tokenizer is None:
+def _params(params: Any) -> SamplingParams:
+    if not isinstance(params, SamplingParams):
         raise RequestError(
-            "json, and an engine without a tokenizer",
-            "which tokens may follow depends on the characters that they spell",
-            "an engine from a folder with tokenizer.json",
+            f"the settings are {shown(params)}",
+            "what a request may ask for has names, and each value is checked",
+            "SamplingParams(...), or none",
         )
-    if not engine.config.end_ids:
+    return params
+
+
+def _name(name: Any, taken: Container[str]) -> str:
+    if not isinstance(name, str):
         raise RequestError(
-            "json, and a model without an end token",
-            "after the closing bracket nothing may follow but the end",
-            "EngineConfig(end_ids=...)",
+            f"the request's id is {shown(name)}",
+            "outputs and aborts go by the id, which is a text",
+            "a str, or none: the engine finds one",
         )
-    key = json.dumps(wanted, sort_keys=True)
-    schema = {"type": "object"} if wanted is True else wanted
-    known = engine.constraints
-    if key not in known:
-        known[key] = JsonConstraint(engine.vocabulary, schema)
-    return Grammar(known[key], known[key].start, engine.config.end_ids)
+    if name in taken:
+        raise RequestError(
+            f"there is a request {name!r} already",
+            "outputs and aborts go by the id",
+            "another id, or none: the engine finds one",
+        )
+    return name
 
 
-class Grammar:
-    """A constraint and the state that a sequence is in."""
+def _priority(value: Any) -> int:
+    """Requests are sorted by it, so that any two have to be comparable."""
+    found = as_whole(value)
+    if found is None:
+        raise RequestError(
+            f"priority is {shown(value)}",
+            "those that wait are sorted by it: the smallest goes first",
+            "a whole number; 0 is the usual one",
+        )
+    return found
 
-    def __init__(self, constraint: JsonConstraint, state: Any, ends: tuple[int, ...]):
-        self.constraint, self.state, self.ends = constraint, state, ends
 
-    def mask(self) -> Any:
-        """Which tokens may follow: bool [V]. Behind a whole value, the end alone."""
-        allowed = self.constraint.mask(self.state)
-        if self.constraint.complete(self.state):
-            allowed = allowed.clone()
-            allowed[list(self.ends)] = True
-        return allowed
-
-    def advance(self, token: int) -> Grammar:
-        """The state behind a token."""
-        if token in self.ends:
-            return self
-        return Grammar(self.constraint, self.constraint.advance(self.state, token), self.ends)
+def _cache_key(value: Any) -> str:
+    if not isinstance(value, str) or not is_text(value):
+        raise RequestError(
+            f"cache_key is {shown(value)}",
+            "it is part of the names under which blocks are found again, and these are made of "
+            "UTF-8",
+            'a text such as a LoRA adapter\'s name; "" without one',
+        )
+    return value

@@ -92,6 +92,29 @@ class Scheduler:
         self.blocks.free(sequence)
         sequence.status = Status.FINISHED
 
+    def free_slots(self) -> int:
+        """How many more sequences may run, with room kept for forks and beams that will."""
+        if len(self.running) >= self.max_sequences:
+            return 0
+        taken, searches = 0, set()
+        for sequence in self.running:
+            request = sequence.request
+            if request.width == 1:
+                taken += 1
+            elif not request.is_beam:
+                taken += request.slots
+            elif request.id not in searches:  # its beams come and go, and it keeps its slots
+                searches.add(request.id)
+                taken += request.slots
+        return self.max_sequences - taken
+
+    def _slots(self, sequence: Sequence) -> int:
+        """How many slots a sequence takes that is about to run."""
+        request = sequence.request
+        if request.is_beam and any(s.status is Status.RUNNING for s in request.sequences):
+            return 0  # the other beams have taken them
+        return request.slots
+
     def schedule(self) -> Plan:
         """The next step. Blocks are taken for it, and registered as what the step will fill."""
         plan, budget = Plan(), self.max_tokens
@@ -130,9 +153,12 @@ class Scheduler:
 
     def _admit(self, plan: Plan, budget: int) -> None:
         """Waiting sequences, the first come first, while there is room; none is overtaken."""
-        while self.waiting and budget > 0 and len(self.running) < self.max_sequences:
+        slots = self.free_slots() if self.waiting and budget > 0 else 0
+        while self.waiting and budget > 0:
             sequence = self.waiting[0]
             if sequence.held is not None:  # computed; it waits for other beams, all the others do
+                return
+            if (taken := self._slots(sequence)) > slots:
                 return
             found = self.blocks.match_prefix(sequence)
             start = found * self.blocks.block_size
@@ -152,6 +178,7 @@ class Scheduler:
             plan.work.append(Work(sequence, start, tokens))
             plan.admitted.append(sequence)
             budget -= tokens
+            slots -= taken
 
     def preempt(self, sequence: Sequence, plan: Plan) -> None:
         """Take all blocks back; the tokens stay, and are computed again."""

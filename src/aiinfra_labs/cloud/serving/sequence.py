@@ -9,6 +9,7 @@ verified - is to bring `computed` up to the number of tokens.
 
 from __future__ import annotations
 
+from collections.abc import Callable
 from collections.abc import Sequence as Row
 from dataclasses import dataclass, field
 from enum import Enum
@@ -16,7 +17,9 @@ from typing import Any
 
 import torch
 
-from .sampling import SamplingParams
+from .chance import Chance
+from .grammar import Grammar
+from .sampling_params import SamplingParams
 
 
 class Status(Enum):
@@ -34,7 +37,7 @@ class Sequence:
     request: Request
     index: int  # among the request's own
     token_ids: list[int]
-    generator: torch.Generator | None = None
+    chance: Chance | None = None
     computed: int = 0  # tokens whose keys and values are in the cache
     block_table: list[int] = field(default_factory=list)  # token t: block_table[t // block_size]
     block_hashes: list[bytes] = field(default_factory=list)  # of the full blocks, as far as known
@@ -42,12 +45,13 @@ class Sequence:
     draft_shares: torch.Tensor | None = None  # what each was drawn from, [drafts, vocabulary]
     draft_computed: int = 0  # tokens that the draft model has in its cache
     status: Status = Status.WAITING
-    finish_reason: str | None = None  # "stop", "length" or "abort"
+    finish_reason: str | None = None  # "stop", "length", "abort" or "error"
     stop_reason: str | int | None = None  # the stop string or the token that ended it
     logprobs: list[dict[int, float]] = field(default_factory=list)  # a dict a new token, if asked
     score: float = 0.0  # sum of log-probabilities of the new tokens
     held: torch.Tensor | None = None  # a beam's log-probabilities, until all beams have theirs
-    grammar: Any = None  # the state of a constraint
+    held_own: torch.Tensor | None = None  # the same before any setting, if they were asked for
+    grammar: Grammar | None = None  # the state of a constraint
     text: Any = None  # what turns tokens into text: `output.SequenceText`
     cached: int = 0  # tokens that were found in the cache when it last was admitted
     preemptions: int = 0
@@ -87,7 +91,14 @@ class Request:
     stream: bool = False  # give an output at every step, not at the end alone
     sequences: list[Sequence] = field(default_factory=list)
     whole: list[Sequence] = field(default_factory=list)  # finished beams, the best first
-    cached_tokens: int = 0  # of the prompt, found in the cache
+    cached_tokens: int | None = None  # of the prompt, found in the cache; None before it is known
+    ends: frozenset[int] = frozenset()  # tokens that end the text
+    grammar: Grammar | None = None  # the state that its constraint begins with
+    error: str | None = None  # what ended it, where that was no end of a text
+    deliver: Callable[[Any], None] | None = None  # takes its outputs; None: `step` returns them
+
+    def __post_init__(self) -> None:
+        self.width = max(self.params.n, self.params.beam_width)  # sequences at once, at most
 
     @property
     def finished(self) -> bool:
@@ -96,3 +107,11 @@ class Request:
     @property
     def is_beam(self) -> bool:
         return self.params.beam_width > 0
+
+    @property
+    def slots(self) -> int:
+        """Running sequences that one of its sequences stands for.
+
+        Before the samples of a prompt have parted, one stands for all; beams stand for each other.
+        """
+        return self.width if self.is_beam or len(self.sequences) < self.params.n else 1

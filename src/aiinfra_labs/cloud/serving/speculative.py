@@ -8,6 +8,7 @@ without it (Leviathan et al., arXiv:2211.17192; Chen et al., arXiv:2302.01318).
 
 from __future__ import annotations
 
+import warnings
 from typing import Protocol
 
 import numpy as np
@@ -18,7 +19,8 @@ from .attention import Layout, PagedCache
 from .errors import ServingError
 from .model import CausalLM
 from .model_runner import ModelRunner
-from .sampling import draw, shares
+from .sampling import Draw, draw, race, shares
+from .scheduler import Scheduler
 from .sequence import Sequence
 
 
@@ -33,6 +35,78 @@ class Proposer(Protocol):
 
     def copy(self, pairs: list[tuple[int, int]]) -> None:
         """Blocks of the engine's cache are copied: a proposer with a cache copies its own."""
+
+
+# --- the steps of an engine that speculates -------------------------------------------------------
+
+
+def propose(proposer: Proposer, scheduler: Scheduler, cache: PagedCache, vocab_size: int) -> None:
+    """Drafts for the sequences that decode, where there is room for them.
+
+    A draft is a help and no duty: whatever a proposer gives that cannot be used is dropped.
+    """
+    sequences, counts = [], []
+    # What is drafted must not take the place of another sequence's next token.
+    room = scheduler.max_tokens - len(scheduler.running)
+    for sequence in scheduler.running:
+        request = sequence.request
+        sequence.draft, sequence.draft_shares = [], None
+        # The last step's budget may have cut the draft off: then none of it was verified.
+        sequence.draft_computed = min(sequence.draft_computed, sequence.computed)
+        most = min(proposer.most, request.max_new_tokens - sequence.length - 1, room)
+        if most < 1 or sequence.missing != 1 or request.is_beam or sequence.grammar is not None:
+            continue
+        tokens = len(sequence.token_ids) + most
+        # Room for tokens that may come, unless another sequence would have to give way.
+        spare = len(scheduler.running)
+        if scheduler.blocks.needed(sequence, tokens) + spare > len(scheduler.blocks.free_blocks):
+            continue
+        if copied := scheduler.blocks.grow(sequence, tokens):
+            cache.copy([copied])
+            proposer.copy([copied])
+        sequences.append(sequence)
+        counts.append(most)
+        room -= most
+    if not sequences:
+        return
+    try:
+        proposer.propose(sequences, counts)
+    except Exception as error:
+        warnings.warn(f"no drafts in this step: the proposer failed: {error!r}", stacklevel=2)
+        for sequence in sequences:
+            sequence.draft, sequence.draft_shares, sequence.draft_computed = [], None, 0
+    for sequence, most in zip(sequences, counts, strict=True):
+        known = 0
+        while known < min(most, len(sequence.draft)) and 0 <= sequence.draft[known] < vocab_size:
+            known += 1
+        sequence.draft = sequence.draft[:known]
+
+
+def verify(sequence: Sequence, draft: list[int], rows: Tensor, by: Draw) -> list[int]:
+    """What is right of a draft, and one token more: the new tokens of a sequence.
+
+    rows: float [drafts + 1, V], the model's logits behind each place, all settings but those of the
+    draw applied. by: how the engine draws.
+
+    A request with a seed gets the tokens that it would get without a draft: each place's own chance
+    chooses its token, and the draft is right as far as it is the same. So how much was drafted,
+    which depends on what else is served, changes nothing. A looked-up draft is kept as often as by
+    the rule of `accept`. One that was drawn is kept less often, with at least (1 - t) / (1 + t) in
+    place of 1 - t, where t is half the sum of |p - q|; without a seed `accept` decides.
+    """
+    request, known = sequence.request, len(sequence.token_ids)
+    if request.params.greedy:
+        return accept_greedy(rows.argmax(dim=-1).tolist(), draft)
+    p = shares(rows, [request.params] * len(rows))
+    chance = sequence.chance
+    assert chance is not None
+    if sequence.draft_shares is not None and not chance.seeded:
+        return accept(p, draft, sequence.draft_shares, chance.at(known, "verify"))
+    chosen = by(p, [chance.at(known + place) for place in range(len(rows))])
+    return accept_greedy(chosen.tolist(), draft)
+
+
+# --- which tokens may stay ------------------------------------------------------------------------
 
 
 def accept(
@@ -62,7 +136,8 @@ def accept(
 
 
 def accept_greedy(chosen: list[int], draft: list[int]) -> list[int]:
-    """The same at temperature 0. chosen: the model's likeliest token at each place, [k + 1]."""
+    """As far as the draft is what was chosen at each place anyway, [k + 1]: at temperature 0 the
+    model's likeliest token."""
     right = 0
     while right < len(draft) and draft[right] == chosen[right]:
         right += 1
@@ -163,12 +238,18 @@ class DraftModel:
         for done in range(max(counts, default=0)):
             live = [s for s, n in zip(sequences, counts, strict=True) if n > done]
             logits = self._run(live)  # [S, V]
+            if not torch.isfinite(logits.amax(dim=-1)).all():
+                raise ServingError(
+                    "the draft model gives logits that are no numbers",
+                    "its weights are damaged",
+                    "another draft model; the engine goes on without",
+                )
             params = [s.request.params for s in live]
             if all(p.greedy for p in params):
                 chosen = logits.argmax(dim=-1)
             else:
                 found = shares(logits, params)
-                chosen = draw(found, [s.generator for s in live])  # type: ignore[misc]
+                chosen = race(found, [self._chance(s) for s in live])
                 for sequence, row in zip(live, found, strict=True):
                     rows[id(sequence)].append(row)
             for sequence, token in zip(live, chosen.tolist(), strict=True):
@@ -176,6 +257,12 @@ class DraftModel:
         for sequence in sequences:
             if rows[id(sequence)] and not sequence.request.params.greedy:
                 sequence.draft_shares = torch.stack(rows[id(sequence)])
+
+    def _chance(self, sequence: Sequence) -> torch.Generator:
+        """With a seed, the very chance that the model will choose by: alike models then agree."""
+        chance, place = sequence.chance, len(sequence.token_ids) + len(sequence.draft)
+        assert chance is not None
+        return chance.at(place, "token" if chance.seeded else "draft")
 
     def _run(self, sequences: list[Sequence]) -> Tensor:
         """One run over what the draft's cache lacks: logits behind the last token, [S, V]."""
