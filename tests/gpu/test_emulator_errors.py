@@ -476,8 +476,22 @@ def test_an_endless_loop_is_stopped_where_it_spins():
             error = the_error(lambda kernel=kernel: kernel[1, 2](np.zeros(2)))
             assert isinstance(error, cuda.StepBudgetExceeded)
             assert error.place.source.strip() == source
-            assert "budget of 100 steps" in error.what
-            assert "2 threads still go round" in error.why
+            assert error.what == "the loop never ends"
+            assert "2 threads go round for ever" in error.why
+
+
+def test_a_loop_that_comes_no_nearer_to_its_end_spends_its_budget():
+    @cuda.jit
+    def steps_over_it(a):
+        i = 0
+        while i != 99:
+            i += 2
+        a[0] = i
+
+    with cuda.step_budget(100):
+        error = the_error(lambda: steps_over_it[1, 2](np.zeros(2)))
+    assert isinstance(error, cuda.StepBudgetExceeded)
+    assert "budget of 100 steps" in error.what and "2 threads still go round" in error.why
 
 
 def test_the_budget_is_for_each_loop_not_for_the_launch():

@@ -84,6 +84,7 @@ from .devices import (
     sm_limits,
 )
 from .errors import (
+    Deadlock,
     DeviceMemoryError,
     DivergentBarrier,
     EmulatorError,
@@ -149,6 +150,7 @@ __all__ = [
     "shfl_xor_sync",
     "Access",
     "Check",
+    "Deadlock",
     "DeviceArray",
     "DeviceMemoryError",
     "DeviceProfile",

@@ -198,5 +198,9 @@ class StepBudgetExceeded(EmulatorError):
     """A loop went round so often that it would not end."""
 
 
+class Deadlock(StepBudgetExceeded):
+    """Threads wait for each other, or for a store that nobody makes, and none can get on."""
+
+
 class DeviceMemoryError(EmulatorError):
     """An array cannot live on the device: its dtype, its layout or its size."""

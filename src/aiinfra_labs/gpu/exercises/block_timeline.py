@@ -34,6 +34,9 @@ class _Noting(Observer):
     def __init__(self) -> None:
         self.events: list[Event] = []
 
+    def forget(self) -> None:
+        self.events.clear()
+
     def read(self, mask: Any, target: Any, line: Any) -> None:
         if target.space in ("global", "shared"):
             self.events.append(Event(f"{target.space} load", target.name, line.number))

@@ -29,6 +29,8 @@ def launch(kernel: Any, grid: Any, block: Any, *args: Any, check: bool = False) 
     try:
         with emulator.step_budget(ROUNDS), emulator.check() if check else nullcontext():
             emulated(kernel)[grid, block](*args)
+    except emulator.Deadlock:  # which says itself who waits for what
+        raise
     except emulator.StepBudgetExceeded as error:
         error.try_ = "follow one thread: what changes from round to round, and when does it stop?"
         raise

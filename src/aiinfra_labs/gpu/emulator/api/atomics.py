@@ -16,6 +16,7 @@ import numpy as np
 from ..errors import LaneError, described
 from ..lanes.arithmetic import convert
 from ..lanes.views import ArrayView, converted
+from ..lanes.waiting import contents
 from .intrinsics import Intrinsic
 
 if TYPE_CHECKING:
@@ -151,6 +152,8 @@ def apply(
         converted(operands[0], target.dtype, target.name)
         return before
     machine.atomic(mask, target, line)
+    if machine.watching:
+        machine.seen, held = target, contents(target, mask)
     lanes = np.flatnonzero(mask.lanes)
     at = np.broadcast_to(target.start, (machine.size,))[lanes]
     values = [
@@ -174,6 +177,8 @@ def apply(
         old = target.window[at[chosen]]
         before[lanes[chosen]] = old
         target.window[at[chosen]] = change(old, *(v[chosen] for v in values))
+    if machine.watching and contents(target, mask) != held:
+        machine.changed()
     return before
 
 

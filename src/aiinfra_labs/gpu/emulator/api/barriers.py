@@ -79,6 +79,7 @@ def _reduced(name: str, reduction: Any) -> Intrinsic:
 def _syncwarp(machine: Machine, mask: Mask, line: Line, members: Any = None) -> None:
     """Lanes of a warp wait for those that `members` names: all 32, if it is left out."""
     named = np.uint32(0xFFFFFFFF) if members is None else members
+    mask, named = machine.converge(mask, line, "syncwarp", named)
     meet_warp(machine, mask, line, named, "syncwarp()")
     if not machine.typing:
         machine.warp_barrier(mask, line, by_warp(machine, named).astype(np.int64) & 0xFFFFFFFF)

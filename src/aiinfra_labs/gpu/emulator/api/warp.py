@@ -86,6 +86,9 @@ def _shuffle(name: str, source: Callable[[np.ndarray], np.ndarray]) -> Intrinsic
     def run(
         machine: Machine, mask: Mask, line: Line, members: Any, value: Any, argument: Any
     ) -> np.ndarray:
+        mask, members, value, argument = machine.converge(
+            mask, line, name, members, value, argument
+        )
         here = meet_warp(machine, mask, line, members, f"{name}()")
         rows = by_warp(machine, value)
         wanted = source(by_warp(machine, argument).astype(np.int64))
@@ -128,12 +131,14 @@ def _vote(
         raise LaneError(
             f"Predicate must be an integer or boolean in {name}, not {described(predicate)}"
         )
+    mask, members, predicate = machine.converge(mask, line, name[:-2], members, predicate)
     here = meet_warp(machine, mask, line, members, name)
     return here, by_warp(machine, arithmetic.truth(predicate))
 
 
 def _match_any(machine: Machine, mask: Mask, line: Line, members: Any, value: Any) -> np.ndarray:
     """uint32: a bit for each lane that holds the same value as this one."""
+    mask, members, value = machine.converge(mask, line, "match_any_sync", members, value)
     here = meet_warp(machine, mask, line, members, "match_any_sync()")
     rows = by_warp(machine, value)
     same = (rows[:, :, None] == rows[:, None, :]) & here[:, None, :]  # [W, 32, 32]
@@ -144,6 +149,7 @@ def _match_all(
     machine: Machine, mask: Mask, line: Line, members: Any, value: Any
 ) -> tuple[np.ndarray, np.ndarray]:
     """(mask, whether all lanes hold one value); the mask is 0 where they do not."""
+    mask, members, value = machine.converge(mask, line, "match_all_sync", members, value)
     here = meet_warp(machine, mask, line, members, "match_all_sync()")
     rows = by_warp(machine, value)
     if not here.size:

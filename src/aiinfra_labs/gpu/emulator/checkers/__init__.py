@@ -1,6 +1,6 @@
 """What a sanitizer would find: races, unwritten memory, inactive lanes. Unit 3.4.
 
 In the order of reading: `checking` (`cuda.check()`), `shadow` (who touched what), `ordering` (what
-a barrier puts in order), `fresh` (what nobody wrote), `findings` (the words), `adversary` (warps in
-another order).
+a barrier puts in order), `fresh` (what nobody wrote), `findings` (the words), `progress` (blocks,
+warps or lanes by turns), `adversary` (in a random order).
 """

@@ -10,8 +10,9 @@ from __future__ import annotations
 
 import html
 import os
-from collections.abc import Iterator
+from collections.abc import Iterator, MutableMapping
 from typing import Any
+from weakref import WeakKeyDictionary
 
 import numpy as np
 
@@ -33,18 +34,29 @@ class Checking(Observer):
 
     def __init__(self, launch: Launch):
         launch.tracked = True
-        self.launch, self.order = launch, Order(launch)
+        self.launch = launch
+        self.forget()
+
+    def forget(self) -> None:
+        launch = self.launch
+        self.order = Order(launch)
         self.sites: list[tuple[Line, str, str]] = [(Line("", 0), "", "")]  # by event; see _access
         self.memory = _global_shadows(launch.arrays)
         self.own: list[Shadow] = []  # of the shared and local arrays of this batch
+        self.owns: MutableMapping[Machine, list[Shadow]] = WeakKeyDictionary()
         self.races: dict[Any, RaceSeen] = {}
         self.unwritten: dict[Any, UnwrittenSeen] = {}
         self.inactive: dict[Any, list[Any]] = {}
 
     def begin(self, machine: Machine) -> None:
-        self.machine, self.own = machine, []
+        self.machine = machine
+        self.own = self.owns[machine] = []
         self.order.begin(machine)
         self.everyone = np.arange(machine.size)
+
+    def resume(self, machine: Machine) -> None:
+        self.machine, self.own = machine, self.owns[machine]
+        self.order.resume(machine)
 
     def findings(self) -> list[EmulatorError]:
         """Races first: an element read too early may be one that nobody had written yet."""

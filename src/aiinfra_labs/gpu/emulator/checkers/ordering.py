@@ -16,7 +16,9 @@ order only if a rule of CUDA puts them in order, whatever order the emulator ran
 from __future__ import annotations
 
 import math
+from collections.abc import MutableMapping
 from dataclasses import dataclass
+from weakref import WeakKeyDictionary
 
 import numpy as np
 
@@ -34,6 +36,17 @@ class _Published:
     event: int
 
 
+class Batch:
+    """The barriers of blocks that run together, so far. first: the thread number of lane 0."""
+
+    def __init__(self, first: int, size: int):
+        self.first = first
+        self.block_at = np.ones(size, np.int32)  # [L]: events before it, for the own block
+        self.all_at = 1  # the least of block_at
+        self.warp_at: np.ndarray | None = None  # [L, 32]: the same for each lane of the own warp
+        self.fence_at: np.ndarray | None = None  # [L]: the thread's last threadfence
+
+
 class Order:
     """The barriers of a launch so far. `thread` counts the lanes of the whole grid."""
 
@@ -47,21 +60,33 @@ class Order:
         self.passed_on: dict[int, dict[int, int]] = {}  # address -> {other address: event}
         self.learned: dict[int, dict[int, int]] = {}  # thread -> {address: event}
         self.learned_by_block: dict[int, dict[int, int]] = {}
+        self.batches: MutableMapping[Machine, Batch] = WeakKeyDictionary()
 
     def begin(self, machine: Machine) -> None:
         """A batch of blocks starts."""
-        self.first = machine.first * self.lanes_per_block  # thread number of lane 0
-        self.block_at = np.ones(machine.size, np.int32)  # [L]: events before it, for the own block
-        self.all_at = 1  # the least of block_at
-        self.warp_at: np.ndarray | None = None  # [L, 32]: the same for each lane of the own warp
-        self.fence_at: np.ndarray | None = None  # [L]: the thread's last threadfence
+        self.batches[machine] = Batch(machine.first * self.lanes_per_block, machine.size)
+        self.resume(machine)
+
+    def resume(self, machine: Machine) -> None:
+        """What comes next is of this batch."""
+        self.now = self.batches[machine]
+
+    @property
+    def first(self) -> int:
+        """The thread number of lane 0 of the blocks that run now."""
+        return self.now.first
+
+    @property
+    def all_at(self) -> int:
+        """Events before it are in order for each block that runs now."""
+        return self.now.all_at
 
     def next(self) -> int:
         self.event += 1
         return self.event
 
     def threads(self, lanes: np.ndarray) -> np.ndarray:
-        return (lanes + self.first).astype(self.dtype)
+        return (lanes + self.now.first).astype(self.dtype)
 
     def distance(self, a: np.ndarray, b: np.ndarray) -> np.ndarray:
         """0: the same warp, 1: the same block, 2: two blocks."""
@@ -73,24 +98,26 @@ class Order:
 
     def barrier(self, mask: Mask) -> None:
         came = mask.lanes.reshape(-1, self.lanes_per_block).any(axis=1)  # [blocks]
-        self.block_at.reshape(-1, self.lanes_per_block)[came] = self.event + 1
-        self.all_at = int(self.block_at.min())
-        for thread in [t for t in self.learned if 0 <= t - self.first < self.block_at.size]:
+        self.now.block_at.reshape(-1, self.lanes_per_block)[came] = self.event + 1
+        self.now.all_at = int(self.now.block_at.min())
+        for thread in [t for t in self.learned if 0 <= t - self.now.first < self.now.block_at.size]:
             block = thread // self.lanes_per_block
-            if came[block - self.first // self.lanes_per_block]:
+            if came[block - self.now.first // self.lanes_per_block]:
                 _merge(self.learned_by_block.setdefault(block, {}), self.learned.pop(thread))
 
     def grid_barrier(self) -> None:
-        self.block_at[:] = self.all_at = self.grid_at = self.event + 1
+        self.grid_at = self.event + 1
+        for batch in self.batches.values():
+            batch.block_at[:] = batch.all_at = self.grid_at
 
     def warp_barrier(self, mask: Mask, members: np.ndarray, alive: np.ndarray) -> None:
         """members: int64 [W, 32], the lanes that each lane names, one a bit; alive: bool [L]."""
         here = mask.lanes.reshape(-1, WARP_SIZE)
         gone = ~alive.reshape(-1, WARP_SIZE)
         bits = np.int64(1) << np.arange(WARP_SIZE)
-        if self.warp_at is None:
-            self.warp_at = np.ones((mask.lanes.size, WARP_SIZE), np.int32)
-        known = self.warp_at.reshape(-1, WARP_SIZE, WARP_SIZE)  # [W, lane, other lane]
+        if self.now.warp_at is None:
+            self.now.warp_at = np.ones((mask.lanes.size, WARP_SIZE), np.int32)
+        known = self.now.warp_at.reshape(-1, WARP_SIZE, WARP_SIZE)  # [W, lane, other lane]
         for named in np.unique(members[here]):
             met = here & (members == named)
             # a lane that has returned is not waited for, and what it did lies before the barrier
@@ -100,20 +127,20 @@ class Order:
             known[met] = np.broadcast_to(joined[:, None, :], known.shape)[met]
 
     def fence(self, mask: Mask) -> None:
-        if self.fence_at is None:
-            self.fence_at = np.zeros(mask.lanes.size, np.int32)
-        self.fence_at[mask.lanes] = self.event + 1
+        if self.now.fence_at is None:
+            self.now.fence_at = np.zeros(mask.lanes.size, np.int32)
+        self.now.fence_at[mask.lanes] = self.event + 1
 
     def atomic(self, lanes: np.ndarray, addresses: np.ndarray) -> None:
         """What each lane fenced is published at its address, and it learns what was before."""
-        if self.fence_at is None and not self.published:
+        if self.now.fence_at is None and not self.published:
             return
         for lane, address in zip(lanes.tolist(), addresses.tolist(), strict=True):
-            thread = lane + self.first
+            thread = lane + self.now.first
             block = thread // self.lanes_per_block
-            if self.fence_at is not None and self.fence_at[lane]:
+            if self.now.fence_at is not None and self.now.fence_at[lane]:
                 entry = _Published(
-                    thread, int(self.fence_at[lane]), int(self.block_at[lane]), self.event
+                    thread, int(self.now.fence_at[lane]), int(self.now.block_at[lane]), self.event
                 )
                 self.published.setdefault(address, {}).setdefault(block, []).append(entry)
                 for source in (self.learned.get(thread), self.learned_by_block.get(block)):
@@ -130,14 +157,14 @@ class Order:
 
         shared: both belong to one block, for nobody else sees the memory.
         """
-        before = events < self.block_at[lanes]
-        now = lanes + self.first
+        before = events < self.now.block_at[lanes]
+        now = lanes + self.now.first
         if not shared:
             before &= threads // self.lanes_per_block == now // self.lanes_per_block
             before |= events < self.grid_at
-        if self.warp_at is not None:
+        if self.now.warp_at is not None:
             same_warp = threads // WARP_SIZE == now // WARP_SIZE
-            before |= same_warp & (events < self.warp_at[lanes, threads % WARP_SIZE])
+            before |= same_warp & (events < self.now.warp_at[lanes, threads % WARP_SIZE])
         if self.published:
             for k in np.flatnonzero(~before):
                 before[k] = self._learned(int(threads[k]), int(events[k]), int(now[k]))

@@ -51,6 +51,9 @@ class Counting(Observer):
     """Counts what the lanes of a launch do, by source line."""
 
     def __init__(self) -> None:
+        self.forget()
+
+    def forget(self) -> None:
         self.lines: dict[Line, Counters] = {}
         self._last: tuple[Any, ...] = (None, None, (), 0, 0, None)  # the last access, its sectors
         self._before: dict[tuple[Line, str], tuple] = {}  # a line's last access to an array
@@ -62,6 +65,8 @@ class Counting(Observer):
         self._keep_shared_bytes()
         self.machine = machine
         self.warps_per_block = machine.launch.lanes_per_block // WARP_SIZE
+
+    resume = begin  # nothing that is counted belongs to one batch
 
     def finish(self) -> None:
         """The launch is over."""

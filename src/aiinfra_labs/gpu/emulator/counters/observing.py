@@ -25,6 +25,12 @@ class Observer:
     def begin(self, machine: Machine) -> None:
         """The batch of blocks `machine.first` to `machine.first + machine.blocks - 1` starts."""
 
+    def resume(self, machine: Machine) -> None:
+        """What comes now is of a batch that has begun before: batches run by turns."""
+
+    def forget(self) -> None:
+        """The launch begins anew, in another order: what was seen of it does not count."""
+
     def tick(self, mask: Mask, line: Line, operations: int) -> None:
         """A statement of so many operations is issued."""
 

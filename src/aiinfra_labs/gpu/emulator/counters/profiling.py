@@ -81,6 +81,11 @@ class Profile:
                 "the bytes of DRAM are not known: the lines that the launch touches crowd into few "
                 "sets of the L2, and the model of the cache gave up"
             )
+        if launch.waited:
+            report.notes.append(
+                "threads waited for each other: how often such a loop goes round depends on whose "
+                "turn it is, here as on a GPU"
+            )
         for array, line in launch.negative_indices:
             report.notes.append(
                 f"line {line.number}: a negative index of {array} wraps round, as in Numba; in "

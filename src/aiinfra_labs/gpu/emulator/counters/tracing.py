@@ -38,10 +38,15 @@ class _Tracing(Observer):
     """Keeps the addresses of every access."""
 
     def __init__(self, accesses: list[Access]):
-        self.accesses = accesses
+        self.accesses, self.before = accesses, len(accesses)
 
     def begin(self, machine: Machine) -> None:
         self.machine = machine
+
+    resume = begin
+
+    def forget(self) -> None:
+        del self.accesses[self.before :]
 
     def read(self, mask: Mask, target: ArrayView, line: Line) -> None:
         self._note("load", mask, target, line)

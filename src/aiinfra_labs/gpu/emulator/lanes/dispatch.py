@@ -14,6 +14,7 @@ from typing import Any
 import numpy as np
 
 from ..checkers.fresh import wrote_bytes
+from ..checkers.progress import by_turns, resident_blocks
 from ..counters.observing import ObservedMachine, Observer
 from ..devices import get_current_device
 from ..errors import (
@@ -36,6 +37,7 @@ from .mask import Mask
 from .memory import DeviceArray
 from .passing import argument, arrays_among
 from .views import ArrayView, view_of
+from .waiting import Waits
 
 MAX_PASSES = 4  # over a function that calls itself, until the type of its result stays
 LANES = 1 << 16  # lanes that run together: enough to hide Python's cost, small enough for a cache
@@ -61,6 +63,7 @@ class Function:
         self.tables: dict[Any, dict] = {}  # types of the joins, by types of the arguments
         self.arrays: dict[Any, dict] = {}  # shared and local arrays, by types of the arguments
         self.cooperative: set[Any] = set()  # those of the keys whose blocks wait for each other
+        self.waiting: set[Any] = set()  # those whose threads may wait in a loop
         self._inferring: dict[Any, Any] = {}  # keys under way: their result so far
         self._recursive: set[Any] = set()
 
@@ -98,7 +101,9 @@ class Function:
             self.arrays[key] = typing.arrays
             if launch.cooperative:
                 self.cooperative.add(key)
-        launch.cooperative = key in self.cooperative
+            if typing.may_wait:
+                self.waiting.add(key)
+        launch.cooperative, launch.may_wait = key in self.cooperative, key in self.waiting
 
     def _infer(self, machine: Machine, mask: Mask, key: Any, args: Sequence[Any]) -> Any:
         if key in self._inferring:  # it calls itself: what is known of the result so far
@@ -326,13 +331,39 @@ def _run(function: Function, state: Launch, values: list[Any]) -> None:
             wrote_bytes(view.address, view.end)
     with np.errstate(all="ignore"):
         function.prepare(state, values)
-        if _schedules:
-            _schedules[-1].run(function, state, values, observers)
-        else:
-            _run_in_batches(function, state, values, observers)
+        with _beginning(state, observers) as anew:
+            if _schedules:
+                _schedules[-1].run(function, state, values, observers, anew)
+            else:
+                try:
+                    _run_in_batches(function, state, values, observers)
+                except Waits:
+                    anew()
+                    state.waited = True
+                    by_turns(function, state, values, observers, anew)
     for listener, observer in watching:
         if observer is not None:
             listener.end(state, observer)
+
+
+@contextmanager
+def _beginning(state: Launch, observers: list[Observer]) -> Iterator[Callable[[], None]]:
+    """Gives what brings a launch back to its beginning, for threads may wait for each other."""
+    saved = [(v.window, v.window.copy()) for v in state.arrays] if state.may_wait else []
+    state.held = [] if state.may_wait else None
+
+    def anew() -> None:
+        for window, contents in saved:
+            window[...] = contents
+        for observer in observers:
+            observer.forget()
+        state.begin_anew()
+
+    try:
+        yield anew
+    finally:
+        for text in state.held or ():
+            print(text)
 
 
 def _run_in_batches(
@@ -341,6 +372,8 @@ def _run_in_batches(
     total = math.prod(state.grid)
     # blocks that wait for each other must all be there
     blocks = total if state.cooperative else max(1, LANES // state.lanes_per_block)
+    if state.may_wait and not state.cooperative:
+        blocks = min(blocks, resident_blocks(state))
     for first in range(0, total, blocks):
         count = min(blocks, total - first)
         machine = (

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from dataclasses import dataclass, field
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any
 
 from ..errors import Place
 from .mask import WARP_SIZE
@@ -49,6 +49,22 @@ class Launch:
     tracked: bool = False  # a checker notes which device memory is written
     negative_indices: dict[tuple[str, Line], NegativeIndices] = field(default_factory=dict)
     printed: int = 0
+    may_wait: bool = False  # a loop of the kernel may wait for what another thread writes
+    waited: bool = False  # one did: blocks, warps or lanes ran by turns (`waiting`)
+    held: list[str] | None = None  # what the kernel has printed, if it may have to begin anew
+
+    def say(self, *values: Any) -> None:
+        if self.held is None:
+            print(*values)
+        else:
+            self.held.append(" ".join(map(str, values)))
+
+    def begin_anew(self) -> None:
+        """Forget what the kernel has done so far."""
+        self.negative_indices.clear()
+        self.printed = 0
+        if self.held is not None:
+            self.held.clear()
 
     @property
     def threads_per_block(self) -> int:

@@ -17,8 +17,10 @@ from ..translation.promotion import INT64
 from ..translation.values import conform, merge
 from .mask import EMPTY, Mask
 from .views import ArrayView
+from .waiting import POLLS, one_element, unchanged
 
 if TYPE_CHECKING:
+    from ..translation.endings import Ends
     from .machine import Line, Machine
 
 Values = tuple[Any, ...]  # the loop's variables, in the translator's order
@@ -119,14 +121,25 @@ def _rounds(start: Any, stop: Any, step: Any) -> Any:
 INT64_MAX = 2**63 - 1
 
 
+STILL = 16  # the share of the step budget that a loop may spend with nothing changed that ends it
 LANES_PER_STEP = 4096  # a round of more lanes costs more of the step budget
 
 
 class Loop:
     """A loop in progress for the lanes of one mask."""
 
-    def __init__(self, machine: Machine, table: dict, site: int, mask: Mask, line: Line):
+    counts = False  # a `for` has a length: its rounds are never all the same
+
+    def __init__(
+        self, machine: Machine, table: dict, site: int, mask: Mask, line: Line, ends: Ends | None
+    ):
         self.machine, self.table, self.site, self.line = machine, table, site, line
+        self.ends = None if ends is None or (self.counts and not ends.early) else ends
+        self.waits = self.ends is not None and ends.memory
+        machine.watching += self.waits
+        self.began = (mask.threads, machine.changes)  # threads and changes when the round began
+        self.still = 0  # rounds that have changed nothing which decides whether it ends
+        self.looked: tuple[Any, ...] = (None, None, 0)  # the last element read, changes, times
         self.entered = mask
         self.left, self.left_values = EMPTY, ()
         self.waiting, self.waiting_values = EMPTY, ()
@@ -169,16 +182,55 @@ class Loop:
             self.waiting, self.waiting_values = EMPTY, ()
         self.rounds += 1
         self.machine.spent += 1 + mask.threads // LANES_PER_STEP
-        if self.machine.spent - self.spent_before > self.machine.launch.step_budget:
+        if self.machine.spent - self.spent_before > self.machine.launch.step_budget * self.worth:
+            if self.waits:
+                self.machine.spins(self, mask, for_ever=False)
             self._stop_endless(mask)
-        self.values = self._conform(values, "header")
+        before, self.values = self.values, self._conform(values, "header")
+        if self.ends is not None and mask is not EMPTY:
+            if self.rounds % self.machine.patience == 0:
+                self._ask(mask, before)
+            if self.waits:
+                self.machine.round(self, mask)
+            self.began = mask.threads, self.machine.changes
         return mask, self.values
 
+    def _ask(self, mask: Mask, before: Values) -> None:
+        """Whether the round that ends changed anything which decides if the loop ends."""
+        machine, (threads, changes) = self.machine, self.began
+        quiet = not self.waits or changes == machine.changes
+        same = not self.counts and all(
+            unchanged(before[k], self.values[k], mask) for k in self.ends.places
+        )
+        if same and quiet and threads == mask.threads and not machine.odd_fields:
+            if not self.waits:
+                self._stop_unchanged(mask)
+            machine.spins(self, mask, for_ever=True)
+        elif self.waits and self._polls(mask):
+            machine.spins(self, mask, for_ever=False)
+        self.still = self.still + machine.patience if same else 0
+        if self.still > machine.launch.step_budget // STILL and not machine.by_turns:
+            if self.waits:
+                machine.spins(self, mask, for_ever=False)
+            self._stop_unchanged(mask)
+
+    def _polls(self, mask: Mask) -> bool:
+        """Whether it has read one element again and again, and nobody has written anything."""
+        element, changes, times = self.looked
+        now = self.machine.seen
+        same = changes == self.machine.changes and now is not None and element is not None
+        times = times + 1 if same and one_element(element, now, mask) else 0
+        self.looked = now, self.machine.changes, times
+        return times >= POLLS
+
     def exit(self) -> tuple[Mask, Values]:
+        self.machine.watching -= self.waits
         if self.left is EMPTY:  # every lane returned from inside
             return EMPTY, self.values
         mask = self.entered if self.left.threads == self.entered.threads else self.left
         return mask, self._conform(self.left_values, "exit")
+
+    worth = 1  # how many step budgets it may spend
 
     def _conform(self, values: Values, where: str) -> Values:
         kinds = self.table.get((self.site, where))
@@ -186,28 +238,62 @@ class Loop:
             return values
         return tuple(conform(v, k) for v, k in zip(values, kinds, strict=True))
 
+    def _stop_unchanged(self, mask: Mask) -> None:
+        machine, names = self.machine, self.ends.names
+        goes = "1 thread goes" if mask.threads == 1 else f"{mask.threads} threads go"
+        if names:
+            on = f"{names[0]} decides" if len(names) == 1 else f"{_listed(names)} decide"
+            why = f"{on} whether it ends, and a round leaves {'it' if len(names) == 1 else 'them'}"
+            why = f"{goes} round for ever: {why} as before"
+            try_ = f"change {_either(names)} in the loop: is a line such as `i += 1` missing?"
+        else:
+            why = f"{goes} round for ever: its condition stays true, and nothing leaves it"
+            try_ = "give it a condition that becomes false, or a `break`"
+        raise StepBudgetExceeded(
+            "the loop never ends", why, try_, machine.place(self.line, int(np.argmax(mask.lanes)))
+        )
+
     def _stop_endless(self, mask: Mask) -> None:
         machine = self.machine
-        lane = int(np.argmax(mask.lanes))
+        threads = mask.threads
         raise StepBudgetExceeded(
             f"the loop went round {self.rounds:,} times and did not end; its budget of "
             f"{machine.launch.step_budget:,} steps is spent",
-            f"{'1 thread still goes' if mask.threads == 1 else f'{mask.threads} threads still go'} "
+            f"{'1 thread still goes' if threads == 1 else f'{threads} threads still go'} "
             "round: the loop's condition stays true. A step is a round of up to 4,096 threads, of "
             "this loop or of one inside it",
             "check that each round brings the condition nearer to false; a longer loop is allowed "
             "by AIINFRA_STEP_BUDGET or cuda.step_budget(n)",
-            machine.place(self.line, lane),
+            machine.place(self.line, int(np.argmax(mask.lanes))),
         )
+
+
+def _listed(names: Values) -> str:
+    """`i`, `i and n`, `i, k and n`."""
+    return " and ".join([", ".join(names[:-1]), names[-1]] if len(names) > 1 else names)
+
+
+def _either(names: Values) -> str:
+    return names[0] if len(names) == 1 else "one of them"
 
 
 class ForLoop(Loop):
     """`for x in range(...)`, or over a tuple or a 1-d array."""
 
+    counts = True
+    worth = 16  # it has a length, so it is no endless loop; see `_stop_endless`
+
     def __init__(
-        self, machine: Machine, table: dict, site: int, mask: Mask, items: Any, line: Line
+        self,
+        machine: Machine,
+        table: dict,
+        site: int,
+        mask: Mask,
+        items: Any,
+        line: Line,
+        ends: Ends | None,
     ):
-        super().__init__(machine, table, site, mask, line)
+        super().__init__(machine, table, site, mask, line, ends)
         if isinstance(items, ArrayView) and items.ndim:
             self.items, self.range = items, Range.of((np.int64(1) * items.shape[0],))
         elif isinstance(items, tuple | Together):
@@ -219,6 +305,33 @@ class ForLoop(Loop):
                 f"a kernel loops over range(...), a tuple or an array, not over {described(items)}"
             )
         self.value = self.range.start
+        if self.ends is None and not machine.typing:  # nothing leaves it before its end
+            self._refuse_too_long(mask, int(np.max(self.range.rounds, initial=0)))
+
+    def _refuse_too_long(self, mask: Mask, rounds: int) -> None:
+        most = self.machine.launch.step_budget * self.worth
+        if rounds * (1 + mask.threads // LANES_PER_STEP) > most:
+            self._stop_long(mask, f"it goes round {rounds:,} times")
+
+    def _stop_endless(self, mask: Mask) -> None:
+        """It has a length, and others inside it: all rounds together are too many."""
+        longest = int(np.max(self.range.rounds, initial=0))
+        spent = self.machine.spent - self.spent_before
+        self._stop_long(
+            mask,
+            f"it has gone round {self.rounds:,} of {longest:,} times, which took {spent:,} steps",
+        )
+
+    def _stop_long(self, mask: Mask, figure: str) -> None:
+        most = self.machine.launch.step_budget * self.worth
+        raise StepBudgetExceeded(
+            f"the loop is too long for the emulator: {figure}",
+            f"it would end, and the emulator goes round {most:,} times at most. A step is a round "
+            "of up to 4,096 threads, of this loop or of one inside it",
+            "launch more threads that do less each, or use smaller arrays; more rounds are allowed "
+            "by AIINFRA_STEP_BUDGET or cuda.step_budget(n)",
+            self.machine.place(self.line, int(np.argmax(mask.lanes))),
+        )
 
     def next(self, mask: Mask, values: Values) -> tuple[Mask, Any]:
         more = self.range.rounds > self.rounds

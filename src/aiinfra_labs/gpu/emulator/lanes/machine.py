@@ -7,6 +7,7 @@ the batch advance together. `ObservedMachine` shows the same steps to profilers 
 
 from __future__ import annotations
 
+import math
 from collections.abc import Callable, Sequence
 from typing import TYPE_CHECKING, Any
 
@@ -15,35 +16,38 @@ import numpy as np
 from ..errors import (
     LaneError,
     OutOfBounds,
-    Place,
     RaisedInKernel,
     StepBudgetExceeded,
     UninitialisedRead,
     described,
 )
+from ..translation.endings import MEASURES
 from ..translation.methods import method_of
 from ..translation.values import UNDEFINED, Partial, conform, merge
 from ..translation.whole import element, indices
 from . import arithmetic
+from .geometry import Geometry
 from .launching import Launch, Line, NegativeIndices
 from .loops import ForLoop, Loop, Range
-from .mask import EMPTY, WARP_SIZE, Mask
+from .mask import EMPTY, Mask
 from .views import ArrayView, FromTheEnd
+from .waiting import Waiter, Waits, contents, deadlock, named_element
 
 if TYPE_CHECKING:
+    from ..translation.endings import Ends
     from .dispatch import Function
 
 
-class Machine:
+class Machine(Geometry):
     """The lanes of blocks `first` to `first + blocks - 1` of a launch, and what they can do."""
 
     typing = False
+    patience = 16  # rounds of a loop, until it is asked whether it will ever end
+    by_turns = False  # whether other lanes get on meanwhile
 
     def __init__(self, launch: Launch, first: int, blocks: int):
-        self.launch, self.first, self.blocks = launch, first, blocks
-        self.size = blocks * launch.lanes_per_block  # L
+        super().__init__(launch, first, blocks)
         self.spent = 0  # rounds of loops so far, for the step budget
-        self._indices: dict[tuple[str, int], Any] = {}
         in_block = np.arange(launch.lanes_per_block) < launch.threads_per_block
         self.all = Mask(np.tile(in_block, blocks))
         self.alive = self.all.lanes  # bool [L]: the threads that have not returned
@@ -51,58 +55,10 @@ class Machine:
         self.arrays: dict[Any, Any] = {}  # what the kernel made: shared and local arrays
         self.offsets: dict[Any, Any] = {}  # of indices used before: see `memory`
         self.shared_bytes = 0  # of a block's static shared arrays so far
-
-    # --- where a thread is ---------------------------------------------------------------
-
-    def index(self, what: str, axis: int) -> Any:
-        """threadIdx, blockIdx (int32 [L]), blockDim, gridDim (int32, the same for all)."""
-        key = (what, axis)
-        if key not in self._indices:
-            self._indices[key] = self._compute_index(what, axis)
-        return self._indices[key]
-
-    def _compute_index(self, what: str, axis: int) -> Any:
-        launch = self.launch
-        if what == "blockDim":
-            return np.int32(launch.block[axis])
-        if what == "gridDim":
-            return np.int32(launch.grid[axis])
-        if what == "threadIdx":
-            linear = np.arange(launch.lanes_per_block, dtype=np.int32)
-            return np.tile(_coordinate(linear, launch.block, axis), self.blocks)
-        linear = np.arange(self.first, self.first + self.blocks)
-        ids = _coordinate(linear, launch.grid, axis).astype(np.int32)
-        return ids[0] if self.blocks == 1 else np.repeat(ids, launch.lanes_per_block)
-
-    def lane_index(self) -> np.ndarray:
-        """int32 [L]: a thread's place in its warp."""
-        return np.tile(np.arange(WARP_SIZE, dtype=np.int32), self.size // WARP_SIZE)
-
-    def grid_axis(self, axis: int) -> Any:
-        """int64 [L]: blockIdx * blockDim + threadIdx."""
-        key = ("grid", axis)
-        if key not in self._indices:
-            block = np.int64(self.launch.block[axis])
-            self._indices[key] = self.index("blockIdx", axis) * block + self.index(
-                "threadIdx", axis
-            )
-        return self._indices[key]
-
-    def grid_extent(self, axis: int) -> np.int64:
-        """gridDim * blockDim: the threads of the grid along an axis."""
-        return np.int64(self.launch.grid[axis] * self.launch.block[axis])
-
-    def place(self, line: Line, lane: int) -> Place:
-        """Where a lane stands, for an error."""
-        block, thread = divmod(lane, self.launch.lanes_per_block)
-        return Place(
-            self.launch.kernel,
-            line.number,
-            line.text,
-            _coordinates(self.first + block, self.launch.grid),
-            _coordinates(thread, self.launch.block),
-            line.function if line.function != self.launch.kernel else "",
-        )
+        self.watching = 0  # loops under way that may wait for a change of memory
+        self.changes = 0  # of memory, as far as such a loop can see
+        self.seen: ArrayView | None = None  # the element that was read last in one
+        self.odd_fields = False  # whether a record has a field named as an array's size or shape
 
     # --- control flow --------------------------------------------------------------------
 
@@ -122,11 +78,15 @@ class Machine:
     def phi(self, table: dict, site: int, mask_a: Mask, a: Any, mask_b: Mask, b: Any) -> Any:
         return conform(merge(mask_a, a, mask_b, b), table.get(site))
 
-    def loop(self, table: dict, site: int, mask: Mask, line: Line) -> Loop:
-        return Loop(self, table, site, mask, line)
+    def loop(
+        self, table: dict, site: int, mask: Mask, line: Line, ends: Ends | None = None
+    ) -> Loop:
+        return Loop(self, table, site, mask, line, ends)
 
-    def for_loop(self, table: dict, site: int, mask: Mask, items: Any, line: Line) -> ForLoop:
-        return ForLoop(self, table, site, mask, items, line)
+    def for_loop(
+        self, table: dict, site: int, mask: Mask, items: Any, line: Line, ends: Ends | None = None
+    ) -> ForLoop:
+        return ForLoop(self, table, site, mask, items, line, ends)
 
     def range(self, mask: Mask, line: Line, *bounds: Any) -> Range:
         found = Range.of(bounds)
@@ -222,6 +182,8 @@ class Machine:
         return self._read(mask, target, line)
 
     def _read(self, mask: Mask, target: ArrayView, line: Line) -> Any:
+        if self.watching:
+            self.seen = target
         return target.read()
 
     def store(self, mask: Mask, array: Any, index: tuple, value: Any, line: Line) -> None:
@@ -250,7 +212,13 @@ class Machine:
             self.store(mask, target, index, item, line)
 
     def _write(self, mask: Mask, target: ArrayView, value: Any, line: Line) -> None:
+        if not self.watching:
+            target.write(mask, value)
+            return
+        before = contents(target, mask)
         target.write(mask, value)
+        if contents(target, mask) != before:
+            self.changed()
 
     def load_field(self, mask: Mask, record: Any, name: str, line: Line) -> Any:
         return self.load(mask, record, (name,), line)
@@ -262,6 +230,7 @@ class Machine:
         """`a.shape`, `a.size`, `z.real`, a field of a record."""
         if isinstance(value, ArrayView):
             if value.dtype.fields and name in value.dtype.fields:
+                self.odd_fields |= name in MEASURES
                 return self.load(mask, value, (name,), line)
             match name:
                 case "shape":
@@ -365,6 +334,40 @@ class Machine:
         """
         return mask.lanes, value
 
+    def converge(
+        self, mask: Mask, line: Line, name: str, members: Any, *values: Any
+    ) -> tuple[Any, ...]:
+        """The lanes of a warp meet, with the values that each brings: (mask, members, *values)."""
+        return mask, members, *values
+
+    def changed(self) -> None:
+        """Memory is not what it was: whoever waits for that may go on."""
+        self.changes += 1
+
+    def round(self, loop: Loop, mask: Mask) -> None:
+        """A loop whose end memory decides has gone round again."""
+
+    def spins(self, loop: Loop, mask: Mask, for_ever: bool) -> None:
+        """The lanes of `mask` go round and wait for a change of memory; see `waiting`.
+
+        for_ever: their round will be the same until there is one. Else it has an end of its own.
+        Returns if nobody else is there to change memory.
+        """
+        alone = mask.threads == np.count_nonzero(self.alive)
+        if not alone or self.blocks < math.prod(self.launch.grid):
+            raise Waits
+        if for_ever:
+            raise deadlock([self.waits_for(loop, mask)])
+
+    def waits_for(self, loop: Loop, mask: Mask) -> Waiter:
+        """Who waits in a loop, and for what: the element that was read last."""
+        lane = int(np.argmax(mask.lanes))
+        element, value = "", None
+        if self.seen is not None:
+            start = np.broadcast_to(self.seen.start, (self.size,))[lane]
+            element, value = named_element(self.seen, int(start)), self.seen.window[start]
+        return Waiter(self.place(loop.line, lane), mask.threads, element, value)
+
     # --- ending early --------------------------------------------------------------------
 
     def raise_(self, mask: Mask, kind: type[Exception], values: tuple, line: Line) -> None:
@@ -421,10 +424,11 @@ class Machine:
         for lane in np.flatnonzero(mask.lanes):
             self.launch.printed += 1
             if self.launch.printed == PRINT_LIMIT + 1:
-                print(f"... the kernel prints more than {PRINT_LIMIT} lines: the rest is left out")
+                limit = f"... the kernel prints more than {PRINT_LIMIT} lines: the rest is left out"
+                self.launch.say(limit)
             if self.launch.printed > PRINT_LIMIT:
                 return
-            print(*(_printed(v, lane) for v in values))
+            self.launch.say(*(_printed(v, lane) for v in values))
 
     def note_negative_index(self, array: str, line: Line, index: Any, lanes: np.ndarray) -> None:
         """Numba wraps a negative index once; in CUDA C it is out of bounds. The report tells.
@@ -473,17 +477,3 @@ def _named(value: Any) -> tuple[str, ...]:
 
 def _int64(value: Any) -> Any:
     return value if isinstance(value, np.ndarray) else np.int64(value)
-
-
-def _coordinate(linear: np.ndarray, extent: tuple[int, int, int], axis: int) -> np.ndarray:
-    """Axis 0 (x) varies fastest."""
-    if axis == 0:
-        return linear % extent[0] if extent[1] * extent[2] > 1 else linear
-    if axis == 1:
-        return linear // extent[0] % extent[1]
-    return linear // (extent[0] * extent[1])
-
-
-def _coordinates(linear: int, extent: tuple[int, int, int]) -> tuple[int, int, int]:
-    x, y = extent[0], extent[1]
-    return linear % x, linear // x % y, linear // (x * y)

@@ -17,6 +17,7 @@ from ..lanes.loops import ForLoop, Loop, Together, Values
 from ..lanes.machine import Launch, Line, Machine
 from ..lanes.mask import EMPTY, Mask
 from ..lanes.views import ArrayView, converted
+from .endings import Ends
 from .values import UNDEFINED, Literal, conform, kind_of, tuple_like, unify_kinds
 
 MAX_ROUNDS = 16  # a type climbs at most bool, int8, ..., float64, complex128
@@ -26,6 +27,7 @@ class TypingMachine(Machine):
     """A machine of no lanes that takes every way through the code."""
 
     typing = True
+    may_wait = False  # whether a loop may wait for what another thread writes
 
     def __init__(self, launch: Launch):
         super().__init__(launch, 0, 0)
@@ -54,11 +56,19 @@ class TypingMachine(Machine):
         table[site] = kind
         return conform(_lanes(sides[0]), kind)
 
-    def loop(self, table: dict, site: int, mask: Mask, line: Line) -> Loop:
-        return TypingLoop(self, table, site, mask, line)
+    def loop(
+        self, table: dict, site: int, mask: Mask, line: Line, ends: Ends | None = None
+    ) -> Loop:
+        found = TypingLoop(self, table, site, mask, line, ends)
+        self.may_wait |= found.waits
+        return found
 
-    def for_loop(self, table: dict, site: int, mask: Mask, items: Any, line: Line) -> ForLoop:
-        return TypingForLoop(self, table, site, mask, items, line)
+    def for_loop(
+        self, table: dict, site: int, mask: Mask, items: Any, line: Line, ends: Ends | None = None
+    ) -> ForLoop:
+        found = TypingForLoop(self, table, site, mask, items, line, ends)
+        self.may_wait |= found.waits
+        return found
 
     def defined(self, mask: Mask, value: Any, name: str, line: Line) -> Any:
         """A local may be read in the text before it is assigned: bool unifies with all numbers."""

@@ -26,6 +26,7 @@ from ..lanes.machine import Line
 from ..lanes.mask import EMPTY
 from . import names
 from .calling import Inner
+from .endings import ends_of
 from .expressions import Expressions
 from .source import syntax_tree
 from .values import UNDEFINED
@@ -384,7 +385,8 @@ class _Translator(Expressions):
     ) -> tuple[str, str]:
         loop, line = f"loop_{self._number()}", self._line(node)
         values = "(" + "".join(f"{_v(name)}, " for name in variables) + ")"
-        self._write(f"{loop} = R.{kind}(T, {self._number()}, m, {items}{line})")
+        ends = self.constant(ends_of(node, variables, self.liveness.captured))
+        self._write(f"{loop} = R.{kind}(T, {self._number()}, m, {items}{line}, {ends})")
         self._write(f"{values} = {loop}.enter({values})")
         self._write("while True:")
         self.depth += 1
