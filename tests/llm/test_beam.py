@@ -77,5 +77,5 @@ def test_with_all_beams_it_finds_the_likeliest_text():
 def test_no_beam_is_refused():
     model = random_model(SHAPES["grouped"])
     for beams, new in ((0, 3), (2, 0)):
-        with pytest.raises(PromptError, match=f"{beams} beams and {new} new tokens"):
+        with pytest.raises(PromptError, match="is 0"):
             beam_search(model, torch.tensor([1]), beams, new)

@@ -7,9 +7,18 @@ import torch
 from torch import nn
 
 from aiinfra_labs.llm import spelled_numbers as numbers
-from aiinfra_labs.llm.encoder_decoder import EncoderDecoder, Seq2Seq, Shape, weights_of
+from aiinfra_labs.llm.encoder_decoder import (
+    EncoderDecoder,
+    EncoderDecoderShape,
+    Seq2Seq,
+    weights_of,
+)
 
-SHAPES = [Shape(32, 4, 2, 3, 64), Shape(24, 1, 1, 1, 10), Shape(48, 6, 3, 1, 96)]
+SHAPES = [
+    EncoderDecoderShape(32, 4, 2, 3, 64),
+    EncoderDecoderShape(24, 1, 1, 1, 10),
+    EncoderDecoderShape(48, 6, 3, 1, 96),
+]
 SOURCE, TARGET = 7, 5
 
 
@@ -36,7 +45,7 @@ def torchs(shape, **more):
 @pytest.mark.parametrize("padded", [False, True])
 @pytest.mark.filterwarnings("ignore:The PyTorch API of nested tensors")
 def test_equal_to_torch(shape, pre_norm, padded):
-    shape = Shape(*list(vars(shape).values())[:5], pre_norm)
+    shape = EncoderDecoderShape(*list(vars(shape).values())[:5], pre_norm)
     theirs = torchs(shape)
     ours = EncoderDecoder(shape)
     ours.load_state_dict(weights_of(theirs))  # strict: every name is found, none is left
@@ -56,7 +65,7 @@ def test_equal_to_torch(shape, pre_norm, padded):
 
 @pytest.mark.parametrize("pre_norm", [False, True])
 def test_equal_gradients(pre_norm):
-    shape = Shape(32, 4, 2, 2, 64, pre_norm)
+    shape = EncoderDecoderShape(32, 4, 2, 2, 64, pre_norm)
     theirs = torchs(shape).train()  # without dropout, training computes the same
     ours = EncoderDecoder(shape)
     ours.load_state_dict(weights_of(theirs))
@@ -109,7 +118,7 @@ def test_a_transformer_with_gelu_is_refused():
 
 def test_heads_that_do_not_divide_the_width():
     with pytest.raises(ValueError):
-        EncoderDecoder(Shape(30, 4, 1, 1, 16))
+        EncoderDecoder(EncoderDecoderShape(30, 4, 1, 1, 16))
 
 
 # --- numbers from words --------------------------------------------------------------------------

@@ -136,7 +136,7 @@ def test_the_cache_takes_what_the_formula_says():
         ([], 5, "the prompt is empty"),
         (list(range(65)), 5, "the prompt has 65 tokens, and the model's context is 64"),
         (list(range(60)), 5, "60 tokens of prompt and 5 new ones"),
-        ([1, 2], -1, "2 tokens of prompt and -1 new ones"),
+        ([1, 2], -1, "new_tokens is -1"),
         ([1, 97], 5, "the prompt holds 1 to 97"),
         ([-1], 5, "the prompt holds -1 to -1"),
         ([0.5], 5, "the prompt holds 0.5"),

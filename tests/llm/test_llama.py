@@ -175,5 +175,5 @@ def test_a_text_longer_than_the_context():
 
 def test_ids_of_another_tokenizer():
     ours = Llama(config_of(4, 2, 8, 1, 40, True))
-    with pytest.raises(ValueError, match="ids 3 to 97, and the model has a vocabulary of 97"):
+    with pytest.raises(ValueError, match="id 97, and the table has rows 0 to 96"):
         ours(torch.tensor([[3, 97]]))

@@ -81,18 +81,18 @@ def test_all_in_a_row(seed):
     same(found, expected)
 
 
-def test_top_p_keeps_the_token_that_crosses_and_breaks_ties_by_id():
+def test_top_p_keeps_the_token_that_crosses():
     logits = torch.tensor([0.25, 0.5, 0.125, 0.125]).log()[None]
     kept = [(sampling.top_p(logits, p)[0] > -math.inf).tolist() for p in (0.5, 0.6, 0.75, 0.8)]
     assert kept[0] == [False, True, False, False]
     assert kept[1] == kept[2] == [True, True, False, False]
-    assert kept[3] == [True, True, True, False]
+    assert kept[3] == [True, True, False, True]  # of two that tie, the larger id
 
 
 def test_temperature_zero_takes_the_first_of_the_largest():
     logits = torch.tensor([[1.0, 7.0, 7.0, -math.inf]])
     assert sampling.temperature(logits, 0).softmax(-1).tolist() == [[0, 1, 0, 0]]
-    assert Sampling().choose(logits, IDS, Sampling().generators(1)).tolist() == [1]
+    assert Sampling().choose(logits, IDS, Sampling().generators(IDS)).tolist() == [1]
 
 
 def test_a_tiny_temperature_gives_no_nan():
@@ -130,13 +130,92 @@ def test_draws_are_as_frequent_as_the_softmax_says(seed):
     assert stats.chisquare(counts[likely], expected).pvalue > 1e-3
 
 
-def test_a_row_draws_the_same_in_any_company():
-    logits = random_logits(0, 3)
-    settings_ = Sampling(temperature=1.0, seed=7)
-    together = draw(logits, settings_.generators(3))
-    for row in range(3):
-        alone = Sampling(temperature=1.0, seed=7 + row)
-        assert draw(logits[row : row + 1], alone.generators(1)) == together[row]
+def test_a_prompt_draws_the_same_in_any_company_and_place():
+    logits, how = random_logits(0, 3), Sampling(temperature=1.0, seed=7)
+    prompts = [[1, 2, 3], [4, 5, 6], [7, 8, 9]]
+    together = draw(logits, how.generators(prompts))
+    for row, prompt in enumerate(prompts):
+        assert draw(logits[row : row + 1], how.generators(torch.tensor([prompt]))) == together[row]
+        for place in range(3):  # behind others, and before them
+            company = [*prompts[:row], *prompts[row + 1 :]]
+            company.insert(place, prompt)
+            mixed = draw(logits[[row] * 3], how.generators(company))
+            assert mixed[place] == together[row]
+
+
+def numbers(seed, prompts):
+    return [torch.rand((), generator=g).item() for g in Sampling(seed=seed).generators(prompts)]
+
+
+def test_copies_of_a_prompt_draw_each_their_own_and_the_first_as_alone():
+    drawn = numbers(3, [[1, 2], [1, 2], [5], [1, 2]])
+    assert len(set(drawn)) == 4 and drawn[0] == numbers(3, [[1, 2]])[0]
+
+
+def test_no_two_seeds_or_prompts_share_their_numbers():
+    seeds = [*range(-50, 50), 2**63, 2**64 - 1]
+    drawn = [x for s in seeds for x in numbers(s, [[1], [1], [2], [1, 2], [12], [0, 1]])]
+    # of 600 numbers of 24 bits, one pair in a hundred runs would be equal by chance
+    assert len(drawn) - len(set(drawn)) <= 1
+
+
+@pytest.mark.parametrize("row", [[math.nan, 0, 0], [-math.inf] * 3, [0, math.inf, 0]])
+def test_logits_that_leave_nothing_to_draw_are_told(row):
+    logits = torch.tensor([[0.0, 1, 2], row])
+    ids = torch.zeros(2, 1, dtype=torch.int64)
+    for how in (Sampling(), Sampling(temperature=1.0), Sampling(0.7, top_k=2, top_p=0.9)):
+        with pytest.raises(SamplingError, match="the largest logit of row 1 is") as error:
+            how.choose(logits, ids, how.generators([[0], [1]]))
+        assert str(error.value).count("\n") == 2
+    for function in (entropy, lambda x: draw(x, Sampling().generators([[0], [1]]))):
+        with pytest.raises(SamplingError, match="the largest logit of row 1 is"):
+            function(logits)
+
+
+class Largest:
+    """In place of torch.rand: the largest number below 1."""
+
+    def __call__(self, *args, **kwargs):
+        return torch.tensor(math.nextafter(1.0, 0.0), dtype=torch.float64)
+
+
+@pytest.mark.parametrize("last", [-math.inf, -800.0, 0.0])
+def test_the_largest_number_draws_a_token_that_can_be_drawn(monkeypatch, last):
+    monkeypatch.setattr(torch, "rand", Largest())
+    logits = torch.tensor([[0.3, 1.1, -0.4, last]] * 50) + torch.linspace(0, 3, 50)[:, None]
+    drawn = draw(logits, Sampling().generators([[i] for i in range(50)]))
+    assert ((drawn == 3) == (last == 0.0)).all() and (drawn >= 2).all()
+
+
+@pytest.mark.parametrize("t", [1e-50, 1e-300, 5e-324, 1e-40])
+@pytest.mark.parametrize("dtype", [torch.float32, torch.bfloat16, torch.float16, torch.float64])
+def test_a_temperature_that_the_type_rounds_to_zero_takes_the_likeliest(t, dtype):
+    how, logits = Sampling(temperature=t), torch.tensor([[1.0, 2, 3, 0]], dtype=dtype)
+    assert how.choose(logits, IDS, how.generators([[0]])).tolist() == [2]
+
+
+@pytest.mark.parametrize("p", [0.0, 0.1, 0.25, 0.3, 0.5, 0.51, 0.75, 0.9])
+def test_top_p_breaks_ties_by_the_larger_id(p):
+    few = torch.zeros(1, 4)
+    assert torch.equal(sampling.top_p(few, p), theirs.TopPLogitsWarper(p)(IDS, few))
+    for logits in (torch.zeros(2, 50), random_logits(0).round()):
+        kept = sampling.top_p(logits, p) > -math.inf
+        # Of many, transformers' sort leaves open which of them; how many of each size is the same.
+        expected = theirs.TopPLogitsWarper(p)(IDS, logits) > -math.inf
+        for row in range(len(logits)):
+            assert torch.equal(
+                logits[row][kept[row]].sort()[0], logits[row][expected[row]].sort()[0]
+            )
+            for value in logits[row].unique():
+                places = (logits[row] == value).nonzero().flatten()
+                kept_here = kept[row][places].nonzero().flatten()
+                assert kept_here.tolist() == [*range(len(places) - len(kept_here), len(places))]
+
+
+def test_entropy_has_a_gradient_where_tokens_are_ruled_out():
+    logits = torch.tensor([[0.0, 1.0, -math.inf]], requires_grad=True)
+    entropy(logits).sum().backward()
+    assert logits.grad[0, :2].isfinite().all() and logits.grad[0, :2].any()
 
 
 def test_entropy():

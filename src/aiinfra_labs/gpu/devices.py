@@ -18,6 +18,8 @@ from functools import cache
 from importlib.resources import files
 from typing import Any
 
+from aiinfra_labs import bounds
+
 TERA, GIGA, MEGA = 1e12, 1e9, 1e6
 DDR_CHANNEL = 8  # bytes a transfer: 64 bits (JEDEC JESD79-5, as two sub-channels of 32)
 # The precision of a peak, and the figure that says how many fma an SM does of it in a clock.
@@ -25,12 +27,8 @@ _PER_SM = {"fp32": "fp32_per_sm", "fp16_tensor": "tensor_fp16_per_sm"}
 _BITS = {"fp32": 32, "fp64": 64}  # of an element in a CPU's vector
 
 
-class DeviceError(ValueError):
+class DeviceError(bounds.SettingError):
     """A device or a figure that is not there, in three parts."""
-
-    def __init__(self, what: str, why: str, try_: str):
-        self.what, self.why, self.try_ = what, why, try_
-        super().__init__(f"{what}\nWhy: {why}\nTry: {try_}")
 
 
 @dataclass(frozen=True)

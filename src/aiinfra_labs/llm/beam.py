@@ -14,9 +14,12 @@ from dataclasses import dataclass
 import torch
 from torch import Tensor
 
+from aiinfra_labs import bounds
+
 from .generation import PromptError, checked, decode, prefill
 from .kv_cache import PreallocatedCache
 from .llama import Llama
+from .sampling import check_logits
 
 
 @dataclass(frozen=True)
@@ -39,15 +42,24 @@ def beam_search(
     """The best `beams` texts found, the best first; fewer where there are no more.
 
     prompt: int64 [T]. end: the id after which a text is whole. Raises PromptError where the
-    prompt cannot be continued, or `beams` or `new_tokens` is below 1.
+    prompt cannot be continued, is not one, or `beams` or `new_tokens` is below 1; SamplingError
+    where the logits are nan.
     """
-    if beams < 1 or new_tokens < 1:
-        raise PromptError(
-            f"{beams} beams and {new_tokens} new tokens",
-            "beam search keeps the best beginnings, each one token longer than the last",
-            "1 or more of each; one beam is greedy decoding",
-        )
+    why = "beam search keeps the best beginnings, each one token longer than the last"
+    beams = bounds.whole("beams", beams, why, error=PromptError)
+    new_tokens = bounds.whole("new_tokens", new_tokens, why, error=PromptError)
+    why = "scores are divided by the length to this power"
+    length_penalty = bounds.real("length_penalty", length_penalty, why, error=PromptError)
+    if end is not None:
+        most = model.config.vocab_size - 1
+        end = bounds.whole("end", end, "an id of the vocabulary", 0, most, PromptError)
     ids = checked(model, prompt, new_tokens)
+    if len(ids) != 1:
+        raise PromptError(
+            f"{len(ids)} prompts",
+            "the beams are the batch: all of them continue one prompt",
+            "one prompt at a time",
+        )
     weight = model.lm_head.weight
     cache = PreallocatedCache(
         model.config, beams, ids.shape[1] + new_tokens, weight.dtype, weight.device
@@ -59,6 +71,7 @@ def beam_search(
     texts: list[tuple[int, ...]] = [()] * beams
     whole: list[Hypothesis] = []
     for length in range(1, new_tokens + 1):
+        check_logits(logits)
         reached = (scores[:, None] + logits.float().log_softmax(dim=-1)).flatten()  # [K V]
         # Twice as many as there are beams: even if half of them end, enough go on.
         best = reached.topk(min(2 * beams, len(reached)))

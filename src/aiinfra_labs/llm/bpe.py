@@ -20,6 +20,8 @@ from pathlib import Path
 
 import regex
 
+from aiinfra_labs import bounds
+
 # GPT-2's: contractions, a space with letters, with digits, with signs; runs of white space.
 WORDS = regex.compile(r"'s|'t|'re|'ve|'m|'ll|'d| ?\p{L}+| ?\p{N}+| ?[^\s\p{L}\p{N}]+|\s+(?!\S)|\s+")
 
@@ -28,11 +30,8 @@ WORDS_KEPT, WORD_KEPT = 50_000, 64  # words that a tokenizer keeps, and characte
 GONE = -1  # the right half of a merged pair
 
 
-class TokenizerError(ValueError):
+class TokenizerError(bounds.SettingError):
     """A tokenizer that cannot do what it was asked, in three parts: what, why, what to try."""
-
-    def __init__(self, what: str, why: str, try_: str):
-        super().__init__(f"{what}\nWhy: {why}\nTry: {try_}")
 
 
 @functools.cache

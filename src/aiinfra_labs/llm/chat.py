@@ -15,6 +15,8 @@ from __future__ import annotations
 import operator
 from collections.abc import Iterable, Mapping, Sequence
 
+from aiinfra_labs import bounds
+
 from .bpe import Tokenizer
 
 END, SYSTEM, USER, ASSISTANT = "<|end|>", "<|system|>", "<|user|>", "<|assistant|>"
@@ -29,11 +31,8 @@ TEMPLATE = (
 Message = Mapping[str, str]  # {"role": "user", "content": "Hello"}, as the OpenAI API has it
 
 
-class ChatError(ValueError):
+class ChatError(bounds.SettingError):
     """Messages that make no prompt, in three parts: what, why, what to try."""
-
-    def __init__(self, what: str, why: str, try_: str):
-        super().__init__(f"{what}\nWhy: {why}\nTry: {try_}")
 
 
 def render(messages: Sequence[Message], add_generation_prompt: bool = True) -> str:

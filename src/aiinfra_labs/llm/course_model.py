@@ -23,6 +23,8 @@ from typing import Any
 import numpy as np
 import torch
 
+from aiinfra_labs import bounds
+
 from . import bpe, checkpoint, record
 from .chat import ASSISTANT, END, SYSTEM, USER
 from .corpus import Document, described, documents
@@ -31,6 +33,7 @@ from .training import Batches, Recipe, Step, evaluate, train
 
 SPECIAL = (END, SYSTEM, USER, ASSISTANT, "<|prefix|>", "<|suffix|>", "<|middle|>", "<|pad|>")
 VOCABULARY = 4096
+MOST_IDS = 2**15  # that int16 has, from 0 on
 CONFIG = LlamaConfig(
     vocab_size=VOCABULARY,
     hidden_size=256,
@@ -63,10 +66,20 @@ def tokenizer_of(texts: Iterable[str]) -> bpe.Tokenizer:
 
 
 def stream(tokenizer: bpe.Tokenizer, texts: Iterable[str]) -> torch.Tensor:
-    """All texts as one row of ids, int16 [n], each closed by <|end|>."""
+    """All texts as one row of ids, int16 [n], each closed by <|end|>.
+
+    Raises `TokenizerError` for a vocabulary whose ids int16 cannot hold, or one without <|end|>.
+    """
+    if len(tokenizer) > MOST_IDS or END not in tokenizer.special:
+        raise bpe.TokenizerError(
+            f"a tokenizer of {len(tokenizer):,} tokens"
+            f"{'' if END in tokenizer.special else ', without ' + END}",
+            f"ids are kept as int16, and each text is closed by {END}",
+            f"at most {MOST_IDS:,} tokens; bpe.train(texts, size, course_model.SPECIAL)",
+        )
     end = tokenizer.special[END]
     ids: list[int] = []
-    for text in texts:
+    for text in bounds.texts("texts", texts, bpe.TokenizerError):
         ids += tokenizer.encode(text, special=False)
         ids.append(end)
     return torch.from_numpy(np.asarray(ids, np.int16))
@@ -81,9 +94,16 @@ def split(found: Iterable[Document]) -> tuple[list[str], list[str]]:
     return training, held_out
 
 
-def save_model(folder: Path, model: Llama, tokenizer: bpe.Tokenizer, card: dict[str, Any]) -> None:
-    """The four files. Weights become float16: half the bytes, an error of 1 in 2,048 at most."""
-    weights = {name: w.detach().half() for name, w in model.named_parameters()}
+def save_model(
+    folder: Path | str, model: Llama, tokenizer: bpe.Tokenizer, card: dict[str, Any]
+) -> None:
+    """The four files. Weights become float16: half the bytes.
+
+    A weight comes back wrong by 1 in 2,048 at most, or by 3e-8 where that is more. Raises
+    `CheckpointError` for a weight that float16 cannot hold, 65,504 being its largest number.
+    """
+    folder = bounds.path("folder", folder, checkpoint.CheckpointError)
+    weights = checkpoint.as_float16(model)
     words = {"tokenizer": _fingerprint(tokenizer)}
     checkpoint.save(folder / "model.safetensors", weights, words)
     config = {"architectures": ["LlamaForCausalLM"], "model_type": "llama"}
@@ -94,12 +114,14 @@ def save_model(folder: Path, model: Llama, tokenizer: bpe.Tokenizer, card: dict[
     tokenizer.save(folder / "tokenizer.json")
 
 
-def load_model(folder: Path) -> tuple[Llama, bpe.Tokenizer]:
+def load_model(folder: Path | str) -> tuple[Llama, bpe.Tokenizer]:
     """The model in float32 and its tokenizer, from a folder that `save_model` wrote.
 
-    Raises `CheckpointError` or `TokenizerError` for a file that is missing, is broken or does not
-    fit.
+    A `config.json` and weights that transformers saved for a Llama will do as well. Raises
+    `CheckpointError` or `TokenizerError` for a file that is missing, is broken, does not fit, or
+    describes another model than `llama.Llama` is.
     """
+    folder = bounds.path("folder", folder, checkpoint.CheckpointError)
     for name in ("tokenizer.json", "config.json", "model.safetensors"):
         if not (folder / name).is_file():
             raise checkpoint.CheckpointError(
@@ -125,13 +147,17 @@ def load_model(folder: Path) -> tuple[Llama, bpe.Tokenizer]:
 def _config(file: Path) -> LlamaConfig:
     try:
         found = json.loads(file.read_text(encoding="utf-8"))
-        known = LlamaConfig.__dataclass_fields__
-        return LlamaConfig(**{name: value for name, value in found.items() if name in known})
-    except (ValueError, TypeError, AttributeError) as error:
+    except ValueError as error:
         raise checkpoint.CheckpointError(
             f"{file.name} describes no model: {error}",
             "it holds the sizes of a Llama as JSON: vocab_size, hidden_size, ...",
             "the config.json that was saved with this model",
+        ) from None
+    try:
+        return LlamaConfig.from_dict(found)
+    except bounds.SettingError as error:
+        raise checkpoint.CheckpointError(
+            f"{file.name} describes no model of this course: {error.what}", error.why, error.try_
         ) from None
 
 
@@ -215,6 +241,7 @@ def _train(
 
 
 def main() -> None:
+    """The command: train the course's model, or go on with it, and print its card."""
     parser = argparse.ArgumentParser(description=__doc__.splitlines()[0])
     parser.add_argument("--folder", type=Path, default=Path("model"))
     parser.add_argument("--steps", type=int, help="of the first phase, to try it out")

@@ -15,12 +15,15 @@ import torch
 from torch import Tensor, nn
 from torch.nn import functional as F
 
+from aiinfra_labs import bounds
+
 from .attention import MultiHeadAttention, causal_mask
+from .embedding import TokenEmbedding
 from .positions import sinusoidal
 
 
 @dataclass(frozen=True)
-class Shape:
+class EncoderDecoderShape:
     """The shape of a model. The defaults are the paper's base model, and torch's."""
 
     width: int = 512
@@ -30,23 +33,29 @@ class Shape:
     hidden: int = 2048  # of the feed-forward network
     pre_norm: bool = False  # the paper's is post-norm: norm(x + part(x))
 
+    def __post_init__(self) -> None:
+        for name in ("width", "heads", "encoder_layers", "decoder_layers", "hidden"):
+            bounds.whole(name, getattr(self, name), "a model has at least one of each")
+        bounds.one_of("pre_norm", self.pre_norm, (True, False), "yes or no")
+
 
 class FeedForward(nn.Module):
     """relu(x W1 + b1) W2 + b2, for each token by itself (section 3.3)."""
 
-    def __init__(self, shape: Shape):
+    def __init__(self, shape: EncoderDecoderShape):
         super().__init__()
         self.up = nn.Linear(shape.width, shape.hidden)
         self.down = nn.Linear(shape.hidden, shape.width)
 
     def forward(self, x: Tensor) -> Tensor:
+        """float [..., C] to [..., C]."""
         return self.down(F.relu(self.up(x)))
 
 
 class Residual(nn.Module):
     """The sum around a part, and the norm: after the sum (the paper), or before the part."""
 
-    def __init__(self, shape: Shape):
+    def __init__(self, shape: EncoderDecoderShape):
         super().__init__()
         self.norm, self.pre_norm = nn.LayerNorm(shape.width), shape.pre_norm
 
@@ -60,7 +69,7 @@ class Residual(nn.Module):
 class EncoderLayer(nn.Module):
     """Each source token sees all others, before and behind it; then the feed-forward network."""
 
-    def __init__(self, shape: Shape):
+    def __init__(self, shape: EncoderDecoderShape):
         super().__init__()
         self.self_attention = MultiHeadAttention(shape.width, shape.heads)
         self.feed_forward = FeedForward(shape)
@@ -79,7 +88,7 @@ class DecoderLayer(nn.Module):
     `cross_weights` are those of its last look at the source: [B, H, T, S].
     """
 
-    def __init__(self, shape: Shape):
+    def __init__(self, shape: EncoderDecoderShape):
         super().__init__()
         self.self_attention = MultiHeadAttention(shape.width, shape.heads)
         self.cross_attention = MultiHeadAttention(shape.width, shape.heads)
@@ -107,7 +116,7 @@ class DecoderLayer(nn.Module):
 class EncoderDecoder(nn.Module):
     """Both stacks, each closed by a norm: vectors in, vectors out, as `torch.nn.Transformer`."""
 
-    def __init__(self, shape: Shape):
+    def __init__(self, shape: EncoderDecoderShape):
         super().__init__()
         self.shape = shape
         self.encoder = nn.ModuleList(EncoderLayer(shape) for _ in range(shape.encoder_layers))
@@ -127,6 +136,7 @@ class EncoderDecoder(nn.Module):
         return self.decoder_norm(target)
 
     def forward(self, source: Tensor, target: Tensor, there: Tensor | None = None) -> Tensor:
+        """source: float [B, S, C]. target: float [B, T, C]. there: bool [B, S]. To [B, T, C]."""
         return self.decode(target, self.encode(source, there), there)
 
 
@@ -135,18 +145,23 @@ class Seq2Seq(nn.Module):
 
     START = 0  # the id that a target begins with
 
-    def __init__(self, vocabulary: int, shape: Shape):
+    def __init__(self, vocabulary: int, shape: EncoderDecoderShape):
         super().__init__()
-        self.embedding = nn.Embedding(vocabulary, shape.width)
+        bounds.whole("vocabulary", vocabulary, "ids that source and target may have")
+        self.embedding = TokenEmbedding(vocabulary, shape.width)
         nn.init.normal_(self.embedding.weight, std=shape.width**-0.5)
         self.stacks = EncoderDecoder(shape)
         self.head = nn.Linear(shape.width, vocabulary)
 
     def embed(self, ids: Tensor) -> Tensor:
-        """int64 [B, T] to [B, T, C]. The paper's factor makes tokens as large as positions."""
+        """int64 [B, T] to [B, T, C]. The paper's factor makes tokens as large as positions.
+
+        Raises ValueError for an id outside the vocabulary.
+        """
         width = self.embedding.embedding_dim
         positions = sinusoidal(torch.arange(ids.shape[1], device=ids.device), width)
-        return self.embedding(ids) * width**0.5 + positions
+        tokens = self.embedding(ids) * width**0.5
+        return tokens + positions.to(tokens.dtype)
 
     def forward(self, source: Tensor, target: Tensor, there: Tensor | None = None) -> Tensor:
         """source: int64 [B, S]; target: int64 [B, T]. Returns logits [B, T, vocabulary]."""
@@ -162,7 +177,11 @@ class Seq2Seq(nn.Module):
 
     @torch.no_grad()
     def write(self, source: Tensor, length: int, there: Tensor | None = None) -> Tensor:
-        """The likeliest token each time: int64 [B, length]. The source is encoded once."""
+        """The likeliest token each time: int64 [B, length]. The source is encoded once.
+
+        Raises ValueError for a length below 0.
+        """
+        bounds.whole("length", length, "tokens to write", 0)
         self.eval()
         memory = self.stacks.encode(self.embed(source), there)
         target = source.new_full((len(source), 1), self.START)

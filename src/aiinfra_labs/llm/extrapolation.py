@@ -16,8 +16,11 @@ import torch
 from torch import Tensor, nn
 from torch.nn import functional as F
 
+from aiinfra_labs import bounds
+
 from . import checkpoint, rope_scaling
 from .corpus import Document, documents
+from .embedding import TokenEmbedding
 from .llama import MLP, LlamaConfig, RMSNorm
 from .positions import (
     LearnedPositions,
@@ -95,6 +98,7 @@ class Attention(nn.Module):
     def forward(
         self, x: Tensor, angles: tuple[Tensor, Tensor] | None, bias: Tensor | None
     ) -> Tensor:
+        """x: float [B, T, C]. angles: (cos, sin), [T, D / 2] each. bias: [H, T, T]. To [B, T, C]."""
         b, t, c = x.shape
         split = self.qkv_proj(x).view(b, t, 3, self.heads, c // self.heads)
         query, key, value = split.permute(2, 0, 3, 1, 4)  # [B, H, T, D] each
@@ -119,6 +123,7 @@ class Block(nn.Module):
     def forward(
         self, x: Tensor, angles: tuple[Tensor, Tensor] | None, bias: Tensor | None
     ) -> Tensor:
+        """[B, T, C] to [B, T, C]; angles and bias go to the attention."""
         x = x + self.attention(self.attention_norm(x), angles, bias)
         return x + self.mlp(self.mlp_norm(x))
 
@@ -129,9 +134,9 @@ class PositionModel(nn.Module):
     def __init__(self, way: str, config: LlamaConfig = SHAPE):
         super().__init__()
         if way not in WAYS:
-            raise ValueError(f"way is {way!r}\nWhy: the model has five\nTry: {', '.join(WAYS)}")
+            raise bounds.SettingError(f"way is {way!r}", "the model has five", ", ".join(WAYS))
         self.way, self.config = way, config
-        self.embed_tokens = nn.Embedding(config.vocab_size, config.hidden_size)
+        self.embed_tokens = TokenEmbedding(config.vocab_size, config.hidden_size)
         self.layers = nn.ModuleList(Block(config) for _ in range(config.num_hidden_layers))
         self.norm = RMSNorm(config.hidden_size, config.rms_norm_eps)
         for module in self.modules():
@@ -152,14 +157,14 @@ class PositionModel(nn.Module):
             x = x + self.positions(where)
         elif self.way == "sinusoidal":
             # Scaled to the size that tokens begin with, 0.02 (Vaswani et al. scale tokens up).
-            x = x + 0.02 * sinusoidal(where, self.config.hidden_size)
+            x = x + (0.02 * sinusoidal(where, self.config.hidden_size)).to(x.dtype)
         elif self.way == "rope":
             cos, sin = rope_angles(where, self.angles.frequencies.to(ids.device))
             angles = cos * self.angles.scale, sin * self.angles.scale
         elif self.way == "alibi":
             slopes = alibi_slopes(self.config.num_attention_heads).to(ids.device)
             behind = torch.ones(t, t, dtype=torch.bool, device=ids.device).triu(1)
-            bias = alibi_bias(slopes, t, t).masked_fill(behind, float("-inf"))
+            bias = alibi_bias(slopes, t, t).masked_fill(behind, float("-inf")).to(x.dtype)
         for block in self.layers:
             x = block(x, angles, bias)
         return self.norm(x) @ self.embed_tokens.weight.T
@@ -184,13 +189,15 @@ def byte_streams(found: Iterable[Document] | None = None) -> tuple[Tensor, Tenso
 def windows(tokens: Tensor, length: int, count: int) -> Tensor:
     """`count` windows of length + 1 tokens, spread evenly over the stream: int64 [count, T + 1].
 
-    Raises ValueError where the stream is shorter than one window.
+    Raises ValueError where the stream is shorter than one window, or for no window.
     """
+    bounds.whole("length", length, "tokens of a window")
+    bounds.whole("count", count, "windows to cut")
     if len(tokens) <= length:
-        raise ValueError(
-            f"{len(tokens):,} tokens, and a window is {length + 1:,}\n"
-            "Why: a loss at the last position needs a text that is that long\n"
-            "Try: more text, or shorter windows"
+        raise bounds.SettingError(
+            f"{len(tokens):,} tokens, and a window is {length + 1:,}",
+            "a loss at the last position needs a text that is that long",
+            "more text, or shorter windows",
         )
     starts = torch.linspace(0, len(tokens) - length - 1, count).long()
     return tokens[starts[:, None] + torch.arange(length + 1)].long()
@@ -200,8 +207,16 @@ def windows(tokens: Tensor, length: int, count: int) -> Tensor:
 def loss_by_position(model: nn.Module, text: Tensor, batch: int = 8) -> Tensor:
     """Mean loss of the next token at each position, nats: float32 [T].
 
-    text: int64 [windows, T + 1], as `windows` cuts it. Each window starts at position 0.
+    text: int64 [windows, T + 1], as `windows` cuts it. Each window starts at position 0. batch:
+    windows at a time. Raises ValueError for none.
     """
+    bounds.whole("batch", batch, "windows that go through the model at a time")
+    if text.dim() != 2 or not len(text) or text.shape[1] < 2:
+        raise bounds.SettingError(
+            f"text is {list(text.shape)}",
+            "each row is a window of at least two tokens: one that is seen, one to predict",
+            "windows(tokens, length, count)",
+        )
     model.eval()
     total = torch.zeros(text.shape[1] - 1)
     for part in text.split(batch):
@@ -212,7 +227,17 @@ def loss_by_position(model: nn.Module, text: Tensor, batch: int = 8) -> Tensor:
 
 
 def binned(losses: Tensor, width: int) -> Tensor:
-    """Means over `width` positions each: float32 [T / width]."""
+    """Means over `width` positions each: float32 [T / width]. losses: float32 [T].
+
+    Raises ValueError for a width that does not divide T.
+    """
+    bounds.whole("width", width, "positions of a mean")
+    if len(losses) % width:
+        raise bounds.SettingError(
+            f"{len(losses)} positions in means of {width}",
+            "the last mean would be of fewer",
+            f"a width that divides {len(losses)}",
+        )
     return losses.view(-1, width).mean(1)
 
 
@@ -224,15 +249,14 @@ def stored_file() -> Path:
     return Path(str(files(__package__).joinpath("data", "rope_bytes.safetensors")))
 
 
-def save_stored(model: PositionModel, path: Path) -> None:
+def save_stored(model: PositionModel, path: Path | str) -> None:
     """Write the weights in float16: half the bytes."""
-    weights = {name: weight.detach().half() for name, weight in model.named_parameters()}
-    checkpoint.save(path, weights, {"way": model.way})
+    checkpoint.save(path, checkpoint.as_float16(model), {"way": model.way})
 
 
-def load_stored(path: Path | None = None) -> PositionModel:
+def load_stored(path: Path | str | None = None) -> PositionModel:
     """The RoPE model, trained on windows of `TRAINED` bytes. Raises `CheckpointError`."""
-    path = stored_file() if path is None else path
+    path = stored_file() if path is None else bounds.path("path", path)
     tensors, state = checkpoint.load(path)
     model = PositionModel(state.get("way", "rope"))
     checkpoint.fill(model, {name: t.float() for name, t in tensors.items()}, path.name)

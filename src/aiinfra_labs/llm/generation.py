@@ -9,12 +9,15 @@ B: batch, T: tokens of the prompt, V: vocabulary.
 
 from __future__ import annotations
 
-from collections.abc import Collection, Iterator
+from collections.abc import Collection, Iterator, Sequence
 
 import torch
 from torch import Tensor
 
+from aiinfra_labs import bounds
+
 from .bpe import Tokenizer
+from .embedding import WHOLE
 from .kv_cache import PreallocatedCache
 from .llama import KVCache, Llama
 from .sampling import Sampling
@@ -24,11 +27,8 @@ from .streaming import StreamDecoder
 GREEDY = Sampling()
 
 
-class PromptError(ValueError):
+class PromptError(bounds.SettingError):
     """A prompt that cannot be continued, in three parts."""
-
-    def __init__(self, what: str, why: str, try_: str):
-        super().__init__(f"{what}\nWhy: {why}\nTry: {try_}")
 
 
 def prefill(model: Llama, prompt: Tensor, cache: KVCache | PreallocatedCache) -> Tensor:
@@ -50,12 +50,14 @@ def decode(model: Llama, token: Tensor, cache: KVCache | PreallocatedCache) -> T
 
 
 def checked(model: Llama, prompt: Tensor, new_tokens: int) -> Tensor:
-    """The prompt as int64 [B, T], on the model's device.
+    """The prompt as int64 [B, T], on the model's device. prompt: a tensor or lists of ids.
 
-    Raises PromptError where it is empty, holds no ids of the model, or does not fit with what is to
-    come.
+    Raises PromptError where it is empty, holds no ids of the model, has rows of several lengths, or
+    does not fit with what is to come.
     """
-    prompt = torch.atleast_2d(torch.as_tensor(prompt))
+    why = "each is chosen from the logits behind the one before"
+    new_tokens = bounds.whole("new_tokens", new_tokens, why, 0, error=PromptError)
+    prompt = as_rows(prompt)
     config = model.config
     if prompt.dim() != 2 or not prompt.numel():
         raise PromptError(
@@ -63,7 +65,7 @@ def checked(model: Llama, prompt: Tensor, new_tokens: int) -> Tensor:
             "the first logits are those behind the prompt's last token, and there is none",
             "at least one token, such as the one that begins a document: <|end|>",
         )
-    if prompt.is_floating_point() or prompt.min() < 0 or prompt.max() >= config.vocab_size:
+    if prompt.dtype not in WHOLE or prompt.min() < 0 or prompt.max() >= config.vocab_size:
         raise PromptError(
             f"the prompt holds {prompt.min():g} to {prompt.max():g}, {prompt.dtype}",
             f"ids are whole numbers from 0 to {config.vocab_size - 1}, each a row of the embedding",
@@ -76,7 +78,7 @@ def checked(model: Llama, prompt: Tensor, new_tokens: int) -> Tensor:
             "it was trained on positions up to there, and knows none behind",
             f"its last {room:,} tokens at most, less those that are to come",
         )
-    if new_tokens < 0 or prompt.shape[1] + new_tokens > room:
+    if prompt.shape[1] + new_tokens > room:
         raise PromptError(
             f"{prompt.shape[1]:,} tokens of prompt and {new_tokens:,} new ones, and the model's "
             f"context is {room:,}",
@@ -84,6 +86,21 @@ def checked(model: Llama, prompt: Tensor, new_tokens: int) -> Tensor:
             f"0 to {room - prompt.shape[1]:,} new tokens, or a shorter prompt",
         )
     return prompt.to(model.lm_head.weight.device, torch.int64)
+
+
+def as_rows(prompt: Tensor | Sequence[int] | Sequence[Sequence[int]]) -> Tensor:
+    """A prompt, or several of one length, as a tensor [B, T]. Raises PromptError for no such."""
+    try:
+        return torch.atleast_2d(torch.as_tensor(prompt))
+    except (TypeError, ValueError, RuntimeError) as error:
+        ragged = isinstance(prompt, Sequence) and not isinstance(prompt, str)
+        raise PromptError(
+            f"the prompt makes no tensor: {str(error).splitlines()[0]}",
+            "the rows of a batch are those of one tensor, so they are equally long"
+            if ragged
+            else f"{type(prompt).__name__} holds no ids",
+            "a list of ids, from tokenizer.encode(text); prompts of several lengths one by one",
+        ) from None
 
 
 @torch.inference_mode()
@@ -100,7 +117,19 @@ def tokens(
     have, no more tokens come. Raises PromptError before any work is done.
     """
     prompt = checked(model, prompt, new_tokens)
-    return _tokens(model, prompt, new_tokens, sampling, torch.tensor(list(end)))
+    return _tokens(model, prompt, new_tokens, sampling, torch.tensor(_end_ids(model, end)))
+
+
+def _end_ids(model: Llama, end: Collection[int]) -> list[int]:
+    """The ids that end a text; one int, or text, is no collection of them."""
+    if isinstance(end, (str, bytes)) or not isinstance(end, Collection):
+        raise PromptError(
+            f"end is {end!r:.40}",
+            "it is a collection of ids, each of which ends a text",
+            "end=(tokenizer.special['<|end|>'],)",
+        )
+    most = model.config.vocab_size - 1
+    return [bounds.whole("end", id, "an id of the vocabulary", 0, most, PromptError) for id in end]
 
 
 @torch.inference_mode()
@@ -111,7 +140,7 @@ def _tokens(
     weight = model.lm_head.weight
     # The last token that is chosen is never read again: the cache needs no room for it.
     cache = PreallocatedCache(model.config, b, t + new_tokens, weight.dtype, weight.device)
-    chance = sampling.generators(b)
+    chance = sampling.generators(ids)
     so_far = torch.cat((ids, ids.new_zeros(b, new_tokens)), dim=1)
     ended = torch.zeros(b, dtype=torch.bool, device=ids.device)
     end = end.to(ids)
@@ -135,7 +164,7 @@ def generate(
     end: Collection[int] = (),
 ) -> Tensor:
     """Prompt and new tokens, int64 [B, T + new]. See `tokens`."""
-    prompt = torch.atleast_2d(torch.as_tensor(prompt))
+    prompt = as_rows(prompt)
     found = list(tokens(model, prompt, new_tokens, sampling, end))
     return torch.cat((prompt.to(torch.int64), *(token[:, None].cpu() for token in found)), dim=1)
 
@@ -146,7 +175,7 @@ def generate_without_cache(
 ) -> Tensor:
     """The same tokens, each from the whole text anew: what a cache saves. int64 [B, T + new]."""
     ids = checked(model, prompt, new_tokens)
-    chance = sampling.generators(len(ids))
+    chance = sampling.generators(ids)
     for _ in range(new_tokens):
         logits = model.lm_head(model.model(ids)[:, -1])  # [B, V]
         ids = torch.cat((ids, sampling.choose(logits, ids, chance)[:, None]), dim=1)
@@ -164,7 +193,9 @@ def stream(
 ) -> Iterator[str]:
     """Pieces of text as they become certain: whole characters, and no part of a stop string.
 
-    The text ends before the first stop string, before an id of `end`, or after `new_tokens`.
+    stop: a list of texts. The text ends before the first of them, before an id of `end`, or after
+    `new_tokens`. Raises ValueError, before any work, for a stop that is one str or is empty, and
+    what `tokens` raises.
     """
     ids = torch.tensor(tokenizer.encode(prompt), dtype=torch.int64)
     steps = tokens(model, ids, new_tokens, sampling, end)

@@ -10,6 +10,8 @@ from __future__ import annotations
 import torch
 from torch import Tensor
 
+from aiinfra_labs import bounds
+
 from .llama import LlamaConfig
 
 
@@ -27,6 +29,8 @@ class PreallocatedCache:
         dtype: torch.dtype = torch.float32,
         device: torch.device | str = "cpu",
     ):
+        bounds.whole("batch", batch, "rows of the batch")
+        bounds.whole("capacity", capacity, "tokens that there is room for", 0)
         shape = (config.num_hidden_layers, batch, config.num_key_value_heads, capacity)
         self.keys = torch.empty(*shape, config.head_dim, dtype=dtype, device=device)
         self.values = torch.empty_like(self.keys)
@@ -61,7 +65,17 @@ class PreallocatedCache:
         return self.keys[layer, :, :, :end], self.values[layer, :, :, :end]
 
     def reorder(self, rows: Tensor) -> None:
-        """Row i goes on from what was row `rows[i]`: beams that part, or end. rows: int64 [B]."""
+        """Row i goes on from what was row `rows[i]`: beams that part, or end. rows: int64 [B].
+
+        Raises ValueError for a row that is not there, or another number of them.
+        """
+        batch = self.keys.shape[1]
+        if rows.shape != (batch,) or rows.min() < 0 or rows.max() >= batch:
+            raise bounds.SettingError(
+                f"rows {rows.tolist()} of a batch of {batch}",
+                "each row goes on from one that there is",
+                f"{batch} numbers from 0 to {batch - 1}",
+            )
         end = len(self)
         for whole in (self.keys, self.values):
             whole[:, :, :, :end] = whole[:, rows, :, :end]

@@ -9,14 +9,20 @@ H: heads, D: head_dim.
 from __future__ import annotations
 
 import math
+from collections.abc import Mapping
 from dataclasses import asdict, dataclass
+from typing import Any
 
 import torch
 from torch import Tensor, nn
 from torch.nn import functional as F
 
+from aiinfra_labs import bounds
+
+from . import config_keys
 from .attention import causal_mask, repeat_kv
-from .positions import rope_angles, rope_frequencies, rotate
+from .embedding import TokenEmbedding
+from .positions import KeepsFloat32, rope_angles, rope_frequencies, rotate
 
 
 @dataclass(frozen=True)
@@ -35,28 +41,66 @@ class LlamaConfig:
     tie_word_embeddings: bool = True
 
     def __post_init__(self) -> None:
-        for name, value in asdict(self).items():
-            if isinstance(value, int) and not isinstance(value, bool) and value < 1:
-                raise ValueError(
-                    f"{name} is {value}\nWhy: a model has at least one of each\nTry: 1 or more"
-                )
+        for name in SIZES:
+            bounds.whole(name, getattr(self, name), "a model has at least one of each")
+        bounds.real("rope_theta", self.rope_theta, "frequencies are powers of it", above=0.0)
+        bounds.real("rms_norm_eps", self.rms_norm_eps, "it keeps the norm of zeros from 0 / 0", 0.0)
+        bounds.one_of("tie_word_embeddings", self.tie_word_embeddings, (True, False), "yes or no")
         for whole, part in (
             ("hidden_size", "num_attention_heads"),
             ("num_attention_heads", "num_key_value_heads"),
         ):
             if getattr(self, whole) % getattr(self, part):
-                raise ValueError(
-                    f"{whole} is {getattr(self, whole)} and {part} {getattr(self, part)}\n"
-                    f"Why: {whole} is divided among them evenly\n"
-                    f"Try: a {whole} that is a multiple of {part}"
+                raise bounds.SettingError(
+                    f"{whole} is {getattr(self, whole)} and {part} {getattr(self, part)}",
+                    f"{whole} is divided among them evenly",
+                    f"a {whole} that is a multiple of {part}",
                 )
+        if self.head_dim % 2:
+            raise bounds.SettingError(
+                f"head_dim is {self.head_dim}: hidden_size {self.hidden_size} by "
+                f"{self.num_attention_heads} heads",
+                "RoPE turns the dimensions of a head in pairs",
+                "a hidden_size that gives each head an even number of them",
+            )
 
     @property
     def head_dim(self) -> int:
+        """Dimensions of a head: hidden_size / num_attention_heads."""
         return self.hidden_size // self.num_attention_heads
 
     def to_dict(self) -> dict[str, object]:
+        """The settings by the names of `config.json`."""
         return asdict(self)
+
+    @classmethod
+    def from_dict(cls, config: Mapping[str, Any]) -> LlamaConfig:
+        """The shape that a `config.json` describes: the course's, or one that transformers wrote.
+
+        What it leaves out is as in `transformers.LlamaConfig`. Raises ValueError for a key that is
+        not understood, such as a rule of scaled positions, and for a size that is missing.
+        """
+        found = config_keys.read(config, (*SETTINGS, "head_dim"), ("llama",), "this Llama")
+        config_keys.needed(found, SIZES[:5])
+        absent = {
+            "num_key_value_heads": found["num_attention_heads"],
+            "max_position_embeddings": 2048,
+            "rms_norm_eps": 1e-6,
+            "tie_word_embeddings": False,
+        }
+        head_dim = found.pop("head_dim", None)
+        made = cls(**(absent | found))
+        config_keys.agrees(
+            {} if head_dim is None else {"head_dim": head_dim},
+            "head_dim",
+            made.head_dim,
+            "this Llama's heads share the hidden size evenly",
+        )
+        return made
+
+
+SETTINGS = tuple(LlamaConfig.__dataclass_fields__)
+SIZES = SETTINGS[:7]  # whole numbers; the first five have no default
 
 
 class KVCache:
@@ -92,6 +136,10 @@ class Attention(nn.Module):
         self.o_proj = nn.Linear(config.num_attention_heads * d, c, bias=False)
 
     def forward(self, x: Tensor, cos: Tensor, sin: Tensor, cache: KVCache | None = None) -> Tensor:
+        """x: float [B, T, C]. cos, sin: [T, D / 2], of these tokens' positions. Returns [B, T, C].
+
+        With a cache, queries see what it holds, too, and it grows by T.
+        """
         b, t, _ = x.shape
         d = self.config.head_dim
         query = self.q_proj(x).view(b, t, -1, d).transpose(1, 2)  # [B, H, T, D]
@@ -132,6 +180,7 @@ class MLP(nn.Module):
         self.down_proj = nn.Linear(hidden, c, bias=False)
 
     def forward(self, x: Tensor) -> Tensor:
+        """float [..., C] to [..., C]."""
         return self.down_proj(F.silu(self.gate_proj(x)) * self.up_proj(x))
 
 
@@ -143,6 +192,7 @@ class RMSNorm(nn.Module):
         self.weight, self.eps = nn.Parameter(torch.ones(size)), eps
 
     def forward(self, x: Tensor) -> Tensor:
+        """[..., C] to [..., C], in the type of x."""
         wide = x.float()
         wide = wide * torch.rsqrt(wide.pow(2).mean(-1, keepdim=True) + self.eps)
         return self.weight * wide.to(x.dtype)
@@ -163,19 +213,28 @@ class Block(nn.Module):
         return x + self.mlp(self.post_attention_layernorm(x))
 
 
-class Decoder(nn.Module):
-    """Embedding, blocks, and a norm: token ids [B, T] to hidden states [B, T, C]."""
+class Decoder(KeepsFloat32):
+    """Embedding, blocks, and a norm: token ids [B, T] to hidden states [B, T, C].
+
+    `frequencies`, RoPE's, stay float32 in a model of another precision.
+    """
+
+    float32 = ("frequencies",)
 
     def __init__(self, config: LlamaConfig):
         super().__init__()
         self.config = config
-        self.embed_tokens = nn.Embedding(config.vocab_size, config.hidden_size)
+        self.embed_tokens = TokenEmbedding(config.vocab_size, config.hidden_size)
         self.layers = nn.ModuleList(Block(config, i) for i in range(config.num_hidden_layers))
         self.norm = RMSNorm(config.hidden_size, config.rms_norm_eps)
         frequencies = rope_frequencies(config.head_dim, config.rope_theta)
         self.register_buffer("frequencies", frequencies, persistent=False)
 
     def forward(self, ids: Tensor, cache: KVCache | None = None) -> Tensor:
+        """ids: int64 [B, T], with a cache those that are not in it yet. Returns [B, T, C].
+
+        Raises ValueError for an id outside the vocabulary, or more tokens than the context.
+        """
         start = 0 if cache is None else len(cache)
         end = start + ids.shape[1]
         if end > self.config.max_position_embeddings:
@@ -185,15 +244,7 @@ class Decoder(nn.Module):
                 "Try: a shorter prompt, or fewer new tokens"
             )
         cos, sin = rope_angles(torch.arange(start, end, device=ids.device), self.frequencies)
-        try:
-            x = self.embed_tokens(ids)  # [B, T, C]
-        except IndexError:
-            raise ValueError(
-                f"ids {int(ids.min())} to {int(ids.max())}, and the model has a vocabulary of "
-                f"{self.config.vocab_size}\n"
-                "Why: each id is a row of the embedding\n"
-                "Try: the tokenizer that this model was trained with"
-            ) from None
+        x = self.embed_tokens(ids)  # [B, T, C]
         for block in self.layers:
             x = block(x, cos, sin, cache)
         return self.norm(x)
@@ -221,7 +272,10 @@ class Llama(nn.Module):
             nn.init.normal_(module.weight, std=0.02)
 
     def forward(self, ids: Tensor, cache: KVCache | None = None) -> Tensor:
-        """ids: int64 [B, T]. With a cache, the ids that are not in it yet."""
+        """ids: int64 [B, T], with a cache those that are not in it yet. Returns [B, T, vocabulary].
+
+        Raises ValueError for an id outside the vocabulary, or more tokens than the context.
+        """
         return self.lm_head(self.model(ids, cache))
 
     def loss(self, ids: Tensor, targets: Tensor) -> Tensor:

@@ -8,9 +8,14 @@ D: head_dim, C: width.
 from __future__ import annotations
 
 import math
+from typing import Any
 
 import torch
 from torch import Tensor, nn
+
+from aiinfra_labs import bounds
+
+from .embedding import check_ids
 
 # --- added to the tokens --------------------------------------------------------------------------
 
@@ -19,7 +24,8 @@ def sinusoidal(positions: Tensor, width: int, base: float = 10_000.0) -> Tensor:
     """sin(p w_i) in column 2i and cos(p w_i) in column 2i + 1, where w_i = base^(-2i / width).
 
     positions: int or float [..., T]. Returns float32 [..., T, width]. Vaswani et al.,
-    arXiv:1706.03762, section 3.5.
+    arXiv:1706.03762, section 3.5. Raises ValueError for an odd width, or a base that is not above
+    0.
     """
     cos, sin = rope_angles(positions, rope_frequencies(width, base).to(positions.device))
     return torch.stack((sin, cos), dim=-1).flatten(-2)  # [..., T, C]
@@ -33,12 +39,16 @@ class LearnedPositions(nn.Module):
 
     def __init__(self, rows: int, width: int):
         super().__init__()
+        bounds.whole("rows", rows, "each position has one")
+        bounds.whole("width", width, "numbers of a row")
         self.table = nn.Embedding(rows, width)
         nn.init.normal_(self.table.weight, std=0.02)
 
     def forward(self, positions: Tensor) -> Tensor:
         """positions: int64 [..., T]. Returns [..., T, width]. Raises ValueError past the table."""
         rows = self.table.num_embeddings
+        if positions.numel() and int(positions.min()) < 0:
+            check_ids(positions, rows, "position")
         if positions.numel() and int(positions.max()) >= rows:
             raise ValueError(
                 f"position {int(positions.max())}, and the table has rows 0 to {rows - 1}\n"
@@ -48,16 +58,43 @@ class LearnedPositions(nn.Module):
         return self.table(positions)
 
 
+class KeepsFloat32(nn.Module):
+    """A module some of whose buffers stay float32, whatever it is turned into.
+
+    `float32` names them. `.to(torch.bfloat16)` and `.half()` leave their numbers as they are, and
+    `.to(device)` moves them. RoPE's frequencies need that: with 8 bits of precision, an angle at
+    position 2,000 would be wrong by a third of a radian. So do small steps that are added up.
+    """
+
+    float32: tuple[str, ...] = ()
+
+    def _apply(self, fn: Any, recurse: bool = True) -> KeepsFloat32:
+        kept = {name: self._buffers[name] for name in self.float32}
+        super()._apply(fn, recurse)
+        for name, table in kept.items():
+            changed = self._buffers[name]
+            if changed.dtype != table.dtype and not table.is_meta:
+                self._buffers[name] = table.to(changed.device)
+        return self
+
+
 # --- RoPE: queries and keys are turned ------------------------------------------------------------
 
 
 def rope_frequencies(head_dim: int, base: float = 10_000.0) -> Tensor:
     """Radians that each pair of dimensions turns a position: base^(-2i / head_dim).
 
-    float32 [head_dim / 2]. Su et al., "RoFormer", arXiv:2104.09864, equation 15.
+    float32 [head_dim / 2]. Su et al., "RoFormer", arXiv:2104.09864, equation 15. Raises ValueError
+    for an odd head_dim, or a base that is not above 0.
     """
+    bounds.whole("head_dim", head_dim, "dimensions are turned in pairs", 2)
+    bounds.real("base", base, "frequencies are powers of it", above=0.0)
     if head_dim % 2:
-        raise ValueError(f"head_dim is {head_dim}, and RoPE turns pairs of dimensions: it is even")
+        raise bounds.SettingError(
+            f"head_dim is {head_dim}",
+            "RoPE turns the dimensions in pairs, and the last would have no partner",
+            f"an even number, such as {head_dim + 1}",
+        )
     return base ** (-torch.arange(0, head_dim, 2, dtype=torch.float32) / head_dim)
 
 
@@ -76,8 +113,15 @@ def rotate(x: Tensor, cos: Tensor, sin: Tensor) -> Tensor:
     The paper, and Meta's own code for Llama, pair neighbours, (x[2i], x[2i + 1]). Scores are the
     same once the rows of the weights that make queries and keys are reordered: `halves_first`.
 
-    x: [..., T, D]. cos, sin: [T, D / 2], or any shape that broadcasts to [..., T, D / 2].
+    x: [..., T, D]. cos, sin: [T, D / 2], or any shape that broadcasts to [..., T, D / 2]. Returns
+    [..., T, D], in the type of x. Raises ValueError where D is not twice the angles.
     """
+    if x.shape[-1] != 2 * cos.shape[-1]:
+        raise bounds.SettingError(
+            f"x has {x.shape[-1]} dimensions, and there are angles for {cos.shape[-1]} pairs",
+            "each pair of dimensions is turned by an angle of its own",
+            f"rope_frequencies({x.shape[-1]}), of an even number of dimensions",
+        )
     first, second = x.chunk(2, dim=-1)
     cos, sin = cos.to(x.dtype), sin.to(x.dtype)
     return torch.cat((first * cos - second * sin, second * cos + first * sin), dim=-1)
@@ -86,7 +130,8 @@ def rotate(x: Tensor, cos: Tensor, sin: Tensor) -> Tensor:
 def halves_first(x: Tensor) -> Tensor:
     """Reorder the last axis: 0, 2, 4, ..., 1, 3, 5, ...: pairs of neighbours become i and i + D/2.
 
-    Applied to what makes queries and keys, it turns Meta's checkpoints into Hugging Face's.
+    Applied to what makes queries and keys, it turns Meta's checkpoints into Hugging Face's. x:
+    [..., D], D even. Returns [..., D].
     """
     return torch.cat((x[..., 0::2], x[..., 1::2]), dim=-1)
 
@@ -99,10 +144,9 @@ def alibi_slopes(heads: int) -> Tensor:
 
     For a power of two, 2^(-8/H), 2^(-16/H), ... down to 2^-8. For other numbers, the slopes of the
     power of two below, then every second one of the power above (Press et al., arXiv:2108.12409,
-    and the code that BLOOM was trained with).
+    and the code that BLOOM was trained with). Raises ValueError for no head.
     """
-    if heads < 1:
-        raise ValueError(f"{heads} heads, and attention has at least 1")
+    bounds.whole("heads", heads, "attention has at least one")
     below = 2 ** math.floor(math.log2(heads))
     slopes = [2 ** (-8 * (i + 1) / below) for i in range(below)]
     between = [2 ** (-4 * (i + 1) / below) for i in range(0, 2 * below, 2)]
@@ -113,8 +157,11 @@ def alibi_bias(slopes: Tensor, queries: int, keys: int) -> Tensor:
     """-slope x distance, to add to the scores: float32 [H, T, S].
 
     The last query stands at the last key, as in `causal_mask`. What lies behind a query has a
-    positive bias, and is left to the mask.
+    positive bias, and is left to the mask. slopes: float [H]. Raises ValueError for more queries
+    than keys, or none.
     """
+    bounds.whole("keys", keys, "a query looks at one at least")
+    bounds.whole("queries", queries, "each stands at a key of its own", 1, keys)
     query = torch.arange(keys - queries, keys, device=slopes.device)  # positions, [T]
     key = torch.arange(keys, device=slopes.device)  # [S]
     return -slopes[:, None, None] * (query[:, None] - key)

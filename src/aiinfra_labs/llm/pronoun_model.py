@@ -16,9 +16,12 @@ import torch
 from torch import Tensor, nn
 from torch.nn import functional as F
 
+from aiinfra_labs import bounds
+
 from . import checkpoint
 from .attention import MultiHeadAttention, causal_mask
 from .coreference import IT, NOUNS, PAD, Sentence, sentences, vocabulary
+from .embedding import TokenEmbedding, check_ids
 
 LONGEST = 24  # words of a sentence
 
@@ -40,6 +43,14 @@ class PronounConfig:
     pay: float = 0.0
     seed: int = 0
 
+    def __post_init__(self) -> None:
+        for name in ("size", "layers", "heads", "batch"):
+            bounds.whole(name, getattr(self, name), "a model has at least one of each")
+        bounds.whole("steps", self.steps, "a schedule has a beginning and an end", 2)
+        bounds.whole("seed", self.seed, "weights and sentences are drawn from it", 0)
+        bounds.real("learning_rate", self.learning_rate, "the highest of the run", above=0.0)
+        bounds.real("pay", self.pay, "what attention to the noun is worth in the loss")
+
 
 class Layer(nn.Module):
     """x + attention(norm(x)), then x + mlp(norm(x))."""
@@ -51,6 +62,10 @@ class Layer(nn.Module):
         self.mlp = nn.Sequential(nn.Linear(size, 2 * size), nn.GELU(), nn.Linear(2 * size, size))
 
     def forward(self, x: Tensor, mask: Tensor) -> tuple[Tensor, Tensor]:
+        """x: float [B, T, C]. mask: bool, broadcast to [B, H, T, T]: what a word may see.
+
+        Returns x [B, T, C] and the weights [B, H, T, T].
+        """
         out, weights = self.attention(self.before_attention(x), mask=mask)
         x = x + out
         return x + self.mlp(self.before_mlp(x)), weights
@@ -64,7 +79,7 @@ class PronounModel(nn.Module):
         self.config = config
         self.words = vocabulary()
         self.ids = {word: number for number, word in enumerate(self.words)}
-        self.embed = nn.Embedding(len(self.words), config.size)
+        self.embed = TokenEmbedding(len(self.words), config.size)
         self.position = nn.Embedding(LONGEST, config.size)
         self.layers = nn.ModuleList(Layer(config.size, config.heads) for _ in range(config.layers))
         self.norm = nn.LayerNorm(config.size)
@@ -78,6 +93,8 @@ class PronounModel(nn.Module):
 
         Returns logits [B, nouns] and the attention [B, layers, heads, T, T].
         """
+        bounds.whole("words of a sentence", ids.shape[1], "each has a position", 1, LONGEST)
+        check_ids(it, ids.shape[1], "place of 它")
         if masks is None:
             masks = [self.seen(ids)] * len(self.layers)
         x = self.embed(ids) + self.position.weight[: ids.shape[1]]  # [B, T, C]
@@ -115,14 +132,18 @@ class Batch:
 
 
 def batch_of(chosen: Iterable[Sentence], ids: dict[str, int]) -> Batch:
-    """Padded to the longest. Raises ValueError for a word that the model does not know."""
+    """Padded to the longest. ids: the number of each word.
+
+    Raises ValueError for no sentence, or for a word that the model does not know.
+    """
     chosen = list(chosen)
+    bounds.whole("the number of sentences", len(chosen), "a batch has at least one")
     for word in {word for sentence in chosen for word in sentence.words}:
         if word not in ids:
-            raise ValueError(
-                f"the word {word} is not among the model's {len(ids)}\n"
-                "Why: it knows the words of its training sentences, and no others\n"
-                "Try: one of coreference.vocabulary()"
+            raise bounds.SettingError(
+                f"the word {word} is not among the model's {len(ids)}",
+                "it knows the words of its training sentences, and no others",
+                "one of coreference.vocabulary()",
             )
     width = max(len(sentence.words) for sentence in chosen)
     rows = [[ids[word] for word in s.words] + [ids[PAD]] * (width - len(s.words)) for s in chosen]

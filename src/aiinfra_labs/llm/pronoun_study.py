@@ -14,6 +14,8 @@ from typing import Any
 import torch
 from torch import Tensor
 
+from aiinfra_labs import bounds
+
 from .coreference import NOUNS, Sentence, sentences, talk_sentence
 from .pronoun_model import Batch, PronounModel, accuracy, batch_of, looked_at
 
@@ -36,7 +38,12 @@ def look(model: PronounModel, sentence: Sentence) -> tuple[str, Tensor]:
 
 @contextmanager
 def without_head(model: PronounModel, layer: int, head: int) -> Iterator[None]:
-    """Within the block, one head adds nothing: its share of what goes to o_proj is zero."""
+    """Within the block, one head adds nothing: its share of what goes to o_proj is zero.
+
+    layer, head: from 0. Raises ValueError for one that the model has not.
+    """
+    bounds.whole("layer", layer, "layers are counted from 0", 0, model.config.layers - 1)
+    bounds.whole("head", head, "heads are counted from 0", 0, model.config.heads - 1)
     attention = model.layers[layer].attention
     width = model.config.size // model.config.heads
 

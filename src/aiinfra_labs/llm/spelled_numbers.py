@@ -10,7 +10,7 @@ from __future__ import annotations
 import torch
 from torch import Tensor
 
-from .encoder_decoder import Seq2Seq, Shape
+from .encoder_decoder import EncoderDecoderShape, Seq2Seq
 
 PAD = 0  # behind the last word; the decoder's START, too
 # fmt: off
@@ -62,7 +62,7 @@ def split() -> tuple[list[int], list[int]]:
 def train(steps: int, batch: int = 64, seed: int = 0) -> tuple[Seq2Seq, list[float]]:
     """(a small model, the loss of each step in nats a digit)."""
     torch.manual_seed(seed)
-    model = Seq2Seq(VOCABULARY, Shape(64, 1, 1, 1, 256, pre_norm=True))
+    model = Seq2Seq(VOCABULARY, EncoderDecoderShape(64, 1, 1, 1, 256, pre_norm=True))
     words, digits = examples(split()[0])
     optimizer = torch.optim.AdamW(model.parameters(), lr=3e-3)
     schedule = torch.optim.lr_scheduler.OneCycleLR(optimizer, 5e-3, total_steps=steps)

@@ -8,20 +8,24 @@ from __future__ import annotations
 
 from collections.abc import Iterable
 
+from aiinfra_labs import bounds
+
 
 class StopStrings:
     """Takes pieces of text, and gives what comes before the first stop string.
 
     Of two that begin at different places the earlier one counts; `found` is that one, else "".
+    stops: a list of texts. Raises ValueError for an empty one, and for one str in place of a list,
+    which Python would take letter by letter.
     """
 
     def __init__(self, stops: Iterable[str] = ()):
-        self.stops = tuple(stops)
+        self.stops = tuple(bounds.texts("stop strings", stops))
         if "" in self.stops:
-            raise ValueError(
-                "one of the stop strings is empty\n"
-                "Why: every text holds it, at its very beginning\n"
-                "Try: a text that ends what you want, or none at all"
+            raise bounds.SettingError(
+                "one of the stop strings is empty",
+                "every text holds it, at its very beginning",
+                "a text that ends what you want, or none at all",
             )
         self.found = ""
         self._held = ""

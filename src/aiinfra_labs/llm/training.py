@@ -17,8 +17,11 @@ from typing import Any
 import torch
 from torch import Tensor, nn
 
+from aiinfra_labs import bounds
+
 from . import checkpoint
 
+SEEDS = 2**32  # that a recipe may have: with a step's number they stay within a generator's 64 bits
 PRECISIONS = ("float32", "bfloat16")
 
 
@@ -40,24 +43,43 @@ class Recipe:
     precision: str = "float32"  # or "bfloat16": products in it, weights and sums in float32
 
     def __post_init__(self) -> None:
-        for name, least in (
-            *((name, 1) for name in ("steps", "batch", "context", "accumulate")),
-            *((name, 0) for name in ("warm_up", "learning_rate", "final_learning_rate")),
+        for name, least, what in (
+            ("steps", 1, "a run has at least one update"),
+            ("batch", 1, "windows of a micro-batch"),
+            ("context", 1, "tokens of a window"),
+            ("accumulate", 1, "micro-batches of a step"),
+            ("warm_up", 0, "steps in which the learning rate rises"),
+            ("seed", 0, "every batch is drawn from it and from the step's number"),
         ):
-            if not getattr(self, name) >= least:
-                raise ValueError(f"{name} is {getattr(self, name)}, and is at least {least}")
-        if not self.clip > 0:
-            raise ValueError(f"clip is {self.clip}, and no gradient is that short")
+            most = SEEDS - 1 if name == "seed" else None
+            bounds.whole(name, getattr(self, name), what, least, most)
+        for name, what in (
+            ("learning_rate", "an update goes down the gradient, so far"),
+            ("final_learning_rate", "an update goes down the gradient, so far"),
+            ("weight_decay", "weights shrink by this share of the learning rate"),
+        ):
+            bounds.real(name, getattr(self, name), what, 0.0)
+        if self.clip != math.inf:  # which clips nothing
+            bounds.real("clip", self.clip, "longer gradients are cut to this norm", above=0.0)
+        if not isinstance(self.betas, tuple) or len(self.betas) != 2:
+            raise bounds.SettingError(
+                f"betas is {self.betas!r}",
+                "AdamW keeps two running means, of gradients and of their squares",
+                "two numbers from 0 up to 1, such as (0.9, 0.95)",
+            )
+        for beta in self.betas:
+            bounds.real("betas", beta, "1 would never forget", 0.0, math.nextafter(1.0, 0.0))
         if self.precision not in PRECISIONS:
-            raise ValueError(
-                f"precision {self.precision!r}\n"
-                "Why: float16 has gradients that vanish unless the loss is scaled, which this loop "
-                "does not do\n"
-                f"Try: {' or '.join(PRECISIONS)}"
+            raise bounds.SettingError(
+                f"precision {self.precision!r}",
+                "float16 has gradients that vanish unless the loss is scaled, which this loop "
+                "does not do",
+                " or ".join(PRECISIONS),
             )
 
     @property
     def tokens_per_step(self) -> int:
+        """Tokens that an update is made from, all micro-batches together."""
         return self.batch * self.context * self.accumulate
 
     def rate(self, step: int) -> float:
@@ -79,17 +101,15 @@ class Step:
     rate: float
 
 
-class TrainingError(RuntimeError):
+class TrainingError(bounds.ThreeParts, RuntimeError):
     """Training that cannot go on, in three parts. The last checkpoint is as it was."""
-
-    def __init__(self, what: str, why: str, try_: str):
-        super().__init__(f"{what}\nWhy: {why}\nTry: {try_}")
 
 
 class Batches:
     """Windows of a stream of tokens, drawn anew for each step from the seed and its number."""
 
     def __init__(self, tokens: Tensor, recipe: Recipe):
+        _check_tokens(tokens)
         if len(tokens) <= recipe.context:
             raise TrainingError(
                 f"{len(tokens):,} tokens, and a window is {recipe.context + 1}",
@@ -110,6 +130,21 @@ class Batches:
         return window[:, :-1], window[:, 1:]
 
 
+def _check_tokens(tokens: Tensor) -> None:
+    """Ids in a row. What they may be, only the model knows."""
+    whole = isinstance(tokens, Tensor) and not (
+        tokens.is_floating_point() or tokens.is_complex() or tokens.dtype == torch.bool
+    )
+    if not whole or tokens.dim() != 1:
+        raise TrainingError(
+            f"the tokens are {list(tokens.shape)}, {tokens.dtype}"
+            if isinstance(tokens, Tensor)
+            else f"the tokens are {type(tokens).__name__}",
+            "windows are cut from one row of ids, whole numbers",
+            "torch.tensor(ids), of the ids of all texts one after another",
+        )
+
+
 def optimizer_of(model: nn.Module, recipe: Recipe) -> torch.optim.AdamW:
     """AdamW that shrinks matrices and leaves norms and biases alone."""
     weights = list(model.parameters())
@@ -126,15 +161,20 @@ def train(
     recipe: Recipe,
     *,
     on_step: Callable[[Step], Any] = lambda step: None,
-    file: Path | None = None,
+    file: Path | str | None = None,
     every: int = 200,
 ) -> Iterable[Step]:
     """Train a model that has `loss(ids, targets)`; yields each step as it is done.
 
     file: where a checkpoint is written every `every` steps and at the end; if it is there, the run
-    goes on from it. Raises `TrainingError` where the loss is no number, before it is written down,
-    and `CheckpointError` where the file is broken or of another recipe or model.
+    goes on from it. on_step: called before the checkpoint is written, so that what it changes in
+    the model's buffers is in it; what is changed after a step was yielded is not. Raises
+    `TrainingError` where the loss is no number, before it is written down, and `CheckpointError`
+    where the file is broken or of another recipe or model.
     """
+    bounds.whole("every", every, "a checkpoint is written each time so many steps are done")
+    if file is not None:
+        file = bounds.path("file", file)
     optimizer = optimizer_of(model, recipe)
     losses: list[float] = []
     if file is not None and file.exists():
@@ -157,7 +197,11 @@ def take_step(
     number: int,
     device: torch.device,
 ) -> Step:
-    """One step: the gradients of all micro-batches, their norm clipped, one update."""
+    """One step: the gradients of all micro-batches, their norm clipped, one update.
+
+    number: from 0; it decides the learning rate and the batches. Raises `TrainingError` where
+    nothing is to be predicted, or where the loss or the gradients are not finite.
+    """
     model.train()
     rate = recipe.rate(number)
     for group in optimizer.param_groups:
@@ -165,6 +209,12 @@ def take_step(
     optimizer.zero_grad(set_to_none=True)
     parts = [batches(number, part) for part in range(recipe.accumulate)]
     counts = [int((targets != -1).sum()) for _, targets in parts]
+    if not sum(counts):
+        raise TrainingError(
+            f"step {number}: all targets are -1",
+            "that marks tokens which are not to be predicted, so there is nothing to learn",
+            "batches with at least one target",
+        )
     total = 0.0
     for (ids, targets), count in zip(parts, counts, strict=True):
         if not count:  # nothing to predict: its mean loss would be 0 / 0
@@ -187,7 +237,9 @@ def take_step(
 
 
 def autocast(precision: str, device: torch.device) -> Any:
-    """Matrix products in `precision` within the block."""
+    """Matrix products in `precision` within the block. Raises ValueError for another than
+    `PRECISIONS`."""
+    bounds.one_of("precision", precision, PRECISIONS, "this loop scales no loss, as float16 needs")
     if precision == "float32":
         return contextlib.nullcontext()
     return torch.autocast(device.type, dtype=getattr(torch, precision))
@@ -195,7 +247,14 @@ def autocast(precision: str, device: torch.device) -> Any:
 
 @torch.no_grad()
 def evaluate(model: nn.Module, tokens: Tensor, context: int, batch: int = 16) -> float:
-    """Mean loss over all whole windows of held-out tokens, nats a token."""
+    """Mean loss over all whole windows of held-out tokens, nats a token.
+
+    tokens: int [n]. batch: windows at a time, which does not change the result. The model is left
+    in evaluation. Raises `TrainingError` where there is no whole window, or no number comes of it.
+    """
+    bounds.whole("context", context, "tokens of a window")
+    bounds.whole("batch", batch, "windows that go through the model at a time")
+    _check_tokens(tokens)
     model.eval()
     count = (len(tokens) - 1) // context
     if count < 1:
@@ -211,6 +270,12 @@ def evaluate(model: nn.Module, tokens: Tensor, context: int, batch: int = 16) ->
     for i in range(0, count, batch):
         part = ids[i : i + batch].to(device)
         total += model.loss(part, targets[i : i + batch].to(device)).item() * len(part)
+    if not math.isfinite(total):
+        raise TrainingError(
+            f"the mean loss of {count} windows is {total / count}",
+            "the model's weights or its logits are not finite: its training has diverged",
+            "an older checkpoint, or a lower learning_rate",
+        )
     return total / count
 
 
@@ -218,7 +283,7 @@ def evaluate(model: nn.Module, tokens: Tensor, context: int, batch: int = 16) ->
 
 
 def keep(
-    file: Path,
+    file: Path | str,
     model: nn.Module,
     optimizer: torch.optim.AdamW,
     recipe: Recipe,
@@ -226,11 +291,12 @@ def keep(
 ) -> None:
     """Write down all that the next step depends on, and the losses of the steps so far.
 
-    That is: weights, AdamW's two moments and its count of steps, the number of the next step, and
-    the recipe, whose schedule and batches follow from that number. A model that draws random
-    numbers itself, as for dropout, would need the generator's state as well.
+    That is: parameters and buffers, AdamW's two moments and its count of steps, torch's random
+    state on the CPU (a model may draw from it, as for dropout), the number of the next step, and
+    the recipe, whose schedule and batches follow from that number. Raises `TrainingError` where
+    the model holds a number that is not finite; then the file is as it was.
     """
-    tensors = {f"model.{name}": value for name, value in model.named_parameters()}
+    tensors = {f"model.{name}": value for name, value in checkpoint.once(model).items()}
     broken = [name for name, value in tensors.items() if not value.isfinite().all()]
     if broken:
         raise TrainingError(
@@ -238,21 +304,30 @@ def keep(
             "an update has overflowed, and no later step can mend it",
             "a lower learning_rate or a longer warm_up; the last checkpoint is as it was",
         )
-    for index, state in optimizer.state_dict()["state"].items():
+    moments = optimizer.state_dict()["state"]
+    for index, state in moments.items():
         for name, value in state.items():
             tensors[f"optimizer.{index}.{name}"] = torch.as_tensor(value)
-    state = {"step": len(losses), "recipe": _plain(recipe), "losses": list(losses)}
+    tensors["random"] = torch.get_rng_state()
+    state = {
+        "step": len(losses),
+        "recipe": _plain(recipe),
+        "losses": list(losses),
+        "moments": sorted(moments),  # a weight that has had no gradient yet has none
+    }
     checkpoint.save(file, tensors, state)
 
 
 def resume(
-    file: Path, model: nn.Module, optimizer: torch.optim.AdamW, recipe: Recipe
+    file: Path | str, model: nn.Module, optimizer: torch.optim.AdamW, recipe: Recipe
 ) -> list[float]:
     """Load what `keep` wrote; returns the losses of the steps that were taken.
 
-    Raises `CheckpointError` for another recipe, another model, or an optimizer that is not whole;
-    then neither model nor optimizer has changed.
+    Torch's random state on the CPU becomes that of the run, where the file holds it. Raises
+    `CheckpointError` for another recipe, another model, or an optimizer that is not whole; then
+    neither model nor optimizer has changed.
     """
+    file = bounds.path("file", file)
     tensors, state = checkpoint.load(file)
     if state.get("recipe") != _plain(recipe):
         raise checkpoint.CheckpointError(
@@ -263,7 +338,7 @@ def resume(
     weights = {n.removeprefix("model."): t for n, t in tensors.items() if n.startswith("model.")}
     checkpoint.fits(model, weights, file.name)
     saved = optimizer.state_dict()
-    saved["state"] = _moments(tensors, optimizer, file.name)
+    saved["state"] = _moments(tensors, optimizer, state.get("moments"), file.name)
     losses = state.get("losses")
     if not isinstance(losses, list) or len(losses) != state.get("step"):
         raise checkpoint.CheckpointError(
@@ -273,17 +348,27 @@ def resume(
         )
     checkpoint.fill(model, weights, file.name)
     optimizer.load_state_dict(saved)
+    if "random" in tensors:
+        torch.set_rng_state(tensors["random"])
     return losses
 
 
 def _moments(
-    tensors: dict[str, Tensor], optimizer: torch.optim.AdamW, name: str
+    tensors: dict[str, Tensor],
+    optimizer: torch.optim.AdamW,
+    written: list[int] | None,
+    name: str,
 ) -> dict[int, dict[str, Tensor]]:
-    """AdamW's state by the number of the weight, as its `state_dict` has it."""
+    """AdamW's state by the number of the weight, as its `state_dict` has it.
+
+    written: the weights that had moments when the file was written; None where it does not say,
+    and then all must have them that learn.
+    """
     weights = [weight for group in optimizer.param_groups for weight in group["params"]]
     state: dict[int, dict[str, Tensor]] = {}
     for index, weight in enumerate(weights):
-        if not weight.requires_grad:  # it has no gradient, so no means
+        # What does not learn, or has had no gradient yet, has no means.
+        if not weight.requires_grad if written is None else index not in written:
             continue
         for key, shape in (("step", ()), ("exp_avg", weight.shape), ("exp_avg_sq", weight.shape)):
             found = tensors.get(f"optimizer.{index}.{key}")

@@ -15,6 +15,7 @@ from typing import Any
 import anywidget
 import traitlets
 
+from aiinfra_labs import bounds
 from aiinfra_labs.course.framing import framed
 
 from ..serving.replay import Timeline
@@ -23,11 +24,8 @@ HERE = Path(__file__).parent
 MOST_STEPS = 160  # of a run: a column of a picture that a phone still shows
 
 
-class BatchTimelineError(ValueError):
+class BatchTimelineError(bounds.SettingError):
     """Runs that cannot be shown, in three parts."""
-
-    def __init__(self, what: str, why: str, try_: str):
-        super().__init__(f"{what}\nWhy: {why}\nTry: {try_}")
 
 
 @dataclass(frozen=True)

@@ -15,6 +15,7 @@ from typing import Any
 import anywidget
 import traitlets
 
+from aiinfra_labs import bounds
 from aiinfra_labs.course.framing import framed
 
 from ..serving.engine import Engine
@@ -25,11 +26,8 @@ HERE = Path(__file__).parent
 MOST_ENTRIES = 200_000  # of all tables of all steps: they are stored in the notebook
 
 
-class TimelineError(ValueError):
+class TimelineError(bounds.SettingError):
     """A recording that cannot be shown, in three parts."""
-
-    def __init__(self, what: str, why: str, try_: str):
-        super().__init__(f"{what}\nWhy: {why}\nTry: {try_}")
 
 
 @dataclass

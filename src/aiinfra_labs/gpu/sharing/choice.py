@@ -9,7 +9,9 @@ from __future__ import annotations
 from collections.abc import Callable, Iterable, Sequence
 from dataclasses import dataclass
 
-from .schemes import Exclusive, Hami, Mig, Scheme, TimeSlicing
+from aiinfra_labs import bounds
+
+from .schemes import DoesNotFit, Exclusive, Hami, Mig, Scheme, TimeSlicing
 from .simulation import Served, simulate
 from .tenants import Tenant
 
@@ -29,7 +31,12 @@ class Option:
 
 
 def options(tenants: Sequence[Tenant], most: int = 4) -> list[Option]:
-    """Every scheme on 1 to `most` GPUs, cheapest first, and a GPU for each tenant."""
+    """Every scheme on 1 to `most` GPUs, cheapest first, and a GPU for each tenant.
+
+    Raises ValueError where there is no tenant or no GPU.
+    """
+    bounds.whole("most", most, "GPUs to share")
+    bounds.whole("the number of tenants", len(tenants), "somebody is to be served")
     shared = [
         Option(scheme, gpus) for gpus in range(1, min(most, len(tenants)) + 1) for scheme in BY_EASE
     ]
@@ -37,19 +44,25 @@ def options(tenants: Sequence[Tenant], most: int = 4) -> list[Option]:
 
 
 def deal(tenants: Sequence[Tenant], gpus: int) -> list[list[Tenant]]:
-    """The tenants of each GPU: dealt out in turn, as cards are."""
+    """The tenants of each GPU: dealt out in turn, as cards are. Raises ValueError for no GPU."""
+    bounds.whole("gpus", gpus, "tenants are dealt out to them")
     return [list(tenants[first::gpus]) for first in range(gpus)]
 
 
 def try_option(
     tenants: Sequence[Tenant], option: Option, seconds: float = 60.0, seed: int = 0
 ) -> dict[str, Served] | None:
-    """What each tenant would get; None when the scheme has no place for them (MIG)."""
+    """What each tenant would get; None when the scheme has no place for them (MIG).
+
+    seconds: simulated. Raises ValueError as `simulate` does, for a mistake in tenants or settings.
+    """
     served: dict[str, Served] = {}
     for group in deal(tenants, option.gpus):
+        if not group:  # more GPUs than tenants
+            continue
         try:
             served |= simulate(group, option.scheme, seconds, seed).served
-        except ValueError:
+        except DoesNotFit:
             return None
     return served
 
@@ -60,6 +73,7 @@ def may_share(tenants: Iterable[Tenant], option: Option) -> bool:
 
 
 def keeps_promises(served: dict[str, Served] | None) -> bool:
+    """Whether there is a place for all, and each tenant's p99 is what it was promised."""
     return served is not None and all(s.keeps_its_promise for s in served.values())
 
 

@@ -16,6 +16,8 @@ import sys
 from contextlib import ExitStack
 from typing import Any
 
+from aiinfra_labs import bounds
+
 from .shared_region import OutOfMemory, SharedRegion
 
 MIB = 2**20
@@ -39,13 +41,20 @@ class Container:
 
     @property
     def pid(self) -> int:
+        """The number of the process."""
         return self._process.pid
 
     def allocate(self, nbytes: int) -> int:
-        """A device array of `nbytes` in the container; its number. Raises `OutOfMemory`."""
+        """A device array of `nbytes` in the container; its number.
+
+        Raises `OutOfMemory` where a limit would be exceeded, and ValueError for a size below 0.
+        """
+        bounds.whole("nbytes", nbytes, "bytes of a device array", 0)
         return self._ask("allocate", nbytes)
 
     def free(self, number: int) -> None:
+        """Free the array of a number that `allocate` gave. Raises ValueError for another one."""
+        bounds.whole("number", number, "allocate gave it to an array")
         self._ask("free", number)
 
     def memory_info(self) -> tuple[int, int]:
@@ -57,7 +66,11 @@ class Container:
         """Begin to allocate and free at random, `rounds` times, up to `most` bytes at once.
 
         Returns before it is done, so that two processes can race for one limit; `churned` waits.
+        Raises ValueError for numbers below 0, or a `most` of none.
         """
+        bounds.whole("rounds", rounds, "times that something is allocated or freed", 0)
+        bounds.whole("most", most, "bytes of the largest array")
+        bounds.whole("seed", seed, "sizes are drawn from it", 0)
         self._send("churn", rounds, most, seed)
 
     def churned(self) -> int:
@@ -99,17 +112,25 @@ class Container:
         line = self._process.stdout.readline()
         if not line:
             raise self._ended()
-        refused, answer = json.loads(line)
-        if refused:
-            raise OutOfMemory(*answer)
+        outcome, answer = json.loads(line)
+        if outcome != "done":
+            raise OutOfMemory(*answer) if outcome == "refused" else bounds.SettingError(*answer)
         return answer
 
     def _ended(self) -> ProcessLookupError:
-        return ProcessLookupError(f"the container's process {self.pid} has ended")
+        return ProcessLookupError(
+            f"the container's process {self.pid} has ended\n"
+            "Why: it was killed or closed, and what it held is no longer there\n"
+            "Try: a new Container with the same regions"
+        )
 
 
 def serve(paths: list[str]) -> None:
-    """The container's process: does what it is told, a line each, until it is told to stop."""
+    """The container's process: does what it is told, a line each, until it is told to stop.
+
+    What goes wrong is answered, and the process goes on: one wrong order costs no other array.
+    paths: of the regions, the outer one first.
+    """
     from .memory_limit import limited
 
     arrays: dict[int, Any] = {}
@@ -121,9 +142,14 @@ def serve(paths: list[str]) -> None:
             if order == "stop":
                 break
             try:
-                reply = (False, ORDERS[order](arrays, *args))
+                reply = ("done", ORDERS[order](arrays, *args))
             except OutOfMemory as refusal:
-                reply = (True, (refusal.what, refusal.why, refusal.try_))
+                reply = ("refused", (refusal.what, refusal.why, refusal.try_))
+            except bounds.SettingError as mistake:
+                reply = ("mistaken", (mistake.what, mistake.why, mistake.try_))
+            except Exception as error:  # whatever it is, the others' arrays are kept
+                what = f"{order} failed in the container: {type(error).__name__}: {error}"
+                reply = ("mistaken", (what, "the order could not be carried out", "another one"))
             print(json.dumps(reply), flush=True)
         arrays.clear()
 
@@ -137,6 +163,12 @@ def _allocate(arrays: dict[int, Any], nbytes: int) -> int:
 
 
 def _free(arrays: dict[int, Any], number: int) -> None:
+    if number not in arrays:
+        raise bounds.SettingError(
+            f"there is no array {number} in the container",
+            f"it holds {', '.join(map(str, arrays)) or 'none'}",
+            "a number that allocate gave and that was not freed",
+        )
     del arrays[number]
 
 

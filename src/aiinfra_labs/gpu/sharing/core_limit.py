@@ -12,6 +12,8 @@ from __future__ import annotations
 
 from dataclasses import dataclass, field
 
+from aiinfra_labs import bounds
+
 POLL_MS = 10  # how often a waiting launch looks again: TIME_TICK
 WATCH_MS = 120  # how often the share is set anew: g_wait
 FACTOR = 32  # the bucket holds this many times the threads that the GPU can hold at once
@@ -31,6 +33,9 @@ class CoreLimit:
     capacity: int = field(init=False)
 
     def __post_init__(self) -> None:
+        bounds.whole("limit", self.limit, "percent of the GPU's time; 0: none", 0)
+        bounds.whole("sms", self.sms, "multiprocessors of the GPU")
+        bounds.whole("threads_per_sm", self.threads_per_sm, "threads that one holds at once")
         self.capacity = self.sms * self.threads_per_sm * FACTOR
 
     @property
@@ -40,15 +45,21 @@ class CoreLimit:
 
     @property
     def may_launch(self) -> bool:
+        """Whether a kernel may start now: there is no limit, or the bucket is not below nothing."""
         return not self.enforced or self.tokens >= 0
 
     def launch(self, blocks: int) -> None:
-        """A kernel of `blocks` blocks starts."""
+        """A kernel of `blocks` blocks starts. Raises ValueError for a grid of none."""
+        bounds.whole("blocks", blocks, "of the kernel's grid")
         if self.enforced:
             self.tokens -= blocks
 
     def watch(self, busy: int) -> None:
-        """Set the share and fill the bucket. busy: percent of the last stretch, from NVML."""
+        """Set the share and fill the bucket. busy: percent of the last stretch, from NVML.
+
+        A kernel counts where it ends, so that more than 100 may be read. Raises ValueError below 0.
+        """
+        bounds.whole("busy", busy, "percent of the time", 0)
         if not self.enforced:
             return
         if self.share == self.capacity and self.tokens < 0:

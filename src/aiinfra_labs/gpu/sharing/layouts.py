@@ -10,7 +10,9 @@ from collections import Counter
 from collections.abc import Iterable, Sequence
 from functools import cache
 
-from .mig import Gpu
+from aiinfra_labs import bounds
+
+from .mig import Gpu, MigError
 
 Layout = tuple[tuple[str, int], ...]  # (profile, start) of each instance, by start
 
@@ -34,7 +36,12 @@ def layouts(gpu: Gpu) -> tuple[Layout, ...]:
 
 
 def can_stand(gpu: Gpu, requests: Sequence[str], used: Iterable[int] = ()) -> list[int] | None:
-    """Starts with which all requests stand beside the slices `used`; None if there are none."""
+    """Starts with which all requests stand beside the slices `used`; None if there are none.
+
+    requests: names of profiles. Raises `MigError` for one that the board does not have.
+    """
+    for name in bounds.texts("requests", requests, MigError):
+        gpu.profile(name)
     wanted, used = Counter(requests), set(used)
     for layout in layouts(gpu):
         if len(layout) != len(requests) or Counter(name for name, _ in layout) != wanted:

@@ -66,7 +66,7 @@ def _counted(allocate: Callable, size: Callable[..., int], region: SharedRegion)
 
     def hook(*args: Any, **kwargs: Any) -> Any:
         nbytes = size(*args, **kwargs)
-        if nbytes == 0:
+        if nbytes <= 0:  # nothing to count, or no size: then the allocator says what is wrong
             return allocate(*args, **kwargs)
         region.reserve(nbytes)
         try:
@@ -81,8 +81,10 @@ def _counted(allocate: Callable, size: Callable[..., int], region: SharedRegion)
 
 
 def _size_of_shape(shape: Any, dtype: Any = np.float64, *_: Any, **__: Any) -> int:
-    lengths = shape if isinstance(shape, tuple | list) else (shape,)
-    return math.prod(int(n) for n in lengths) * np.dtype(dtype).itemsize
+    lengths = [int(n) for n in (shape if isinstance(shape, tuple | list) else (shape,))]
+    if min(lengths, default=0) < 0:  # two of them would make a size above 0
+        return -1
+    return math.prod(lengths) * np.dtype(dtype).itemsize
 
 
 def _size_to_device(obj: Any, stream: Any = 0, copy: bool = True, to: Any = None) -> int:

@@ -13,20 +13,18 @@ from dataclasses import dataclass, field
 from functools import cache
 from importlib.resources import files
 
+from aiinfra_labs import bounds
 
-class MigError(ValueError):
+
+class MigError(bounds.SettingError):
     """A request that a board cannot fulfil, in three parts."""
-
-    def __init__(self, what: str, why: str, try_: str):
-        self.what, self.why, self.try_ = what, why, try_
-        super().__init__(f"{what}\nWhy: {why}\nTry: {try_}")
 
 
 @dataclass(frozen=True)
 class Profile:
     """A kind of instance: `3g.40gb` has 3 compute slices, 4 memory slices and may begin at 0 or 4.
 
-    compute, memory: slices. gb: gigabytes, as named. sms: multiprocessors, 0 where not published.
+    compute, memory: slices. gb: gigabytes, as named. sms: multiprocessors. starts: memory slices.
     """
 
     name: str
@@ -35,6 +33,13 @@ class Profile:
     gb: int
     sms: int
     starts: tuple[int, ...]
+
+    def __post_init__(self) -> None:
+        for name in ("compute", "memory", "gb", "sms"):
+            why = "an instance has at least one of each"
+            bounds.whole(name, getattr(self, name), why, error=MigError)
+        for start in self.starts:
+            bounds.whole("a start", start, "the first memory slice", 0, error=MigError)
 
     def slices(self, start: int) -> range:
         """The memory slices that an instance takes which begins at `start`."""
@@ -81,6 +86,11 @@ def gpus() -> dict[str, Gpu]:
     return found
 
 
+def board_of(id: str) -> Gpu:
+    """The board of an id. Raises `MigError` for one that is not in the data."""
+    return gpus()[bounds.one_of("gpu", id, gpus(), "its profiles are not in the data", MigError)]
+
+
 @dataclass(frozen=True, order=True)
 class Instance:
     """A GPU instance on a board: its first memory slice and its profile."""
@@ -90,6 +100,7 @@ class Instance:
 
     @property
     def slices(self) -> range:
+        """The memory slices that it takes."""
         return self.profile.slices(self.start)
 
     def __str__(self) -> str:
@@ -125,7 +136,7 @@ class Board:
     """One GPU in MIG mode: instances are created on it and destroyed, and never moved."""
 
     def __init__(self, gpu: str | Gpu = "h100-80gb", instances: Iterable[Instance] = ()):
-        self.gpu = gpus()[gpu] if isinstance(gpu, str) else gpu
+        self.gpu = gpu if isinstance(gpu, Gpu) else board_of(gpu)
         self.instances: dict[int, Instance] = {}
         self._next = 1
         for instance in instances:
@@ -158,7 +169,8 @@ class Board:
     def create(self, profile: str, start: int | None = None) -> int:
         """A new instance, at `start` or where the driver would put it; returns its number.
 
-        Raises `MigError` when no place is legal, and says whether slices lack or lie wrong.
+        profile: its name. start: a memory slice. Raises `MigError` when no place is legal, and
+        says whether slices lack or lie wrong.
         """
         wanted = self.gpu.profile(profile)
         legal = self.starts(profile)
@@ -188,7 +200,11 @@ class Board:
         return self.instances.pop(number)
 
     def copy(self) -> Board:
-        return Board(self.gpu, self.instances.values())
+        """The same board, to try something on: instances keep their numbers, and new ones get the
+        same as here."""
+        other = Board(self.gpu)
+        other.instances, other._next = dict(self.instances), self._next
+        return other
 
     def _no_place(self, wanted: Profile) -> MigError:
         free = self.free

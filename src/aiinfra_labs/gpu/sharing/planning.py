@@ -11,17 +11,22 @@ from collections.abc import Iterable, Sequence
 from dataclasses import dataclass
 from itertools import combinations
 
-from .mig import Gpu, Instance, Profile, legal_starts
+from aiinfra_labs import bounds
+
+from .mig import Gpu, Instance, MigError, Profile, legal_starts
+
+MOST_REQUESTS = 16  # 2^16 choices of them; a board has 8 slices
 
 
 def place_all(gpu: Gpu, requests: Sequence[str], taken: Iterable[int] = ()) -> list[int] | None:
     """A start for each request, in the order of the requests; None when they cannot all stand.
 
-    requests: names of profiles. taken: memory slices already in use.
+    requests: names of profiles. taken: memory slices already in use. Raises `MigError` for a
+    profile that the board does not have, or one str in place of a list.
 
     Depth first, profiles with the fewest places first: they are the ones that run out of choice.
     """
-    profiles = [gpu.profile(name) for name in requests]
+    profiles = [gpu.profile(name) for name in bounds.texts("requests", requests, MigError)]
     # Requests of one profile are alike: sorted next to each other, each begins after the last.
     order = sorted(range(len(profiles)), key=lambda i: _hardest(profiles[i]))
     starts: list[int] = [-1] * len(profiles)
@@ -52,7 +57,12 @@ def place_most(gpu: Gpu, requests: Sequence[str], taken: Iterable[int] = ()) -> 
     """A start for as many requests as can stand at once, None for each of the others.
 
     Of choices with equally many, the one with the most compute slices; then the earliest requests.
+    Raises `MigError` as `place_all` does, and for more than `MOST_REQUESTS`, whose choices are too
+    many to look through.
     """
+    requests = bounds.texts("requests", requests, MigError)
+    why = "every choice of them is looked at"
+    bounds.whole("the number of requests", len(requests), why, 0, MOST_REQUESTS, MigError)
     used = frozenset(taken)
     best: tuple[int, int] = (-1, -1)
     found: list[int | None] = [None] * len(requests)
@@ -89,8 +99,9 @@ def repartition(
     """Places for `requests` beside `instances`, moving as few of these as possible.
 
     To move an instance is to end what runs on it, destroy it and create it elsewhere. None when no
-    number of moves is enough.
+    number of moves is enough. Raises `MigError` as `place_all` does.
     """
+    requests = bounds.texts("requests", requests, MigError)
     for count in range(len(instances) + 1):
         for movers in combinations(range(len(instances)), count):
             staying = [inst for i, inst in enumerate(instances) if i not in movers]

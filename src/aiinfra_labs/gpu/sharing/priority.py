@@ -11,6 +11,8 @@ from __future__ import annotations
 from collections.abc import Sequence
 from dataclasses import dataclass
 
+from aiinfra_labs import bounds
+
 OBSERVE_MS = 5000
 BLOCKED_POLL_MS = 1000
 RECENT = 2  # what a launch sets
@@ -25,8 +27,13 @@ class Watched:
     recent: int = 0
     limited: bool = True  # whether its limit on compute holds now
 
+    def __post_init__(self) -> None:
+        bounds.whole("priority", self.priority, "0 for high, 1 for low", HIGH, LOW)
+        bounds.whole("recent", self.recent, "-1 while it is blocked", -1, RECENT)
+
     @property
     def blocked(self) -> bool:
+        """Whether its launches wait for a container of higher priority."""
         return self.recent < 0
 
     def launch(self) -> None:

@@ -9,9 +9,16 @@ from __future__ import annotations
 
 import math
 
+from aiinfra_labs import bounds
+
 
 def use(rate: float, service_ms: float) -> float:
-    """The share of time in which the server is busy: the utilisation law."""
+    """The share of time in which the server is busy: the utilisation law.
+
+    rate: requests a second. service_ms: mean service, milliseconds. Raises ValueError below 0.
+    """
+    bounds.real("rate", rate, "requests a second", 0.0)
+    bounds.real("service_ms", service_ms, "mean time of service, milliseconds", 0.0)
     return rate * service_ms / 1e3
 
 
@@ -21,6 +28,7 @@ def wait_ms(rate: float, service_ms: float, variation: float = 1.0) -> float:
     variation: standard deviation of the service time over its mean: 1 for exponential (M/M/1),
     0 for constant (M/D/1), which waits half as long.
     """
+    bounds.real("variation", variation, "standard deviation over mean", 0.0)
     busy = use(rate, service_ms)
     if busy >= 1:
         return math.inf
@@ -32,6 +40,8 @@ def latency_percentile_ms(rate: float, service_ms: float, percent: float) -> flo
 
     The time from arrival to answer is exponential with the mean service / (1 - use).
     """
+    most = math.nextafter(100.0, 0.0)
+    bounds.real("percent", percent, "of the requests; within no time are all answered", 0.0, most)
     busy = use(rate, service_ms)
     if busy >= 1:
         return math.inf
@@ -39,5 +49,10 @@ def latency_percentile_ms(rate: float, service_ms: float, percent: float) -> flo
 
 
 def number_inside(rate: float, latency_ms: float) -> float:
-    """Little's law: the mean number of requests that wait or are served."""
+    """Little's law: the mean number of requests that wait or are served.
+
+    rate: requests a second. latency_ms: mean time from arrival to answer, milliseconds.
+    """
+    bounds.real("rate", rate, "requests a second", 0.0)
+    bounds.real("latency_ms", latency_ms, "from arrival to answer, milliseconds", 0.0)
     return rate * latency_ms / 1e3

@@ -56,7 +56,10 @@ LEAK = replace(NOTEBOOK, rate=4, burst=1, work_ms=10, request_gb=0, leaks_gb=1.0
 
 
 def service(number: int, **changes: object) -> Tenant:
-    """One of many small services: 8 requests a second, a quarter of the GPU, a p99 of 150 ms."""
+    """One of many small services: 8 requests a second, a quarter of the GPU, a p99 of 150 ms.
+
+    changes: settings of the `Tenant` that are other ones.
+    """
     small = Tenant(
         f"service {number}",
         rate=8,

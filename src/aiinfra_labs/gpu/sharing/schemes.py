@@ -14,12 +14,18 @@ from typing import Protocol
 
 import simpy
 
+from aiinfra_labs import bounds
+
 from .core_limit import POLL_MS, WATCH_MS, CoreLimit
-from .mig import gpus
+from .mig import board_of
 from .planning import place_all
 from .priority import BLOCKED_POLL_MS, OBSERVE_MS, Watched, observe
 from .tenants import MS, Tenant
-from .time_slicing import SLICE_US, SWITCH_US, TimeSlicedGpu
+from .time_slicing import SLICE_US, SWITCH_US, TimeSlicedGpu, check_slices
+
+
+class DoesNotFit(bounds.SettingError):
+    """Tenants that have no place on one GPU together."""
 
 
 @dataclass
@@ -29,15 +35,22 @@ class Memory:
     total: float
     used: float = 0.0
 
+    def __post_init__(self) -> None:
+        bounds.real("total", self.total, "gigabytes that there are", 0.0)
+        bounds.real("used", self.used, "gigabytes that are taken", 0.0)
+
     def allocate(self, gb: float) -> bool:
-        """True when there was room, and it is taken now."""
+        """True when there was room, and it is taken now. Raises ValueError for less than 0."""
+        bounds.real("gb", gb, "gigabytes to take", 0.0)
         if self.used + gb > self.total + 1e-9:
             return False
         self.used += gb
         return True
 
     def free(self, gb: float) -> None:
-        self.used -= gb
+        """Give gigabytes back. Raises ValueError for more than are taken, or less than 0."""
+        bounds.real("gb", gb, "gigabytes that were taken", 0.0, self.used + 1e-9)
+        self.used = max(0.0, self.used - gb)
 
 
 def allocate_all(memories: Sequence[Memory], gb: float) -> bool:
@@ -72,6 +85,10 @@ class Exclusive:
     shares_faults = False
 
     def machine(self, env: simpy.Environment, tenants: Sequence[Tenant], gpu: str) -> Machine:
+        """Each tenant's GPU is its own, and as many are used as there are tenants.
+
+        gpu: the id of a board.
+        """
         return _Apart(env, dict.fromkeys((t.name for t in tenants), 1.0), _whole(tenants, gpu), 0)
 
 
@@ -82,13 +99,17 @@ class Mig:
     shares_faults = False
 
     def machine(self, env: simpy.Environment, tenants: Sequence[Tenant], gpu: str) -> Machine:
-        board = gpus()[gpu]
+        """Instances of one GPU. Raises `DoesNotFit`, or `MigError` for a profile that it has not.
+
+        gpu: the id of a board.
+        """
+        board = board_of(gpu)
         profiles = [board.profile(t.profile) for t in tenants]
         if place_all(board, [p.name for p in profiles]) is None:
-            raise ValueError(
-                f"{', '.join(p.name for p in profiles)} do not fit on one {board.name}\n"
-                "Why: their memory slices overlap wherever they begin\n"
-                "Try: fewer tenants, or smaller profiles"
+            raise DoesNotFit(
+                f"{', '.join(p.name for p in profiles)} do not fit on one {board.name}",
+                "their memory slices overlap wherever they begin",
+                "fewer tenants, or smaller profiles",
             )
         named = list(zip(tenants, profiles, strict=True))
         return _Apart(
@@ -108,7 +129,14 @@ class TimeSlicing:
     name = "time slicing"
     shares_faults = True
 
+    def __post_init__(self) -> None:
+        check_slices(self.slice_us, self.switch_us)
+
     def machine(self, env: simpy.Environment, tenants: Sequence[Tenant], gpu: str) -> Machine:
+        """One GPU whose memory and time all share.
+
+        gpu: the id of a board.
+        """
         return _Sliced(env, self, tenants, gpu)
 
 
@@ -126,7 +154,14 @@ class Hami:
     name = "HAMi"
     shares_faults = True
 
+    def __post_init__(self) -> None:
+        check_slices(self.slice_us, self.switch_us)
+
     def machine(self, env: simpy.Environment, tenants: Sequence[Tenant], gpu: str) -> Machine:
+        """One GPU whose time all share, with a limit on each tenant's memory and launches.
+
+        gpu: the id of a board.
+        """
         return _Limited(env, self, tenants, gpu)
 
 
@@ -135,7 +170,7 @@ Scheme = Exclusive | Mig | TimeSlicing | Hami
 
 
 def _whole(tenants: Sequence[Tenant], gpu: str) -> dict[str, Memory]:
-    return {t.name: Memory(gpus()[gpu].profiles[-1].gb) for t in tenants}
+    return {t.name: Memory(board_of(gpu).profiles[-1].gb) for t in tenants}
 
 
 class _Apart:
@@ -176,7 +211,7 @@ class _Sliced:
     ):
         self.env = env
         self.slices = TimeSlicedGpu(env, scheme.slice_us, scheme.switch_us)
-        self.memory = Memory(gpus()[gpu].profiles[-1].gb)
+        self.memory = Memory(board_of(gpu).profiles[-1].gb)
 
     def run(self, tenant: Tenant, work: int) -> Generator[simpy.Event, None, None]:
         yield from self.slices.run(tenant.name, work)
@@ -194,7 +229,7 @@ class _Limited(_Sliced):
     def __init__(self, env: simpy.Environment, scheme: Hami, tenants: Sequence[Tenant], gpu: str):
         super().__init__(env, scheme, tenants, gpu)
         self.limits = {t.name: Memory(t.memory_gb) for t in tenants}
-        sms = gpus()[gpu].sms
+        sms = board_of(gpu).sms
         self.buckets = {t.name: CoreLimit(t.cores, sms) for t in tenants}
         for tenant in tenants:
             if self.buckets[tenant.name].enforced:

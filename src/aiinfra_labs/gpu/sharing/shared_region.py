@@ -17,6 +17,8 @@ import threading
 from collections.abc import Iterator
 from pathlib import Path
 
+from aiinfra_labs import bounds
+
 MAGIC = 0x4149_4E46_5241_3339
 SLOTS = 64  # processes of one container; HAMi-core has 1,024
 _HEADER = struct.Struct("<QQ")  # magic, limit in bytes
@@ -31,8 +33,11 @@ class OutOfMemory(MemoryError):
 
     def __init__(self, what: str, why: str = "", try_: str = ""):
         self.what, self.why, self.try_ = what, why, try_
-        more = [f"{name}: {text}" for name, text in (("Why", why), ("Try", try_)) if text]
-        super().__init__("\n".join([f"{self.code}: {what}", *more]))
+        super().__init__(what, why, try_)  # so that it can be made anew in another process
+
+    def __str__(self) -> str:
+        more = [f"{name}: {text}" for name, text in (("Why", self.why), ("Try", self.try_)) if text]
+        return "\n".join([f"{self.code}: {self.what}", *more])
 
 
 class SharedRegion:
@@ -42,7 +47,13 @@ class SharedRegion:
     """
 
     def __init__(self, path: str | Path):
-        self.path = Path(path)
+        self.path = bounds.path("path", path)
+        if not self.path.is_file() or self.path.stat().st_size < _SIZE:
+            raise bounds.SettingError(
+                f"{self.path} is no shared region",
+                "there is no such file" if not self.path.is_file() else "it is too short for one",
+                "SharedRegion.create(path, limit)",
+            )
         self._file = open(self.path, "r+b")  # noqa: SIM115 - held as long as the mapping
         self._map = mmap.mmap(self._file.fileno(), _SIZE)
         self._threads = threading.Lock()
@@ -51,23 +62,23 @@ class SharedRegion:
         magic, _ = _HEADER.unpack_from(self._map, 0)
         if magic != MAGIC:
             self.close()
-            raise ValueError(
-                f"{self.path} is no shared region\nWhy: its first bytes are not those of one\n"
-                "Try: SharedRegion.create(path, limit)"
+            raise bounds.SettingError(
+                f"{self.path} is no shared region",
+                "its first bytes are not those of one",
+                "SharedRegion.create(path, limit)",
             )
 
     @classmethod
     def create(cls, path: str | Path, limit: int) -> SharedRegion:
         """A new region with nothing reserved. limit: bytes that all processes together may hold."""
-        if limit <= 0:
-            raise ValueError(
-                f"a limit of {limit} bytes\nWhy: a limit is positive\nTry: 64 * 2**20, for 64 MiB"
-            )
+        path = bounds.path("path", path)
+        limit = bounds.whole("limit", limit, "bytes that may be held together", 1, 2**63 - 1)
         Path(path).write_bytes(_HEADER.pack(MAGIC, limit) + bytes(SLOTS * _SLOT.size))
         return cls(path)
 
     @property
     def limit(self) -> int:
+        """Bytes that all processes together may hold."""
         return _HEADER.unpack_from(self._map, 0)[1]
 
     @contextlib.contextmanager
@@ -98,7 +109,9 @@ class SharedRegion:
         """Count `nbytes` for this process. Raises `OutOfMemory` where the limit is exceeded.
 
         As in HAMi-core, a refusal first looks for processes that are gone, and clears their slots.
+        Raises ValueError for a number below 0, which would give back what others hold.
         """
+        nbytes = bounds.whole("nbytes", nbytes, "bytes that are asked for", 0)
         with self.lock():
             if self.used + nbytes > self.limit:
                 self._clear_the_dead()
@@ -113,7 +126,8 @@ class SharedRegion:
             self.add(nbytes)
 
     def release(self, nbytes: int) -> None:
-        """This process has given `nbytes` back."""
+        """This process has given `nbytes` back. Raises ValueError for less than 0."""
+        nbytes = bounds.whole("nbytes", nbytes, "bytes that are given back", 0)
         if self._map.closed:  # an array that outlived the region
             return
         if self._inside == threading.get_ident():  # garbage was collected in the midst of a count

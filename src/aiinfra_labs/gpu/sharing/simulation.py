@@ -12,6 +12,8 @@ from dataclasses import dataclass
 import numpy as np
 import simpy
 
+from aiinfra_labs import bounds
+
 from .schemes import Machine, Scheme, allocate_all
 from .tenants import Requests, Tenant, requests
 
@@ -34,23 +36,31 @@ class Served:
     seconds: float
 
     def percentile(self, p: float) -> float:
-        """Milliseconds within which `p` percent were answered; infinite where nothing was."""
+        """Milliseconds within which `p` percent were answered; infinite where nothing was.
+
+        Raises ValueError for p outside 0 to 100.
+        """
+        bounds.real("p", p, "percent of the requests", 0.0, 100.0)
         return float(np.percentile(self.latencies, p)) if len(self.latencies) else float("inf")
 
     @property
     def mean(self) -> float:
+        """Milliseconds to an answer, the mean; infinite where there was none."""
         return float(self.latencies.mean()) if len(self.latencies) else float("inf")
 
     @property
     def p50(self) -> float:
+        """Milliseconds within which half were answered."""
         return self.percentile(50)
 
     @property
     def p95(self) -> float:
+        """Milliseconds within which 95 of 100 were answered."""
         return self.percentile(95)
 
     @property
     def p99(self) -> float:
+        """Milliseconds within which 99 of 100 were answered."""
         return self.percentile(99)
 
     @property
@@ -87,7 +97,20 @@ def simulate(
     seed: int = 0,
     gpu: str = "h100-80gb",
 ) -> Outcome:
-    """Let `tenants` share by `scheme` for `seconds`; the requests depend on `seed` alone."""
+    """Let `tenants` share by `scheme` for `seconds`; the requests depend on `seed` alone.
+
+    gpu: the id of a board. Raises ValueError for no tenant, for two of one name, for an unknown
+    board, and where the scheme has no place for all of them.
+    """
+    bounds.whole("the number of tenants", len(tenants), "somebody is to be served")
+    names = [tenant.name for tenant in tenants]
+    if alike := sorted({name for name in names if names.count(name) > 1}):
+        raise bounds.SettingError(
+            f"{names.count(alike[0])} tenants have the name {alike[0]!r}",
+            "results, memory and limits are kept by name, so they would be taken for one",
+            "dataclasses.replace(tenant, name=...), a name for each",
+        )
+    bounds.real("seconds", seconds, "simulated; times are whole microseconds", 1e-6)
     env = simpy.Environment()
     machine = scheme.machine(env, tenants, gpu)
     logs = []

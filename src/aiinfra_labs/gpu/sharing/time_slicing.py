@@ -13,6 +13,8 @@ from dataclasses import dataclass
 
 import simpy
 
+from aiinfra_labs import bounds
+
 SLICE_US = 2000  # microseconds
 SWITCH_US = 100
 
@@ -24,8 +26,19 @@ def turns(
 
     jobs: (arrival, work) of each, whole microseconds; each belongs to a process of its own. A job
     whose slice ends goes to the back of the queue, behind those that arrived by then. A switch is
-    paid whenever another job runs than the last, and not before the first.
+    paid whenever another job runs than the last, and not before the first. Raises ValueError for a
+    slice below 1 microsecond, or an arrival, work or switch that is negative or no whole number.
     """
+    check_slices(slice_us, switch_us)
+    for number, job in enumerate(jobs):
+        if not isinstance(job, Sequence) or len(job) != 2:
+            raise bounds.SettingError(
+                f"job {number} is {job!r:.60}",
+                "each job has an arrival and its work, in microseconds",
+                "(0, 5000)",
+            )
+        bounds.whole(f"the arrival of job {number}", job[0], "microseconds from the start", 0)
+        bounds.whole(f"the work of job {number}", job[1], "microseconds", 0)
     waiting = deque(sorted(range(len(jobs)), key=lambda i: (jobs[i][0], i)))
     left = [work for _, work in jobs]
     queue: deque[int] = deque()
@@ -50,8 +63,17 @@ def turns(
     return taken
 
 
+def check_slices(slice_us: int, switch_us: int) -> None:
+    """Raise ValueError for a slice of no time, or a switch of less than none. Microseconds."""
+    bounds.whole("slice_us", slice_us, "in a slice of no time no job gets on, and none ever ends")
+    bounds.whole("switch_us", switch_us, "microseconds that a change of process takes", 0)
+
+
 def round_robin(jobs: Sequence[tuple[int, int]], slice_us: int, switch_us: int = 0) -> list[int]:
-    """When each job ends, if they take `turns`. The arguments are those of `turns`."""
+    """When each job ends, in microseconds, if they take `turns`. Arguments and errors: see there.
+
+    A job without work ends when its turn comes.
+    """
     ends = [0] * len(jobs)
     for job, _, end in turns(jobs, slice_us, switch_us):
         ends[job] = end
@@ -72,6 +94,7 @@ class TimeSlicedGpu:
     """
 
     def __init__(self, env: simpy.Environment, slice_us: int = SLICE_US, switch: int = SWITCH_US):
+        check_slices(slice_us, switch)
         self.env, self.slice_us, self.switch_us = env, slice_us, switch
         self.busy = self.switching = 0
         self.ran: dict[str, int] = {}
@@ -81,7 +104,19 @@ class TimeSlicedGpu:
         env.process(self._turns())
 
     def run(self, process: str, work: int) -> Generator[simpy.Event, None, None]:
-        """Run a kernel of `work` microseconds for `process`, in as many slices as it takes."""
+        """Run a kernel of `work` microseconds for `process`, in as many slices as it takes.
+
+        Raises ValueError where the work is below 0, or the process has a kernel that still runs.
+        """
+        bounds.whole("work", work, "microseconds of a kernel", 0)
+        if process in self._kernels:
+            raise bounds.SettingError(
+                f"{process!r} gives a second kernel while its first runs",
+                "each process of this model gives the GPU one kernel at a time",
+                "yield from run(...) to its end, and then the next",
+            )
+        if not work:
+            return
         if process not in self.ran:
             self.ran[process] = 0
             self._ring.append(process)

@@ -9,6 +9,7 @@ import anywidget
 import numpy as np
 import traitlets
 
+from aiinfra_labs import bounds
 from aiinfra_labs.course.framing import framed
 
 from .access import INACTIVE, LANES, PATTERNS, Cost, addresses, cost, sectors
@@ -19,12 +20,8 @@ ITEMSIZES = (1, 2, 4, 8, 16)
 MOST_STEPS = 10_000  # their addresses are stored in the notebook
 
 
-class WarpAccessError(ValueError):
+class WarpAccessError(bounds.SettingError):
     """Accesses that cannot be drawn, in three parts."""
-
-    def __init__(self, what: str, why: str, try_: str):
-        self.what, self.why, self.try_ = what, why, try_
-        super().__init__(f"{what}\nWhy: {why}\nTry: {try_}")
 
 
 class WarpAccess(anywidget.AnyWidget):

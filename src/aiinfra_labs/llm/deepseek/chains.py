@@ -17,6 +17,8 @@ import re
 from collections.abc import Iterable, Iterator
 from dataclasses import dataclass
 
+from aiinfra_labs import bounds
+
 MODULUS = 5
 PAD, STEP, ANSWER = " ", ">", "#"
 _DIGITS = [str(digit) for digit in range(MODULUS)]
@@ -43,6 +45,7 @@ class Chain:
 
     @property
     def question(self) -> str:
+        """As it is asked: "3+4*3+2="."""
         return f"{self.first}{''.join(f'{sign}{digit}' for sign, digit in self.rest)}="
 
     @property
@@ -62,8 +65,9 @@ class Chain:
     def solution(self, stride: int) -> str:
         """An answer that writes down every `stride`-th result; from as many as there are on, none.
 
-        stride: operations that are done at once, 1 or more.
+        stride: operations that are done at once, 1 or more. Raises ValueError for less.
         """
+        bounds.whole("stride", stride, "operations that are done at once")
         between = self.results[stride - 1 : -1 : stride]
         return f"{''.join(f'{STEP}{r}' for r in between)}{ANSWER}{self.results[-1]}"
 
@@ -77,7 +81,16 @@ class Chain:
 
 
 def questions(seed: int, lengths: tuple[int, ...], held_out: bool = False) -> Iterator[Chain]:
-    """Endless questions of these numbers of operations, from one of the two parts."""
+    """Endless questions of these numbers of operations, from one of the two parts.
+
+    Raises ValueError, when the first is asked for, for no number of operations or one below 1.
+    """
+    if isinstance(lengths, str) or not lengths:
+        raise bounds.SettingError(
+            f"lengths is {lengths!r}", "a question has some number of operations", "a tuple: (6,)"
+        )
+    for length in lengths:
+        bounds.whole("lengths", length, "operations of a question")
     rng = random.Random(seed)
     while True:
         rest = tuple(rng.choice(OPERATIONS) for _ in range(rng.choice(lengths)))
@@ -87,13 +100,24 @@ def questions(seed: int, lengths: tuple[int, ...], held_out: bool = False) -> It
 
 
 def encode(text: str) -> list[int]:
+    """The ids of a text: a sign with its digit is one token. Raises ValueError for other signs."""
+    if not re.fullmatch(r"(?:[+*>#]?[0-4]|=)*", text) or "*0" in text:
+        raise bounds.SettingError(
+            f"{text!r:.60} is no chain",
+            "a token is =, a digit from 0 to 4, or one of + * > # with its digit, and *0 is none",
+            "a question such as 3+4*3+2=, and an answer such as >2>1#3",
+        )
     return [IDS[token] for token in re.findall(r"[+*>#]?\d|=", text)]
 
 
 def decode(ids: Iterable[int]) -> str:
-    """The text of ids, up to the first answer; an answer that never came is not invented."""
+    """The text of ids, up to the first answer; an answer that never came is not invented.
+
+    Raises ValueError for an id that is no token.
+    """
     text = ""
     for id in ids:
+        bounds.whole("an id", id, "the number of a token", 0, len(VOCABULARY) - 1)
         text += VOCABULARY[id]
         if id in ENDS:
             break

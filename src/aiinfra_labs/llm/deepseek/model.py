@@ -12,8 +12,9 @@ import torch
 from torch import Tensor, nn
 from torch.nn import functional as F
 
+from ..embedding import TokenEmbedding
 from ..llama import MLP, RMSNorm
-from ..positions import rope_angles, rope_frequencies
+from ..positions import KeepsFloat32, rope_angles, rope_frequencies
 from .config import DeepSeekConfig
 from .mla import LatentAttention, LatentCache
 from .moe import MoE, Routing
@@ -32,23 +33,34 @@ class Block(nn.Module):
     def forward(
         self, x: Tensor, cos: Tensor, sin: Tensor, cache: LatentCache | None, absorb: bool
     ) -> Tensor:
+        """x: float [B, T, C]. cos, sin: [T, R / 2], of these tokens. Returns [B, T, C]."""
         x = x + self.self_attn(self.input_layernorm(x), cos, sin, cache, absorb)
         return x + self.mlp(self.post_attention_layernorm(x))
 
 
-class Decoder(nn.Module):
-    """Embedding, blocks, and a norm: token ids [B, T] to hidden states [B, T, C]."""
+class Decoder(KeepsFloat32):
+    """Embedding, blocks, and a norm: token ids [B, T] to hidden states [B, T, C].
+
+    `frequencies`, RoPE's, stay float32 in a model of another precision.
+    """
+
+    float32 = ("frequencies",)
 
     def __init__(self, config: DeepSeekConfig):
         super().__init__()
         self.config = config
-        self.embed_tokens = nn.Embedding(config.vocab_size, config.hidden_size)
+        self.embed_tokens = TokenEmbedding(config.vocab_size, config.hidden_size)
         self.layers = nn.ModuleList(Block(config, i) for i in range(config.num_hidden_layers))
         self.norm = RMSNorm(config.hidden_size, config.rms_norm_eps)
         frequencies = rope_frequencies(config.qk_rope_head_dim, config.rope_theta)
         self.register_buffer("frequencies", frequencies, persistent=False)
 
     def forward(self, ids: Tensor, cache: LatentCache | None, absorb: bool) -> Tensor:
+        """ids: int64 [B, T], with a cache those that are not in it yet. Returns [B, T, C].
+
+        absorb: see `LatentAttention`. Raises ValueError for an id outside the vocabulary, or more
+        tokens than the context.
+        """
         start = 0 if cache is None else len(cache)
         end = start + ids.shape[1]
         if end > self.config.max_position_embeddings:
@@ -87,7 +99,11 @@ class DeepSeek(nn.Module):
     def forward(
         self, ids: Tensor, cache: LatentCache | None = None, absorb: bool = False
     ) -> Tensor:
-        """ids: int64 [B, T]. With a cache, the ids that are not in it yet."""
+        """ids: int64 [B, T], with a cache those that are not in it yet. Returns [B, T, vocabulary].
+
+        absorb: attention in the latent's space, which gives the same. Raises ValueError for an id
+        outside the vocabulary, or more tokens than the context.
+        """
         return self.lm_head(self.model(ids, cache, absorb))
 
     def loss(self, ids: Tensor, targets: Tensor) -> Tensor:
@@ -104,4 +120,5 @@ class DeepSeek(nn.Module):
         return [mixture.routing for mixture in self.mixtures() if mixture.routing is not None]
 
     def parameter_count(self) -> int:
+        """Each parameter once, the tied embedding too; balancing biases are none."""
         return sum(p.numel() for p in self.parameters())

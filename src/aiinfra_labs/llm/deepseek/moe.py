@@ -14,7 +14,10 @@ import torch
 from torch import Tensor, nn
 from torch.nn import functional as F
 
+from aiinfra_labs import bounds
+
 from ..llama import MLP
+from ..positions import KeepsFloat32
 from .config import DeepSeekConfig
 
 
@@ -37,7 +40,24 @@ def choose(scores: Tensor, bias: Tensor, k: int, groups: int = 1, reached: int =
 
     scores: [T, E]. bias: [E]. Experts stand in `groups`, and a token may go to those of `reached`
     groups, the ones whose two best experts together score highest: fewer machines to send it to.
+    Raises ValueError where k experts cannot be reached, or a score is nan.
     """
+    experts = scores.shape[-1]
+    bounds.whole("groups", groups, "experts stand in groups of equal size", 1, experts)
+    bounds.whole("reached", reached, "groups that a token may go to", 1, groups)
+    bounds.whole("k", k, "experts that a token goes to", 1, experts // groups * reached)
+    if experts % groups:
+        raise bounds.SettingError(
+            f"{experts} experts in {groups} groups",
+            "all groups have the same number of experts",
+            "groups that divide the experts",
+        )
+    if scores.isnan().any():
+        raise bounds.SettingError(
+            "a router's score is nan",
+            "an order of experts needs numbers: the training has diverged, or its input is nan",
+            "an older checkpoint, or a lower learning rate",
+        )
     wanted = scores + bias  # [T, E]
     if reached < groups:
         by_group = wanted.unflatten(1, (groups, -1))  # [T, groups, E / groups]
@@ -48,8 +68,14 @@ def choose(scores: Tensor, bias: Tensor, k: int, groups: int = 1, reached: int =
     return wanted.topk(k, -1)[1]
 
 
-class Router(nn.Module):
-    """Scores every expert for every token, and chooses."""
+class Router(KeepsFloat32):
+    """Scores every expert for every token, and chooses.
+
+    The bias stays float32 in a model of another precision: steps of 0.001, added to a bias near 1,
+    would be rounded away by bfloat16.
+    """
+
+    float32 = ("e_score_correction_bias",)
 
     def __init__(self, config: DeepSeekConfig):
         super().__init__()
@@ -60,7 +86,7 @@ class Router(nn.Module):
         self.register_buffer("e_score_correction_bias", torch.zeros(config.n_routed_experts))
 
     def forward(self, x: Tensor) -> Routing:
-        """x: [T, C]."""
+        """x: float [T, C]."""
         config = self.config
         logits = F.linear(x.float(), self.weight.float())  # [T, E]: a near tie must not be rounded
         scores = logits.sigmoid() if config.scoring_func == "sigmoid" else logits.softmax(-1)
@@ -89,7 +115,7 @@ class Experts(nn.Module):
             nn.init.normal_(weight, std=0.02)
 
     def forward(self, x: Tensor, routing: Routing) -> Tensor:
-        """x: [T, C]. Each expert sees the tokens that it was given, and no others."""
+        """x: [T, C] to [T, C]. Each expert sees the tokens that it was given, and no others."""
         k = routing.experts.shape[1]
         order = routing.experts.flatten().argsort(stable=True)  # [T K]: one expert's side by side
         given = order.split(routing.load.tolist())

@@ -17,9 +17,13 @@ import torch
 from torch import Tensor
 from torch.nn import functional as F
 
+from aiinfra_labs import bounds
+
 from .. import checkpoint, generation
 from ..kv_cache import PreallocatedCache
 from ..llama import Llama, LlamaConfig
+from ..sampling import check_logits
+from ..training import TrainingError
 from . import chains, grpo
 from .chains import Chain
 
@@ -37,6 +41,10 @@ CONFIG = LlamaConfig(
 )
 
 
+# A question is its first digit, its operations and "="; an answer as many results, at most.
+MOST_OPERATIONS = (CONFIG.max_position_embeddings - 3) // 2
+
+
 @dataclass(frozen=True)
 class WarmUp:
     """Supervised training. strides: those that solutions are written with, by turns."""
@@ -48,10 +56,22 @@ class WarmUp:
     learning_rate: float = 3e-3
     seed: int = 0
 
+    def __post_init__(self) -> None:
+        bounds.whole("steps", self.steps, "a schedule has a beginning and an end", 2)
+        bounds.whole("batch", self.batch, "examples of a step")
+        _check_lengths(self.lengths)
+        _check_each("strides", self.strides, "operations that are done at once")
+        bounds.real("learning_rate", self.learning_rate, "the highest of the run", above=0.0)
+        bounds.whole("seed", self.seed, "questions are drawn from it", 0)
+
 
 @dataclass(frozen=True)
 class Reinforcement:
-    """GRPO. A step draws `answers` to each of `questions`, and updates `updates` times on them."""
+    """GRPO. A step draws `answers` to each of `questions`, and updates `updates` times on them.
+
+    lengths: operations of a question. All questions of a step are as long as each other, and the
+    lengths take turns.
+    """
 
     steps: int = 80
     questions: int = 16
@@ -64,6 +84,22 @@ class Reinforcement:
     beta: float = 0.01
     token_cost: float = 0.0  # taken off the reward for each token
     seed: int = 0
+
+    def __post_init__(self) -> None:
+        for name, what in (
+            ("steps", "updates come in steps"),
+            ("questions", "of a step"),
+            ("answers", "to each question; they are each other's baseline"),
+            ("updates", "on the answers of a step"),
+            ("longest", "tokens of an answer"),
+        ):
+            bounds.whole(name, getattr(self, name), what)
+        _check_lengths(self.lengths)
+        bounds.real("learning_rate", self.learning_rate, "an update goes so far", above=0.0)
+        bounds.real("clip", self.clip, "so far a ratio may go from 1 and still gain", above=0.0)
+        bounds.real("beta", self.beta, "the weight of the KL term", 0.0)
+        bounds.real("token_cost", self.token_cost, "taken off the reward for each token")
+        bounds.whole("seed", self.seed, "questions and answers are drawn from it", 0)
 
 
 @dataclass(frozen=True)
@@ -87,6 +123,27 @@ class Rollout:
         return sum(counts) / len(counts)
 
 
+def _check_each(name: str, values: tuple[int, ...], why: str) -> None:
+    """Some whole numbers, each 1 or more."""
+    if isinstance(values, str) or not isinstance(values, Sequence) or not values:
+        raise bounds.SettingError(
+            f"{name} is {values!r:.60}", f"{why}: at least one number of them", "a tuple: (6,)"
+        )
+    for value in values:
+        bounds.whole(name, value, why)
+
+
+def _check_lengths(lengths: tuple[int, ...]) -> None:
+    _check_each("lengths", lengths, "operations of a question")
+    if max(lengths) > MOST_OPERATIONS:
+        raise bounds.SettingError(
+            f"lengths is {lengths}",
+            f"a question of {max(lengths)} operations and its answer are longer than the model's "
+            f"context of {CONFIG.max_position_embeddings}",
+            f"at most {MOST_OPERATIONS} operations",
+        )
+
+
 def new_model(seed: int = 0, config: LlamaConfig = CONFIG) -> Llama:
     """Random weights whose products keep the size of what goes in: std 1 / sqrt(inputs).
 
@@ -108,15 +165,17 @@ def stored_file(name: str) -> Path:
 
 def save_stored(model: Llama, path: Path) -> None:
     """Write weights, as float16, and config."""
-    weights = {name: weight.half() for name, weight in model.named_parameters()}
-    checkpoint.save(path, weights, model.config.to_dict())
+    checkpoint.save(path, checkpoint.as_float16(model), model.config.to_dict())
 
 
 def load_stored(name: str) -> Llama:
-    """ "before" or "after": warmed up on examples, and then trained by GRPO; float32."""
+    """ "before" or "after": warmed up on examples, and then trained by GRPO; float32.
+
+    Raises `CheckpointError` for another name, or a file that is broken.
+    """
     path = stored_file(name)
     tensors, config = checkpoint.load(path)
-    model = Llama(LlamaConfig(**config))
+    model = Llama(LlamaConfig.from_dict(config))
     checkpoint.fill(model, tensors, path.name)
     return model.eval()
 
@@ -125,7 +184,16 @@ def load_stored(name: str) -> Llama:
 
 
 def examples(chosen: Sequence[Chain], strides: Sequence[int]) -> tuple[Tensor, Tensor]:
-    """(ids, targets), int64 [B, longest] each; only the answer's tokens are targets."""
+    """(ids, targets), int64 [B, longest] each; only the answer's tokens are targets.
+
+    strides: one for each of `chosen`. Raises ValueError for none, or another number of them.
+    """
+    if not chosen or len(chosen) != len(strides):
+        raise bounds.SettingError(
+            f"{len(chosen)} questions and {len(strides)} strides",
+            "each question is solved with a stride of its own",
+            "as many of both, at least one",
+        )
     rows = [
         (chains.encode(c.question), chains.encode(c.solution(stride)))
         for c, stride in zip(chosen, strides, strict=True)
@@ -173,14 +241,19 @@ def answer(
 ) -> tuple[Tensor, Tensor]:
     """Answers to questions of equal length: ids int64 [B, T], and a mask of their own tokens.
 
-    asked: int64 [B, P]. Without a generator the likeliest token is taken each time.
+    asked: int64 [B, P]. Without a generator the likeliest token is taken each time. Raises
+    `PromptError` where an answer of `longest` tokens does not fit in the model's context, and
+    `SamplingError` where its logits are nan.
     """
+    bounds.whole("longest", longest, "tokens of an answer")
+    asked = generation.checked(model, asked, longest)
     b, p = asked.shape
     cache = PreallocatedCache(model.config, b, p + longest)
     logits = generation.prefill(model, asked, cache)  # [B, V]
     ends, running = torch.tensor(chains.ENDS), torch.ones(b, dtype=torch.bool)
     ids, mask = [], []
     for _ in range(longest):
+        check_logits(logits)
         if generator is None:
             token = logits.argmax(-1)
         else:
@@ -203,7 +276,19 @@ def rollout(
     generator: torch.Generator | None,
     token_cost: float = 0.0,
 ) -> Rollout:
-    """`answers` to each question, drawn at temperature 1, and their rewards."""
+    """`answers` to each question, drawn at temperature 1, and their rewards.
+
+    chosen: questions of equal length. token_cost: taken off a reward for each token. Raises
+    ValueError for none, or for questions of several lengths, which make no tensor.
+    """
+    bounds.whole("answers", answers, "to each question")
+    lengths = {len(one.rest) for one in chosen}
+    if len(lengths) != 1:
+        raise bounds.SettingError(
+            f"{len(chosen)} questions, of {sorted(lengths)} operations",
+            "the questions of a batch are the rows of one tensor",
+            "questions of one length at a time",
+        )
     asked = torch.tensor([chains.encode(s.question) for s in chosen])  # [Q, P]
     ids, mask = answer(model, asked.repeat_interleave(answers, 0), longest, generator)
     shape = (len(chosen), answers)
@@ -217,7 +302,11 @@ def rollout(
 
 
 def log_probabilities(model: Llama, ids: Tensor, answered: int) -> Tensor:
-    """Of the last `answered` tokens of each row, each given what stands before it: [..., T]."""
+    """Of the last `answered` tokens of each row, each given what stands before it: [..., T], nats.
+
+    ids: int64 [..., P + T]. Raises ValueError unless something stands before the first of them.
+    """
+    bounds.whole("answered", answered, "tokens at the end of a row", 1, ids.shape[-1] - 1)
     rows = ids.flatten(0, -2)
     logits = model(rows[:, :-1])[:, -answered:]  # [B, T, V]
     wanted = rows[:, -answered:, None]
@@ -228,7 +317,7 @@ def log_probabilities(model: Llama, ids: Tensor, answered: int) -> Tensor:
 
 
 @dataclass(frozen=True)
-class Step:
+class GrpoStep:
     """What a step of GRPO was like: means over all of its answers, before the update."""
 
     number: int
@@ -241,17 +330,20 @@ class Step:
 
 
 def reinforce(
-    model: Llama, recipe: Reinforcement, progress: Callable[[Step], None] = lambda step: None
+    model: Llama, recipe: Reinforcement, progress: Callable[[GrpoStep], None] = lambda step: None
 ) -> Llama:
-    """Train by GRPO. The model before it stays the reference that the KL term holds on to."""
+    """Train by GRPO. The model before it stays the reference that the KL term holds on to.
+
+    Raises `TrainingError` where the loss is no number, before it is written into the weights.
+    """
     reference = copy.deepcopy(model).eval().requires_grad_(False)
-    source = chains.questions(1_000 + recipe.seed, recipe.lengths)
+    sources = [chains.questions(1_000 + recipe.seed, (length,)) for length in recipe.lengths]
     generator = torch.Generator().manual_seed(recipe.seed)
     optimizer = torch.optim.AdamW(
         model.parameters(), recipe.learning_rate, betas=(0.9, 0.98), weight_decay=0.0
     )
     for number in range(recipe.steps):
-        chosen = list(islice(source, recipe.questions))
+        chosen = list(islice(sources[number % len(sources)], recipe.questions))
         drawn = rollout(model, chosen, recipe.answers, recipe.longest, generator, recipe.token_cost)
         advantage = grpo.advantages(drawn.reward)  # [Q, G]
         answered = drawn.mask.shape[-1]
@@ -262,13 +354,19 @@ def reinforce(
             new = log_probabilities(model, drawn.ids, answered)
             terms = grpo.objective(new, old, held, advantage, drawn.mask, recipe.clip, recipe.beta)
             optimizer.zero_grad()
+            if not terms.loss.isfinite():
+                raise TrainingError(
+                    f"step {number}: the loss is {terms.loss.item()}",
+                    "a ratio of probabilities has overflowed, and every weight would become nan",
+                    "a lower learning_rate, or fewer updates on the same answers",
+                )
             terms.loss.backward()
             torch.nn.utils.clip_grad_norm_(model.parameters(), 1.0)
             optimizer.step()
         right = [s.reward(t) for s, group in zip(chosen, drawn.texts, strict=True) for t in group]
-        silent = float((drawn.reward.std(-1, correction=0) < 1e-6).float().mean())
+        silent = float((drawn.reward.amax(-1) == drawn.reward.amin(-1)).float().mean())
         progress(
-            Step(
+            GrpoStep(
                 number,
                 sum(right) / len(right),
                 drawn.length,
@@ -292,7 +390,12 @@ class Score:
 
 
 def evaluate(model: Llama, length: int, count: int = 400, seed: int = 7) -> Score:
-    """Held-out questions of `length` digits, answered once by the likeliest tokens, once drawn."""
+    """Held-out questions of `length` operations, answered by the likeliest tokens, and drawn.
+
+    count: questions. Raises ValueError for none of them, or of its operations.
+    """
+    bounds.whole("count", count, "questions that are asked")
+    _check_lengths((length,))
     chosen = list(islice(chains.questions(seed, (length,), held_out=True), count))
     greedy = rollout(model, chosen, 1, LONGEST, None)
     drawn = rollout(model, chosen, 1, LONGEST, torch.Generator().manual_seed(seed))

@@ -18,7 +18,7 @@ from aiinfra_labs.course import figures
 from aiinfra_labs.course.figures import styled
 from aiinfra_labs.llm.extrapolation import scalings
 from aiinfra_labs.llm.positions import alibi_slopes, rope_frequencies, sinusoidal
-from aiinfra_labs.llm.rope_scaling import turns
+from aiinfra_labs.llm.rope_scaling import rotations
 
 if TYPE_CHECKING:
     from matplotlib.axes import Axes
@@ -140,7 +140,7 @@ def divided(factor: float = 4.0) -> Figure:
     """By how much each rule divides each pair of the small model, beside the pair's turns."""
     rules = scalings(factor)
     plain = rules["as trained"].frequencies
-    turned = turns(plain, 128)
+    turned = rotations(plain, 128)
     below = int((turned < 1).sum())
     fig, ax = figures.figure(
         alt=f"By how much each rule divides the frequency of each of {len(plain)} pairs, for a "

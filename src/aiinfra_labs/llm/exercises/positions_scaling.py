@@ -102,7 +102,7 @@ def stretch(function: Any, require: Any) -> None:
 
 
 def _turns(frequencies: Tensor, trained: int) -> str:
-    return ", ".join(f"{t:.1f}" for t in rope_scaling.turns(frequencies, trained).tolist())
+    return ", ".join(f"{t:.1f}" for t in rope_scaling.rotations(frequencies, trained).tolist())
 
 
 def _divided(r: Any, given: Tensor, got: Tensor, factor: float, trained: int) -> None:

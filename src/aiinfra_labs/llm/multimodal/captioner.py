@@ -11,10 +11,15 @@ import torch
 from torch import Tensor, nn
 from torch.nn import functional as F
 
-from ..encoder_decoder import DecoderLayer, Shape
+from aiinfra_labs import bounds
+
+from ..embedding import TokenEmbedding
+from ..encoder_decoder import DecoderLayer, EncoderDecoderShape
 from .vision import ImageEncoder
 
-SHAPE = Shape(width=64, heads=4, encoder_layers=2, decoder_layers=2, hidden=128, pre_norm=True)
+SHAPE = EncoderDecoderShape(
+    width=64, heads=4, encoder_layers=2, decoder_layers=2, hidden=128, pre_norm=True
+)
 START = 0  # the id that a caption begins with
 
 
@@ -23,21 +28,29 @@ class Captioner(nn.Module):
 
     def __init__(self, vocabulary: int, patches: int, longest: int):
         super().__init__()
+        bounds.whole("vocabulary", vocabulary, "words that it can write")
+        bounds.whole("longest", longest, "words of a caption")
         self.image = ImageEncoder(SHAPE, 1, patches)
-        self.embed = nn.Embedding(vocabulary, SHAPE.width)
+        self.embed = TokenEmbedding(vocabulary, SHAPE.width)
         self.positions = nn.Parameter(torch.randn(longest, SHAPE.width) * 0.1)
         self.layers = nn.ModuleList(DecoderLayer(SHAPE) for _ in range(SHAPE.decoder_layers))
         self.norm = nn.LayerNorm(SHAPE.width)
         self.head = nn.Linear(SHAPE.width, vocabulary)
 
     def decode(self, words: Tensor, memory: Tensor) -> Tensor:
-        """words: int64 [B, T], START first. memory: [B, N, C]. Returns logits [B, T, V]."""
+        """words: int64 [B, T], START first. memory: [B, N, C]. Returns logits [B, T, V].
+
+        Raises ValueError for more words than there are positions, or an id outside the vocabulary.
+        """
+        most = len(self.positions)
+        bounds.whole("words so far", words.shape[1], "each has a learned position", 1, most)
         x = self.embed(words) + self.positions[: words.shape[1]]
         for layer in self.layers:
             x = layer(x, memory)  # sees the words before it, then all patches
         return self.head(self.norm(x))
 
     def forward(self, images: Tensor, words: Tensor) -> Tensor:
+        """images: float32 [B, 1, H, W]. words: int64 [B, T]. Returns logits [B, T, V]."""
         return self.decode(words, self.image(images))
 
     def loss(self, images: Tensor, captions: Tensor) -> Tensor:
@@ -47,9 +60,13 @@ class Captioner(nn.Module):
 
     @torch.no_grad()
     def write(self, images: Tensor, words: int) -> Tensor:
-        """The likeliest word each time: int64 [B, words]. The image is encoded once."""
+        """The likeliest word each time: int64 [B, words]. The image is encoded once.
+
+        Raises ValueError for more words than a caption has.
+        """
+        bounds.whole("words", words, "each has a learned position", 0, len(self.positions))
         memory = self.image(images)
-        written = torch.full((len(images), 1), START)
+        written = torch.full((len(images), 1), START, device=images.device)
         for _ in range(words):
             logits = self.decode(written, memory)
             written = torch.cat((written, logits[:, -1:].argmax(-1)), dim=1)

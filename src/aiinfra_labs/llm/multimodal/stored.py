@@ -43,8 +43,7 @@ def file(name: str) -> Path:
 
 def save(model: nn.Module, path: Path, card: dict[str, Any]) -> None:
     """Weights in float16, and a card in the header."""
-    tensors = {name: weight.half() for name, weight in model.named_parameters()}
-    checkpoint.save(path, tensors, card)
+    checkpoint.save(path, checkpoint.as_float16(model), card)
 
 
 def load(name: str) -> tuple[Any, dict[str, Any]]:

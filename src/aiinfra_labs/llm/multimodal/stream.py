@@ -15,6 +15,8 @@ import torch
 from torch import Tensor, nn
 from torch.nn import functional as F
 
+from aiinfra_labs import bounds
+
 from ..attention import causal_mask
 from ..llama import Decoder, LlamaConfig
 from ..positions import rope_angles
@@ -42,7 +44,9 @@ def targets(segments: Sequence[Segment]) -> Tensor:
     """What each place of the stream is to predict: int64 [B, T], the next id or -1.
 
     The token before an answer predicts its first one. No patch and no frame is ever predicted.
+    Raises ValueError for no segment, or one of patches or frames that is graded.
     """
+    _checked(segments)
     parts = [s.values if s.graded else torch.full(s.values.shape[:2], NOT_GRADED) for s in segments]
     ahead = torch.cat(parts, dim=1)[:, 1:]  # place t predicts what stands at t + 1
     return F.pad(ahead, (0, 1), value=NOT_GRADED)
@@ -53,8 +57,9 @@ def visible(segments: Sequence[Segment]) -> Tensor:
 
     What came before, as for text; and within one image also what comes behind, for its patches
     have no first and last (Transfusion, arXiv:2408.11039, section 3.1). `OneStream` does without,
-    as Chameleon does (arXiv:2405.09818): it is causal throughout.
+    as Chameleon does (arXiv:2405.09818): it is causal throughout. Raises ValueError for no segment.
     """
+    _checked(segments)
     number = torch.cat([torch.full((len(s),), i) for i, s in enumerate(segments)])  # [T]
     image = torch.tensor([s.kind == "image" for s in segments])[number]
     together = (number[:, None] == number) & image  # [T, T]
@@ -64,6 +69,24 @@ def visible(segments: Sequence[Segment]) -> Tensor:
 def kinds(segments: Sequence[Segment]) -> list[str]:
     """The kind of each token of the stream."""
     return [s.kind for s in segments for _ in range(len(s))]
+
+
+def _checked(segments: Sequence[Segment]) -> None:
+    """Segments of one batch, of which words alone are to be predicted."""
+    sizes = sorted({len(segment.values) for segment in segments})
+    if len(sizes) != 1:
+        raise bounds.SettingError(
+            f"{len(segments)} segments, of batches of {sizes}",
+            "they are laid side by side, a row for each of the batch",
+            "at least one segment, and as many rows in each",
+        )
+    for segment in segments:
+        if segment.graded and segment.kind != "text":
+            raise bounds.SettingError(
+                f"a segment of kind {segment.kind!r} is graded",
+                "the output is words: no patch and no frame can be predicted",
+                "graded=True for text alone",
+            )
 
 
 class OneStream(nn.Module):
@@ -84,19 +107,33 @@ class OneStream(nn.Module):
         return torch.cat([self.vectors(segment) for segment in segments], dim=1)
 
     def vectors(self, segment: Segment) -> Tensor:
+        """The tokens of one segment: [B, n, C]. Raises ValueError for a kind or an id unknown."""
         if segment.kind == "text":
             return self.decoder.embed_tokens(segment.values)
         if segment.kind not in self.project:
-            raise ValueError(
-                f"a segment of kind {segment.kind!r}\n"
-                "Why: the model has a matrix for each kind that it was built for, and no other\n"
-                f"Try: text, {', '.join(self.project)}"
+            raise bounds.SettingError(
+                f"a segment of kind {segment.kind!r}",
+                "the model has a matrix for each kind that it was built for, and no other",
+                f"text, {', '.join(self.project)}",
             )
-        return self.project[segment.kind](segment.values)
+        matrix = self.project[segment.kind]
+        if segment.values.shape[-1] != matrix.in_features:
+            raise bounds.SettingError(
+                f"{segment.kind}: rows of {segment.values.shape[-1]} numbers",
+                f"its matrix takes {matrix.in_features}",
+                "patches and frames of the size that the model was built for",
+            )
+        return matrix(segment.values.to(matrix.weight.dtype))
 
     def forward(self, segments: Sequence[Segment]) -> Tensor:
-        """Logits of the next word at each place: [B, T, vocabulary]. Positions run through."""
+        """Logits of the next word at each place: [B, T, vocabulary]. Positions run through.
+
+        Raises ValueError for no segment, or more tokens than the context.
+        """
+        _checked(segments)
         x = self.embed(segments)
+        most = self.decoder.config.max_position_embeddings
+        bounds.whole("the tokens of the stream", x.shape[1], "the decoder's context", 1, most)
         where = torch.arange(x.shape[1], device=x.device)
         cos, sin = rope_angles(where, self.decoder.frequencies)
         for block in self.decoder.layers:

@@ -48,7 +48,8 @@ def attention(shape: Shape, biases: bool = True) -> int:
     c, d = shape.width, shape.head_dim
     if shape.latent is not None:
         r = shape.latent
-        query = c * r.q_rank + r.q_rank * shape.heads * (d + r.rope_dim)
+        keys = shape.heads * (d + r.rope_dim)  # numbers of all queries, and of as many keys
+        query = c * keys if r.q_rank is None else c * r.q_rank + r.q_rank * keys
         key_value = c * (r.kv_rank + r.rope_dim) + r.kv_rank * shape.heads * (d + r.value_dim)
         return query + key_value + shape.heads * r.value_dim * c
     query, key_value = shape.heads * d, 2 * shape.kv_heads * d  # columns
@@ -75,6 +76,6 @@ def _norm(shape: Shape) -> int:
 
 
 def _latent_norms(shape: Shape) -> int:
-    return (
-        0 if shape.latent is None else shape.layers * (shape.latent.q_rank + shape.latent.kv_rank)
-    )
+    if shape.latent is None:
+        return 0
+    return shape.layers * ((shape.latent.q_rank or 0) + shape.latent.kv_rank)

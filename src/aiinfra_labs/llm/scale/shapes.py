@@ -12,6 +12,10 @@ from functools import cache
 from importlib.resources import files
 from typing import Any
 
+from aiinfra_labs import bounds
+
+from .. import config_keys
+
 
 @dataclass(frozen=True)
 class Latent:
@@ -20,10 +24,16 @@ class Latent:
     DeepSeek-V2, arXiv:2405.04434, section 2.1; unit 1.7 builds it.
     """
 
-    q_rank: int  # of the vector that queries are made from
+    q_rank: int | None  # of the vector that queries are made from; None: made in one step
     kv_rank: int  # of the one that keys and values are made from
     rope_dim: int  # dimensions of a key, shared by all heads, that carry the position
     value_dim: int  # of a head's value
+
+    def __post_init__(self) -> None:
+        for name in ("kv_rank", "rope_dim", "value_dim"):
+            bounds.whole(name, getattr(self, name), "numbers of a vector")
+        if self.q_rank is not None:
+            bounds.whole("q_rank", self.q_rank, "numbers of a vector; None where there is none")
 
 
 @dataclass(frozen=True)
@@ -35,6 +45,13 @@ class Experts:
     shared: int  # that every token goes through
     width: int  # of one expert's hidden layer
     dense_layers: int = 0  # the first layers, which keep an ordinary MLP
+
+    def __post_init__(self) -> None:
+        bounds.whole("routed", self.routed, "experts that a router picks from")
+        bounds.whole("chosen", self.chosen, "experts that a token goes through", 1, self.routed)
+        bounds.whole("shared", self.shared, "experts that every token goes through", 0)
+        bounds.whole("width", self.width, "of one expert's hidden layer")
+        bounds.whole("dense_layers", self.dense_layers, "layers with an ordinary MLP", 0)
 
 
 @dataclass(frozen=True)
@@ -58,32 +75,132 @@ class Shape:
 
     def __post_init__(self) -> None:
         for name in ("layers", "width", "heads", "kv_heads", "head_dim", "mlp_width", "vocabulary"):
-            if getattr(self, name) < 1:
-                raise ValueError(
-                    f"{name} is {getattr(self, name)}\n"
-                    "Why: a model has at least one of each\n"
-                    "Try: the numbers of its config.json, or of the table in its paper"
-                )
+            bounds.whole(name, getattr(self, name), "a model has at least one of each")
+        bounds.whole("positions", self.positions, "rows of a learned table; 0: there is none", 0)
+        bounds.whole("norms", self.norms, "of a block", 1, 4)
         if self.heads % self.kv_heads:
-            raise ValueError(
-                f"{self.heads} heads and {self.kv_heads} kv heads\n"
-                "Why: each kv head serves the same number of query heads\n"
-                "Try: kv heads that divide the heads"
+            raise bounds.SettingError(
+                f"{self.heads} heads and {self.kv_heads} kv heads",
+                "each kv head serves the same number of query heads",
+                "kv heads that divide the heads",
+            )
+        if self.experts is not None and self.experts.dense_layers > self.layers:
+            raise bounds.SettingError(
+                f"{self.experts.dense_layers} dense layers of {self.layers}",
+                "the first layers keep an ordinary MLP, and no more than there are",
+                "the layers of its config.json",
             )
 
 
+NEEDED = (
+    "num_hidden_layers",
+    "hidden_size",
+    "num_attention_heads",
+    "intermediate_size",
+    "vocab_size",
+)
+LLAMA = (*NEEDED, "num_key_value_heads", "head_dim", "tie_word_embeddings")
+MIXTRAL = ("num_local_experts", "num_experts_per_tok")
+DEEPSEEK_NEEDED = (
+    "kv_lora_rank",
+    "qk_rope_head_dim",
+    "qk_nope_head_dim",
+    "v_head_dim",
+    "n_routed_experts",
+    "num_experts_per_tok",
+    "moe_intermediate_size",
+)
+DEEPSEEK = (
+    *DEEPSEEK_NEEDED,
+    "q_lora_rank",
+    "qk_head_dim",
+    "n_shared_experts",
+    "first_k_dense_replace",
+)
+# What has no part in the number of parameters, operations or bytes.
+NO_SIZE = (
+    "max_position_embeddings",
+    "n_group",
+    "norm_topk_prob",
+    "rms_norm_eps",
+    "rope_parameters",
+    "rope_scaling",
+    "rope_theta",
+    "routed_scaling_factor",
+    "scoring_func",
+    "topk_group",
+    "topk_method",
+)
+FAMILIES = ("llama", "mistral", "mixtral", "deepseek_v3")
+
+
 def from_config(config: Mapping[str, Any]) -> Shape:
-    """The shape that a Llama-like `config.json` describes; `LlamaConfig.to_dict()` is one."""
-    heads = config["num_attention_heads"]
+    """The shape that a `config.json` describes: of a Llama, a Mixtral, or a DeepSeek-V3.
+
+    The course's own `LlamaConfig.to_dict()` and `DeepSeekConfig.to_dict()` are such, too. Raises
+    ValueError for a key that is not understood, such as biases or another activation, and for a
+    size that is missing.
+    """
+    if isinstance(config, Mapping):  # how positions are turned costs nothing, whatever the rule
+        config = {key: value for key, value in config.items() if key not in NO_SIZE}
+    found = config_keys.read(config, (*LLAMA, *MIXTRAL, *DEEPSEEK), FAMILIES, "from_config")
+    config_keys.needed(found, NEEDED)
+    if "kv_lora_rank" in found:
+        return _deepseek(found)
+    heads = found["num_attention_heads"]
+    if "num_local_experts" not in found and (odd := set(found) - set(LLAMA)):
+        raise bounds.SettingError(
+            f"the config sets {sorted(odd)[0]}, and is neither of a Mixtral nor of a DeepSeek-V3",
+            "experts and latent attention are described by several keys together",
+            "the whole config.json",
+        )
     return Shape(
-        layers=config["num_hidden_layers"],
-        width=config["hidden_size"],
+        layers=found["num_hidden_layers"],
+        width=found["hidden_size"],
         heads=heads,
-        kv_heads=config.get("num_key_value_heads", heads),
-        head_dim=config.get("head_dim") or config["hidden_size"] // heads,
-        mlp_width=config["intermediate_size"],
-        vocabulary=config["vocab_size"],
-        tied=config.get("tie_word_embeddings", False),
+        kv_heads=found.get("num_key_value_heads", heads),
+        head_dim=found.get("head_dim") or found["hidden_size"] // heads,
+        mlp_width=found["intermediate_size"],
+        vocabulary=found["vocab_size"],
+        tied=found.get("tie_word_embeddings", False),
+        experts=_mixtral(found) if "num_local_experts" in found else None,
+    )
+
+
+def _mixtral(found: Mapping[str, Any]) -> Experts:
+    """Experts in every layer, each as wide as a Llama's MLP (arXiv:2401.04088, section 2.1)."""
+    config_keys.needed(found, MIXTRAL)
+    chosen = found["num_experts_per_tok"]
+    return Experts(found["num_local_experts"], chosen, 0, found["intermediate_size"])
+
+
+def _deepseek(found: Mapping[str, Any]) -> Shape:
+    """Latent attention, and experts in all layers but the first."""
+    absent = {"n_shared_experts": 1, "first_k_dense_replace": 1, "q_lora_rank": None}
+    found = absent | found
+    config_keys.needed(found, DEEPSEEK_NEEDED)
+    return Shape(
+        layers=found["num_hidden_layers"],
+        width=found["hidden_size"],
+        heads=found["num_attention_heads"],
+        kv_heads=found["num_attention_heads"],
+        head_dim=found["qk_nope_head_dim"],
+        mlp_width=found["intermediate_size"],
+        vocabulary=found["vocab_size"],
+        tied=found.get("tie_word_embeddings", False),
+        latent=Latent(
+            q_rank=found["q_lora_rank"],
+            kv_rank=found["kv_lora_rank"],
+            rope_dim=found["qk_rope_head_dim"],
+            value_dim=found["v_head_dim"],
+        ),
+        experts=Experts(
+            routed=found["n_routed_experts"],
+            chosen=found["num_experts_per_tok"],
+            shared=found["n_shared_experts"],
+            width=found["moe_intermediate_size"],
+            dense_layers=min(found["first_k_dense_replace"], found["num_hidden_layers"]),
+        ),
     )
 
 
@@ -111,10 +228,10 @@ def read(text: str) -> dict[str, Known]:
 def shape(key: str) -> Shape:
     """The shape of a model by its key. Raises ValueError for one that is not there."""
     if key not in known():
-        raise ValueError(
-            f"there is no model {key!r}\n"
-            "Why: shapes are read from models.toml\n"
-            f"Try: one of {', '.join(known())}"
+        raise bounds.SettingError(
+            f"there is no model {key!r}",
+            "shapes are read from models.toml",
+            f"one of {', '.join(known())}",
         )
     return known()[key].shape
 

@@ -14,6 +14,7 @@ import anywidget
 import numpy as np
 import traitlets
 
+from aiinfra_labs import bounds
 from aiinfra_labs.course.framing import framed
 
 HERE = Path(__file__).parent
@@ -21,12 +22,8 @@ DECIMALS = 4  # of a stored weight
 MOST = 60_000  # weights: each is stored in the notebook
 
 
-class AttentionViewerError(ValueError):
+class AttentionViewerError(bounds.SettingError):
     """Weights that cannot be drawn, in three parts."""
-
-    def __init__(self, what: str, why: str, try_: str):
-        self.what, self.why, self.try_ = what, why, try_
-        super().__init__(f"{what}\nWhy: {why}\nTry: {try_}")
 
 
 def shown(share: float) -> str:
