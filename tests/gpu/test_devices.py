@@ -109,9 +109,9 @@ def test_what_is_not_there_is_said_with_what_is():
     with pytest.raises(DeviceError, match=r"no device 'h1000'\nWhy: .*h100") as error:
         device("h1000")
     assert error.value.try_
-    with pytest.raises(DeviceError, match="no figure 'fp8_tensor'"):
+    with pytest.raises(DeviceError, match="in 'fp8_tensor'"):
         device("v100").peak("fp8_tensor")
-    with pytest.raises(DeviceError, match=r"no bf16_matrix rate .*EPYC 9654\nWhy: .*fp32"):
+    with pytest.raises(DeviceError, match=r"no peak of .*EPYC 9654 in 'bf16_matrix'\nWhy: .*fp32"):
         device("epyc_9654").peak("bf16_matrix")
     with pytest.raises(DeviceError, match="no fp32 rate|no figure 'clock'"):
         device("b200").computed_peak("fp32")

@@ -31,17 +31,36 @@ def test_a_block_of_ours_keeps_what_the_formula_lists(config, s, b):
     assert kept_by_a_block(config, s, b) == sum(of_llama(config, s, b).values())
 
 
+MANY = [
+    LlamaConfig(50, 48, 40, 1, heads, kv_heads, 64)
+    for heads, kv_heads in ((4, 2), (4, 1), (4, 4), (1, 1), (2, 1), (6, 3), (6, 2))
+]
+
+
+@pytest.mark.parametrize("dtype", [torch.float32, torch.bfloat16])
+@pytest.mark.parametrize("config", MANY, ids=lambda c: f"{c.num_attention_heads} heads")
+def test_any_number_of_kv_heads_and_16_bits_too(config, dtype):
+    model = Llama(config).to(dtype)
+    cos, sin = rope_angles(torch.arange(16), model.model.frequencies)
+    for b in (1, 3):
+        x = torch.randn(b, 16, 48, dtype=dtype, requires_grad=True)
+        there = (*model.parameters(), cos, sin)
+        measured = saved_bytes(lambda x=x: model.model.layers[0](x, cos, sin), there)
+        assert measured == sum(of_llama(config, 16, b, dtype.itemsize).values())
+
+
 def by_matrix(query, key, value):
     """As unit 1.3 writes it, with the matrix of weights."""
     mask, group = causal_mask(query.shape[2], key.shape[2]), query.shape[1] // key.shape[1]
     return attention(query, repeat_kv(key, group), repeat_kv(value, group), mask)[0]
 
 
-@pytest.mark.parametrize("config", [GROUPED, EQUAL])
-def test_without_the_fused_call_it_keeps_the_matrix(config, monkeypatch):
+@pytest.mark.parametrize("b", [1, 2])
+@pytest.mark.parametrize("config", [GROUPED, EQUAL, *MANY])
+def test_without_the_fused_call_it_keeps_the_matrix(config, b, monkeypatch):
     monkeypatch.setattr(llama, "causal", by_matrix)
-    found = of_llama(config, 16, 2, fused=False)
-    assert kept_by_a_block(config, 16, 2) == sum(found.values())
+    found = of_llama(config, 16, b, fused=False)
+    assert kept_by_a_block(config, 16, b) == sum(found.values())
 
 
 def test_a_whole_model_keeps_its_blocks_and_little_else():

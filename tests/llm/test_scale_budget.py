@@ -93,8 +93,8 @@ def test_a_run_and_its_utilisation(flops, gpus, peak, used):
 
 @pytest.mark.parametrize(
     ("given", "what"),
-    [((1e20, 8, 1e14, 0.0), "an MFU of 0"), ((1e20, 8, 1e14, 1.2), "an MFU of 1.2")]
-    + [((1e20, 0, 1e14, 0.4), "0 devices"), ((1e20, 8, 0, 0.4), "8 devices of 0")],
+    [((1e20, 8, 1e14, 0.0), "mfu is 0"), ((1e20, 8, 1e14, 1.2), "mfu is 1.2")]
+    + [((1e20, 0, 1e14, 0.4), "devices is 0"), ((1e20, 8, 0, 0.4), "peak is 0")],
 )
 def test_a_run_that_cannot_be_is_refused(given, what):
     with pytest.raises(ValueError, match=what) as error:

@@ -276,9 +276,11 @@ def test_each_stage_keeps_less(n, gpus):
     assert stages[0] == 16 * n and math.isclose(stages[3] * gpus, 16 * n)
 
 
-@pytest.mark.parametrize(("gpus", "stage"), [(0, 1), (8, 4)])
-def test_what_zero_has_not_is_refused(gpus, stage):
-    with pytest.raises(ValueError, match=f"stage {stage} on {gpus} GPUs"):
+@pytest.mark.parametrize(
+    ("gpus", "stage", "what"), [(0, 1, "gpus is 0"), (8, 4, "stage is 4"), (8, -1, "stage is -1")]
+)
+def test_what_zero_has_not_is_refused(gpus, stage, what):
+    with pytest.raises(ValueError, match=what):
         memory.model_states(1e9, gpus, stage)
 
 

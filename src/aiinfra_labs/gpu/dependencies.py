@@ -12,6 +12,8 @@ from collections.abc import Callable
 from dataclasses import dataclass
 from typing import Any
 
+from aiinfra_labs import bounds
+
 
 @dataclass(frozen=True)
 class Instructions:
@@ -21,6 +23,7 @@ class Instructions:
 
     @property
     def count(self) -> int:
+        """How many instructions there are."""
         return len(self.needs)
 
     @property
@@ -77,7 +80,12 @@ def _settled(value: Any) -> Any:
 
 
 def recorded(function: Callable[..., Any], *lengths: int) -> Instructions:
-    """The instructions of function(list, ...), whose lists have these lengths and are loaded."""
+    """The instructions of function(list, ...), whose lists have these lengths and are loaded.
+
+    Raises ValueError for a length below 0. Only + and * are recorded.
+    """
+    for length in lengths:
+        bounds.whole("length", length, "numbers of a list", 0)
     needs: list[tuple[int, ...]] = []
     result = function(*([Recorded(needs) for _ in range(n)] for n in lengths))
     _settled(result)
@@ -87,8 +95,11 @@ def recorded(function: Callable[..., Any], *lengths: int) -> Instructions:
 def issue_times(instructions: Instructions, latency: int, warps: int = 1) -> list[list[int]]:
     """[warp][instruction]: the cycle at which each is issued.
 
-    latency: cycles after which an instruction's result can be used.
+    latency: cycles after which an instruction's result can be used, a whole number. Raises
+    ValueError for less than 1, which would let a result be used before it is there, or no warp.
     """
+    bounds.whole("latency", latency, "cycles until a result can be used")
+    bounds.whole("warps", warps, "each issues the instructions")
     times: list[list[int]] = [[] for _ in range(warps)]
     cycle, last = 0, warps - 1
     while any(len(issued) < instructions.count for issued in times):
@@ -106,6 +117,6 @@ def issue_times(instructions: Instructions, latency: int, warps: int = 1) -> lis
 
 
 def cycles(instructions: Instructions, latency: int, warps: int = 1) -> int:
-    """Cycles until the last result of `warps` warps is there."""
+    """Cycles until the last result of `warps` warps is there. Arguments: see `issue_times`."""
     times = issue_times(instructions, latency, warps)
     return max((issued[-1] + latency for issued in times if issued), default=0)

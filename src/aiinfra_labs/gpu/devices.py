@@ -67,9 +67,10 @@ class Device:
     figures: dict[str, Figure]
 
     def __getitem__(self, name: str) -> float:
+        """A figure's value, in the unit of the data sheet. Raises `DeviceError`."""
         if name not in self.figures:
             raise DeviceError(
-                f"{self.name} has no figure {name!r}",
+                f"{self.name} has no figure {name!r:.60}",
                 f"the data has {', '.join(self.figures)}",
                 "use one of these, or add it to the data with its source",
             )
@@ -94,8 +95,14 @@ class Device:
         """Operations/s: the maker's figure; of a CPU, which has none, `computed_peak`.
 
         precision: "fp64", "fp32", "fp16", "fp16_tensor", "fp16_tensor_sparse" or "fp8_tensor";
-        of a CPU "fp64", "fp32" or "bf16_matrix".
+        of a CPU "fp64", "fp32" or "bf16_matrix". Raises `DeviceError` for one that is not known.
         """
+        if precision not in (known := self.precisions()):
+            raise DeviceError(
+                f"no peak of {self.name} in {precision!r:.40}",
+                f"it is known in {', '.join(known)}",
+                "one of these",
+            )
         if self.kind == "cpu":
             return self.computed_peak(precision)
         return self[precision] * TERA
@@ -104,10 +111,12 @@ class Device:
         """Operations/s: units x fma a clock x 2 x clock.
 
         precision: "fp32" or "fp16_tensor"; of a CPU "fp32", "fp64" or "bf16_matrix". At the boost
-        clock of a GPU, and at the base clock of a CPU, which all its cores can hold.
+        clock of a GPU, and at the base clock of a CPU, which all its cores can hold. Raises
+        `DeviceError` for a precision whose rate is not known.
         """
+        rate = self._fma_a_clock(precision)
         clock = "tensor_clock" if "tensor" in precision and "tensor_clock" in self else "clock"
-        return self._units * self._fma_a_clock(precision) * 2 * self[clock] * MEGA
+        return self._units * rate * 2 * self[clock] * MEGA
 
     @property
     def _units(self) -> float:
@@ -115,22 +124,31 @@ class Device:
 
     def _fma_a_clock(self, precision: str) -> float:
         """Of one SM or core: of a core's vectors, units x lanes."""
-        if self.kind == "cpu" and precision in _BITS:
-            return self["fma_units"] * self["vector_bits"] / _BITS[precision]
-        figure = {"bf16_matrix": "matrix_bf16_per_core"} if self.kind == "cpu" else _PER_SM
-        if precision not in figure or figure[precision] not in self:
-            known = ", ".join(p for p in (*_BITS, *figure) if p in self.precisions())
+        rates = self._rates()
+        if precision not in rates:
+            known = ", ".join(rates) or "no precision"
             raise DeviceError(
-                f"no {precision} rate for each unit and clock of {self.name}",
+                f"no {precision!s:.40} rate for each unit and clock of {self.name}",
                 f"it is known for {known}",
-                f'peak("{precision}") is what the maker published, where it did',
+                f'peak("{precision}"), which the maker published'
+                if self.kind == "gpu" and precision in self.precisions()
+                else "one of these; `precisions` lists those of which there is a peak",
             )
-        return self[figure[precision]]
+        return rates[precision]
+
+    def _rates(self) -> dict[str, float]:
+        """Fma a clock of one SM or core, by precision, as far as they are known."""
+        if self.kind == "cpu":
+            wide = self["fma_units"] * self["vector_bits"]
+            vectors = {precision: wide / bits for precision, bits in _BITS.items()}
+            matrix = "matrix_bf16_per_core"
+            return vectors | ({"bf16_matrix": self[matrix]} if matrix in self else {})
+        return {name: self[figure] for name, figure in _PER_SM.items() if figure in self}
 
     def precisions(self) -> list[str]:
         """The precisions that `peak` knows for this device."""
         if self.kind == "cpu":
-            return [*_BITS, *(["bf16_matrix"] if "matrix_bf16_per_core" in self else [])]
+            return list(self._rates())
         return [name for name, f in self.figures.items() if f.unit == "TFLOP/s"]
 
     def ridge(self, precision: str = "fp32") -> float:
@@ -143,11 +161,13 @@ class Device:
 
 
 def device(key: str) -> Device:
-    """The device of a short name: "h100", "rtx4090", "epyc_9654", ..."""
+    """The device of a short name: "h100", "rtx4090", "epyc_9654", ... Raises `DeviceError`."""
     known = devices()
-    if key not in known:
+    if not isinstance(key, str) or key not in known:
         raise DeviceError(
-            f"there is no device {key!r}", f"the data has {', '.join(known)}", "use one of these"
+            f"there is no device {key!r:.60}",
+            f"the data has {', '.join(known)}",
+            "use one of these",
         )
     return known[key]
 

@@ -13,6 +13,8 @@ from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
+from aiinfra_labs import bounds
+
 from .devices import DeviceError, device
 
 if TYPE_CHECKING:
@@ -29,21 +31,40 @@ class Roofline:
     peak: float
     bandwidth: float
 
+    def __post_init__(self) -> None:
+        bounds.real("peak", self.peak, "operations/s", above=0.0, error=DeviceError)
+        bounds.real("bandwidth", self.bandwidth, "bytes/s", above=0.0, error=DeviceError)
+
     @property
     def ridge(self) -> float:
         """Operations for each byte from which on arithmetic is the limit."""
         return self.peak / self.bandwidth
 
     def attainable(self, intensity: Any) -> Any:
-        """Operations/s at most, at an intensity in operations/byte, or at an array of them."""
+        """Operations/s at most, at an intensity in operations/byte, or at an array of them.
+
+        Raises `DeviceError` for an intensity that is negative or nan; infinite is no byte at all.
+        """
+        if not np.all(np.asarray(intensity) >= 0):
+            raise _no_intensity(intensity)
         return np.minimum(self.peak, np.multiply(intensity, self.bandwidth))
 
     def bound_by(self, intensity: float) -> str:
-        """What stops a kernel of this intensity: "memory" or "compute"."""
+        """What stops a kernel of this intensity, operations/byte: "memory" or "compute".
+
+        Raises `DeviceError` for an intensity that is negative or nan.
+        """
+        if not intensity >= 0:
+            raise _no_intensity(intensity)
         return MEMORY if intensity < self.ridge else COMPUTE
 
     def seconds(self, flops: float, nbytes: float) -> float:
-        """The least time for so many operations and bytes: as long as the longer of the two."""
+        """The least time for so many operations and bytes: as long as the longer of the two.
+
+        Raises `DeviceError` for a count that is negative or nan.
+        """
+        bounds.real("flops", flops, "operations", 0.0, error=DeviceError)
+        bounds.real("nbytes", nbytes, "bytes of memory traffic", 0.0, error=DeviceError)
         return max(flops / self.peak, nbytes / self.bandwidth)
 
 
@@ -63,10 +84,20 @@ class Point:
 
 
 def roofline(key: str, precision: str = "fp32") -> Roofline:
-    """The roof of a device and a precision: `roofline("h100", "fp16_tensor")`."""
+    """The roof of a device and a precision: `roofline("h100", "fp16_tensor")`.
+
+    Raises `DeviceError` for a device, or a precision of it, that is not in the data.
+    """
     found = device(key)
-    return Roofline(
-        f"{found.name}, {PRECISIONS[precision]}", found.peak(precision), found.bandwidth
+    peak = found.peak(precision)
+    return Roofline(f"{found.name}, {PRECISIONS[precision]}", peak, found.bandwidth)
+
+
+def _no_intensity(intensity: Any) -> DeviceError:
+    return DeviceError(
+        f"an intensity of {intensity!r:.60}",
+        "it is operations for each byte, so it is no less than 0",
+        "the operations over the bytes of the kernel",
     )
 
 

@@ -13,27 +13,54 @@ from torch import Tensor
 from torch.utils._python_dispatch import TorchDispatchMode
 from torch.utils._pytree import tree_leaves
 
+from aiinfra_labs import bounds
+
+
+def _counts(heads: int, queries: int, keys: int, head_dim: int = 1, itemsize: int = 1) -> None:
+    for name, value, least in (
+        ("heads", heads, 1),
+        ("queries", queries, 0),
+        ("keys", keys, 0),
+        ("head_dim", head_dim, 1),
+        ("itemsize", itemsize, 1),
+    ):
+        bounds.whole(name, value, "a count of what attention has", least)
+
 
 def flops(heads: int, queries: int, keys: int, head_dim: int) -> int:
-    """Operations of the two products, 2 T S D each for a head. Softmax and mask are left out."""
+    """Operations of the two products, 2 T S D each for a head. Softmax and mask are left out.
+
+    Raises ValueError for a count below 0.
+    """
+    _counts(heads, queries, keys, head_dim)
     return 4 * heads * queries * keys * head_dim
 
 
 def score_bytes(heads: int, queries: int, keys: int, itemsize: int = 2) -> int:
-    """Bytes of all scores of a layer, where they are written down: [H, T, S]."""
+    """Bytes of all scores of a layer, where they are written down: [H, T, S].
+
+    itemsize: bytes of a score. Raises ValueError for a count below 0.
+    """
+    _counts(heads, queries, keys, itemsize=itemsize)
     return heads * queries * keys * itemsize
 
 
 def written_traffic(heads: int, queries: int, keys: int, head_dim: int, itemsize: int = 2) -> int:
     """Bytes to and from memory where scores and weights are written down, as in Algorithm 0 of
     FlashAttention (arXiv:2205.14135): Q and K are read and S written, S read and P written, P and
-    V read and O written. Each query head has a kv head of its own."""
+    V read and O written. Each query head has a kv head of its own. itemsize: bytes of a number.
+    Raises ValueError for a count below 0."""
+    _counts(heads, queries, keys, head_dim, itemsize)
     inputs = 2 * heads * (queries + keys) * head_dim * itemsize
     return inputs + 4 * score_bytes(heads, queries, keys, itemsize)
 
 
 def fused_traffic(heads: int, queries: int, keys: int, head_dim: int, itemsize: int = 2) -> int:
-    """The least: Q, K and V read once, O written once, and no score leaves the chip."""
+    """Bytes, the least: Q, K and V read once, O written once, and no score leaves the chip.
+
+    itemsize: bytes of a number. Raises ValueError for a count below 0.
+    """
+    _counts(heads, queries, keys, head_dim, itemsize)
     return 2 * heads * (queries + keys) * head_dim * itemsize
 
 

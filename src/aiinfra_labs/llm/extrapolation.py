@@ -98,7 +98,7 @@ class Attention(nn.Module):
     def forward(
         self, x: Tensor, angles: tuple[Tensor, Tensor] | None, bias: Tensor | None
     ) -> Tensor:
-        """x: float [B, T, C]. angles: (cos, sin), [T, D / 2] each. bias: [H, T, T]. To [B, T, C]."""
+        """[B, T, C] to [B, T, C]. angles: (cos, sin), [T, D / 2] each. bias: [H, T, T]."""
         b, t, c = x.shape
         split = self.qkv_proj(x).view(b, t, 3, self.heads, c // self.heads)
         query, key, value = split.permute(2, 0, 3, 1, 4)  # [B, H, T, D] each

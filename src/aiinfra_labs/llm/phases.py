@@ -9,6 +9,8 @@ from __future__ import annotations
 
 from dataclasses import dataclass
 
+from aiinfra_labs import bounds
+
 from .scale import flops, memory
 from .scale.parameters import multiplied
 from .scale.shapes import Shape
@@ -24,6 +26,7 @@ class Work:
 
     @property
     def bytes(self) -> int:
+        """Weights and KV cache together."""
         return self.weight_bytes + self.kv_bytes
 
     @property
@@ -35,7 +38,10 @@ class Work:
         """The least time: whichever of arithmetic and memory takes longer.
 
         peak: operations/s. bandwidth: bytes/s. Williams et al., "Roofline", CACM 52(4), 2009.
+        Raises ValueError for one that is not above 0.
         """
+        bounds.real("peak", peak, "operations/s", above=0.0)
+        bounds.real("bandwidth", bandwidth, "bytes/s", above=0.0)
         return max(self.flops / peak, self.bytes / bandwidth)
 
 
@@ -43,15 +49,22 @@ def prefill(shape: Shape, tokens: int, batch: int = 1, itemsize: int = 2) -> Wor
     """A prompt of `tokens` in one pass: weights are read once for all of them.
 
     Every pair of tokens is counted, and the last matrix for the last token alone. itemsize: bytes
-    of a number.
+    of a number. Raises ValueError for no token or no sequence.
     """
+    bounds.whole("tokens", tokens, "of the prompt")
+    bounds.whole("batch", batch, "sequences of the batch")
     spared = 2 * shape.vocabulary * shape.width * (tokens - 1) * batch
     kv = batch * tokens * memory.kv_bytes(shape, itemsize)  # written
     return Work(flops.forward(shape, tokens, batch) - spared, multiplied(shape) * itemsize, kv)
 
 
 def decode(shape: Shape, context: int, batch: int = 1, itemsize: int = 2) -> Work:
-    """One token for each of `batch` sequences, whose `context` tokens include the new one."""
+    """One token for each of `batch` sequences, whose `context` tokens include the new one.
+
+    itemsize: bytes of a number. Raises ValueError for no token or no sequence.
+    """
+    bounds.whole("context", context, "tokens, the new one among them")
+    bounds.whole("batch", batch, "sequences of the batch")
     kv = batch * context * memory.kv_bytes(shape, itemsize)  # read, and one token of it written
     return Work(batch * flops.decode(shape, context), multiplied(shape) * itemsize, kv)
 
@@ -60,8 +73,10 @@ def turning_batch(shape: Shape, context: int, ridge: float, itemsize: int = 2) -
     """The batch from which decoding is bound by arithmetic: its intensity reaches `ridge`.
 
     Solved from batch f = ridge (weights + batch kv). Infinite where a sequence's own operations
-    never reach the ridge for its own cache: a long context, which no batch shares.
+    never reach the ridge for its own cache: a long context, which no batch shares. ridge:
+    operations/byte. Raises ValueError for one that is not above 0.
     """
+    bounds.real("ridge", ridge, "operations for each byte: peak / bandwidth", above=0.0)
     one = decode(shape, context, 1, itemsize)
     left = one.flops - ridge * one.kv_bytes
     return ridge * one.weight_bytes / left if left > 0 else float("inf")

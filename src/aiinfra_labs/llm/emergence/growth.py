@@ -11,6 +11,8 @@ from dataclasses import asdict, dataclass
 
 import torch
 
+from aiinfra_labs import bounds
+
 from ..llama import Llama, LlamaConfig
 from . import metrics
 from .skills import VOCABULARY, Skill, shifted
@@ -27,7 +29,13 @@ class Lesson:
     steps: int = 1000
     batch: int = 256
 
+    def __post_init__(self) -> None:
+        bounds.whole("steps", self.steps, "a schedule has a beginning and an end", 2)
+        bounds.whole("batch", self.batch, "examples of a step")
+
     def rate(self, width: int) -> float:
+        """The highest learning rate for a model of this width."""
+        bounds.whole("width", width, "of the residual stream")
         return min(1e-2, 0.3 / width)
 
 
@@ -45,10 +53,16 @@ class Grades:
     edits: float
 
     def to_dict(self) -> dict[str, float]:
+        """As plain data, by name."""
         return asdict(self)
 
 
 def config_of(width: int) -> LlamaConfig:
+    """The shape of the model of a width: heads of `HEAD` columns, where there are as many.
+
+    Raises ValueError for a width that its heads do not divide.
+    """
+    bounds.whole("width", width, "of the residual stream", 2)
     heads = max(1, width // HEAD)
     mlp = -(-width * 8 // 3 // 8) * 8  # 8/3 of the width, as Llama's, in whole eights
     return LlamaConfig(VOCABULARY, width, mlp, LAYERS, heads, heads, 64)
@@ -61,7 +75,12 @@ def taught(
     lesson: Lesson,
     on_step: Callable[[int, float], None] = lambda step, loss: None,
 ) -> Llama:
-    """A model of this width that has seen lesson.steps x lesson.batch examples."""
+    """A model of this width that has seen lesson.steps x lesson.batch examples.
+
+    seed: of weights and examples. on_step: told each step's number and loss, nats. Raises
+    ValueError for a width that makes no model.
+    """
+    bounds.whole("seed", seed, "weights and examples are drawn from it", 0)
     torch.manual_seed(seed)
     model = Llama(config_of(width))
     generator = torch.Generator().manual_seed(seed + 1)
@@ -81,7 +100,7 @@ def taught(
 
 @torch.no_grad()
 def graded(model: Llama, skill: Skill, width: int, seed: int) -> Grades:
-    """Every ruler on the skill's test."""
+    """Every ruler on the skill's test. width, seed: of the model, for the record."""
     ids, targets = shifted(skill.test(), skill.answer)
     logits, targets = model(ids)[:, -skill.answer :], targets[:, -skill.answer :]  # [B, n, V]
     return Grades(

@@ -13,11 +13,15 @@ from typing import Protocol
 import torch
 from torch import Tensor
 
+from aiinfra_labs import bounds
+
 from .metrics import NOT_GRADED
 
 DIGITS = 10  # ids 0 to 9 are the digits themselves
 PLUS, EQUALS = 10, 11
 VOCABULARY = 12
+KEY = 3  # digits of a key
+MOST_DIGITS = 18  # that any number in int64 has
 
 
 class Skill(Protocol):
@@ -26,19 +30,35 @@ class Skill(Protocol):
     name: str
     answer: int  # tokens of an answer
 
-    def draw(self, count: int, generator: torch.Generator) -> Tensor: ...
+    def draw(self, count: int, generator: torch.Generator) -> Tensor:
+        """`count` sequences to train on, question and answer: int64 [count, T]."""
 
-    def test(self) -> Tensor: ...
+    def test(self) -> Tensor:
+        """The sequences that are graded: int64 [B, T], the same each time."""
 
 
 def spelled(numbers: Tensor, width: int) -> Tensor:
-    """The last `width` decimal digits, the highest first: int64 [B] to [B, width]."""
+    """The last `width` decimal digits, the highest first: int64 [B] to [B, width].
+
+    Raises ValueError for a width that int64 does not hold, or a number below 0.
+    """
+    bounds.whole("width", width, "digits of a number", 1, MOST_DIGITS)
+    if numbers.is_floating_point() or (numbers < 0).any():
+        raise bounds.SettingError(
+            f"numbers of {numbers.dtype}, the least {numbers.min().item()}",
+            "they are spelled in decimal digits, without a sign",
+            "whole numbers, 0 or more",
+        )
     powers = 10 ** torch.arange(width - 1, -1, -1)
     return numbers[:, None] // powers % 10
 
 
 def shifted(sequences: Tensor, answer: int) -> tuple[Tensor, Tensor]:
-    """(ids, targets) of whole sequences [B, T + 1]: only the last `answer` tokens are graded."""
+    """(ids, targets) of whole sequences [B, T + 1]: only the last `answer` tokens are graded.
+
+    Returns int64 [B, T] each. Raises ValueError for an answer longer than what follows a token.
+    """
+    bounds.whole("answer", answer, "tokens that are graded", 1, sequences.shape[1] - 1)
     ids, targets = sequences[:, :-1], sequences[:, 1:].clone()  # [B, T] each
     targets[:, : targets.shape[1] - answer] = NOT_GRADED
     return ids, targets
@@ -56,14 +76,21 @@ class Recall:
     seed: int = 7
     name: str = "recall"
 
+    def __post_init__(self) -> None:
+        bounds.whole("facts", self.facts, "each has a key of three digits", 1, DIGITS**KEY)
+        bounds.whole("answer", self.answer, "digits of a value")
+        bounds.whole("seed", self.seed, "the values are drawn from it", 0)
+
     def test(self) -> Tensor:
         """All facts: int64 [facts, 3 + 1 + answer]."""
         generator = torch.Generator().manual_seed(self.seed)
         values = torch.randint(DIGITS, (self.facts, self.answer), generator=generator)
-        keys = spelled(torch.arange(self.facts), 3)
+        keys = spelled(torch.arange(self.facts), KEY)
         return torch.cat((keys, torch.full((self.facts, 1), EQUALS), values), dim=1)
 
     def draw(self, count: int, generator: torch.Generator) -> Tensor:
+        """`count` facts, each as likely as any: int64 [count, 3 + 1 + answer]."""
+        bounds.whole("count", count, "facts to draw", 0)
         return self.test()[torch.randint(self.facts, (count,), generator=generator)]
 
 
@@ -78,8 +105,14 @@ class Addition:
     tested: int = 4000
     name: str = "addition"
 
+    def __post_init__(self) -> None:
+        # With no digit the only problem is 0 + 0, which is the test's, so that training has none.
+        bounds.whole("digits", self.digits, "of each number", 1, MOST_DIGITS - 1)
+        bounds.whole("tested", self.tested, "problems of the test")
+
     @property
     def answer(self) -> int:
+        """Tokens of an answer: a digit more than each number has."""
         return self.digits + 1
 
     def kept(self, a: Tensor, b: Tensor) -> Tensor:
@@ -87,9 +120,12 @@ class Addition:
         return (a + 3 * b) % 8 == 0
 
     def draw(self, count: int, generator: torch.Generator) -> Tensor:
+        """`count` problems that are not the test's: int64 [count, 3 digits + 3]."""
+        bounds.whole("count", count, "problems to draw", 0)
         return self._problems(count, generator, kept=False)
 
     def test(self) -> Tensor:
+        """`tested` problems that were never trained on: int64 [tested, 3 digits + 3]."""
         return self._problems(self.tested, torch.Generator().manual_seed(99), kept=True)
 
     def _problems(self, count: int, generator: torch.Generator, kept: bool) -> Tensor:

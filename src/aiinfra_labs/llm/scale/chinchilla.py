@@ -8,6 +8,8 @@ from __future__ import annotations
 
 from dataclasses import dataclass
 
+from aiinfra_labs import bounds
+
 
 @dataclass(frozen=True)
 class Law:
@@ -19,15 +21,27 @@ class Law:
     alpha: float
     beta: float
 
+    def __post_init__(self) -> None:
+        bounds.real("floor", self.floor, "nats a token that no model goes below", 0.0)
+        for name in ("a", "b", "alpha", "beta"):
+            bounds.real(name, getattr(self, name), "losses fall with size and tokens", above=0.0)
+
     def loss(self, parameters: float, tokens: float) -> float:
+        """Nats a token of a model of N parameters that was trained on D tokens: equation 2.
+
+        Raises ValueError for a number that is not above 0.
+        """
+        bounds.real("parameters", parameters, "of a model", above=0.0)
+        bounds.real("tokens", tokens, "that the model was trained on", above=0.0)
         return self.floor + self.a / parameters**self.alpha + self.b / tokens**self.beta
 
     def optimum(self, flops: float) -> tuple[float, float]:
         """(N, D) of the least loss with 6 N D = flops: equation 4 of the paper.
 
         Along the budget, the derivatives of both terms by log N must cancel:
-        alpha A / N^alpha = beta B / D^beta.
+        alpha A / N^alpha = beta B / D^beta. Raises ValueError for a budget that is not above 0.
         """
+        bounds.real("flops", flops, "operations of the training", above=0.0)
         both = self.alpha + self.beta
         g = (self.alpha * self.a / (self.beta * self.b)) ** (1 / both)
         budget = flops / 6

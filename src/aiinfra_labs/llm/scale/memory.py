@@ -7,6 +7,8 @@ from __future__ import annotations
 
 from dataclasses import dataclass
 
+from aiinfra_labs import bounds
+
 from .shapes import Shape
 
 
@@ -20,6 +22,7 @@ class States:
 
     @property
     def total(self) -> int:
+        """Bytes a parameter, all together."""
         return self.weights + self.gradients + self.optimizer
 
 
@@ -34,13 +37,11 @@ def model_states(parameters: float, gpus: int = 1, stage: int = 0, states: State
     """Bytes on each of `gpus` under ZeRO's stage 0 to 3 (arXiv:1910.02054, section 5).
 
     Stage 1 divides the optimiser's states among the GPUs, 2 the gradients too, 3 the weights too.
+    Raises ValueError for another stage, no GPU, or a number of parameters below 0.
     """
-    if stage not in STAGES or gpus < 1:
-        raise ValueError(
-            f"stage {stage} on {gpus} GPUs\n"
-            "Why: ZeRO has stages 1 to 3 (0: none), and needs a GPU\n"
-            "Try: a stage from 0 to 3, and 1 GPU or more"
-        )
+    bounds.real("parameters", parameters, "of the model", 0.0)
+    bounds.whole("gpus", gpus, "what is divided is divided among them")
+    bounds.whole("stage", stage, "ZeRO has stages 1 to 3; 0 is none", 0, STAGES[-1])
     weights = states.weights / (gpus if stage >= 3 else 1)
     gradients = states.gradients / (gpus if stage >= 2 else 1)
     optimizer = states.optimizer / (gpus if stage >= 1 else 1)
@@ -51,7 +52,9 @@ def kv_bytes(shape: Shape, itemsize: int = 2) -> int:
     """Bytes of KV cache for each token: a key and a value for each layer and kv head.
 
     Latent attention keeps the short vector that both are made from, and one key's position.
+    itemsize: bytes of a number. Raises ValueError for none.
     """
+    bounds.whole("itemsize", itemsize, "bytes of a number")
     if shape.latent is not None:
         return shape.layers * (shape.latent.kv_rank + shape.latent.rope_dim) * itemsize
     return 2 * shape.layers * shape.kv_heads * shape.head_dim * itemsize

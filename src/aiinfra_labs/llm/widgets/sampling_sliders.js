@@ -24,9 +24,16 @@ export function probabilities(logits, { temperature, top_k, top_p, min_p }) {
   }
   if (top_p < 1) {
     const shares = softmax(left);
-    const behind = shares.slice(); // this token and all behind it, summed from the least likely up
-    for (let i = behind.length - 2; i >= 0; i--) behind[i] += behind[i + 1];
-    left = left.map((x, i) => (i > 0 && behind[i] <= 1 - top_p ? out : x));
+    // the least likely first; of equals the first, so that the last of them are kept
+    const order = left.map((_, i) => i).sort((a, b) => left[a] - left[b] || a - b);
+    order.pop(); // the likeliest always stays
+    const kept = left.slice();
+    let below = 0; // this token and all below it
+    for (const i of order) {
+      below += shares[i];
+      if (below <= 1 - top_p) kept[i] = out;
+    }
+    left = kept;
   }
   if (min_p > 0) {
     const shares = softmax(left);

@@ -101,14 +101,21 @@ def occupancy_of(
     """The occupancy of blocks of `threads` threads.
 
     registers: of a thread, or None. shared: bytes a block, static and dynamic. device: a profile
-    ("h100") or a compute capability ("8.6"); by default the device that is stood for.
+    ("h100") or a compute capability ("8.6"); by default the device that is stood for. Raises
+    `LaunchError` for a block that no launch could have, and for what is no whole number.
     """
     name, sm = _named(device)
-    if not 1 <= threads <= 1024:
+    if not _is_whole(threads) or not 1 <= threads <= 1024:
         raise LaunchError(
-            f"a block of {threads} threads",
+            f"a block of {threads!r:.40} threads",
             "a block has 1 to 1024 threads",
             "use fewer threads and more blocks",
+        )
+    if not _is_whole(shared) or shared < 0:
+        raise LaunchError(
+            f"{shared!r:.40} bytes of shared memory a block",
+            "it is a number of bytes, static and dynamic together",
+            "0 or more; the nbytes of the block's shared arrays",
         )
     if shared > sm.shared_memory_per_block:
         raise LaunchError(
@@ -129,9 +136,9 @@ def occupancy_of(
 
 def _by_registers(sm: SMLimits, warps: int, registers: int) -> int:
     """Blocks for whose warps there are registers, in each of the SM's four partitions."""
-    if registers < 1:
+    if not _is_whole(registers) or registers < 1:
         raise LaunchError(
-            f"{registers} registers a thread",
+            f"{registers!r:.40} registers a thread",
             "a thread has 1 to 255",
             "take the number that the compiler gives",
         )
@@ -144,6 +151,10 @@ def _by_registers(sm: SMLimits, warps: int, registers: int) -> int:
             "use fewer threads a block, or limit the registers: cuda.jit(max_registers=...)",
         )
     return sm.registers // PARTITIONS // per_warp * PARTITIONS // warps
+
+
+def _is_whole(number: Any) -> bool:
+    return hasattr(number, "__index__") and not isinstance(number, bool)
 
 
 def _named(device: str | None) -> tuple[str, SMLimits]:
