@@ -38,15 +38,15 @@ def shares(logits: Tensor, params: Row[SamplingParams]) -> Tensor:
     temperature = column([1.0 if p.greedy else p.temperature for p in params])
     logits = (logits.float() - logits.amax(dim=-1, keepdim=True)) / temperature
     if any(p.top_k is not None or p.top_p < 1 for p in params):
-        ordered, ids = logits.sort(dim=-1, descending=True, stable=True)
+        ordered, ids = logits.sort(dim=-1, stable=True)  # the least likely first
         k = torch.tensor([min(p.top_k or vocabulary, vocabulary) for p in params])
-        last = ordered.gather(-1, (k - 1).to(ids.device)[:, None])  # the k-th largest, [R, 1]
+        last = ordered.gather(-1, (vocabulary - k).to(ids.device)[:, None])  # k-th largest, [R, 1]
         ordered = ordered.masked_fill(ordered < last, -math.inf)
         # From the least likely up, so that the many small ones are not lost in the sum.
-        behind = ordered.softmax(dim=-1).flip(-1).cumsum(dim=-1).flip(-1)
+        below = ordered.softmax(dim=-1).cumsum(dim=-1)
         p_column = column([p.top_p for p in params])
-        out = (behind <= 1 - p_column) & (p_column < 1)
-        out[:, 0] = False
+        out = (below <= 1 - p_column) & (p_column < 1)
+        out[:, -1] = False
         ordered = ordered.masked_fill(out, -math.inf)
         logits = torch.empty_like(logits).scatter(-1, ids, ordered)
     found = logits.softmax(dim=-1)
