@@ -18,6 +18,7 @@ from aiinfra_labs.llm import bpe
 from aiinfra_labs.llm.bpe import Tokenizer, TokenizerError, train
 from aiinfra_labs.llm.corpus import documents
 from aiinfra_labs.llm.streaming import StreamDecoder, stream
+from aiinfra_labs.llm.words import WORDS, words_of
 
 CHINESE = (
     "我喜欢吃苹果，它很甜。苹果是一种水果，很甜的水果。大模型把文本切成词元，词元再变成向量。"
@@ -114,6 +115,33 @@ def test_every_character_is_cut_off_as_tokenizers_does():
     assert len(characters) > 100_000
     if unicodedata.unidata_version <= "15":
         assert newer == []
+
+
+def test_what_later_versions_of_unicode_call_a_letter_is_none_to_either():
+    """Unassigned for this Python: some of it is a letter to one of the two libraries."""
+    pre = pre_tokenizers.ByteLevel(add_prefix_space=False)
+    later = [c for c in map(chr, range(0x40000)) if unicodedata.category(c) == "Cn"]
+    assert len(later) > 100_000
+    for start in range(0, len(later), 5000):
+        text = "".join(f"a{c}1 " for c in later[start : start + 5000])
+        words = [text[a:b] for _, (a, b) in pre.pre_tokenize_str(text)]
+        assert words_of(text) == words == WORDS.findall(text), f"from U+{ord(later[start]):04X}"
+
+
+@given(st.text(st.characters(max_codepoint=127), max_size=60))
+def test_ascii_text_is_cut_by_the_faster_pattern_alike(text):
+    assert words_of(text) == WORDS.findall(text)
+
+
+def test_merges_over_newer_letters_are_those_of_tokenizers():
+    texts = ["a\u088fb a\u088fb a\u088fb \ua7ceq"]  # letters since Unicode 17
+    theirs = Theirs(models.BPE())
+    theirs.pre_tokenizer = pre_tokenizers.ByteLevel(add_prefix_space=False)
+    alphabet = pre_tokenizers.ByteLevel.alphabet()
+    trainer = trainers.BpeTrainer(vocab_size=262, show_progress=False, initial_alphabet=alphabet)
+    theirs.train_from_iterator(texts, trainer)
+    merges = json.loads(theirs.to_str())["model"]["merges"]
+    assert bpe.train(texts, 262).merges == [tuple(merge) for merge in merges]
 
 
 @settings(max_examples=150, deadline=None)

@@ -22,10 +22,10 @@ import regex
 
 from aiinfra_labs import bounds
 
-# GPT-2's: contractions, a space with letters, with digits, with signs; runs of white space.
-WORDS = regex.compile(r"'s|'t|'re|'ve|'m|'ll|'d| ?\p{L}+| ?\p{N}+| ?[^\s\p{L}\p{N}]+|\s+(?!\S)|\s+")
+from .words import WORDS, words_of
 
 Pair = tuple[int, int]
+__all__ = ["WORDS", "Tokenizer", "TokenizerError", "byte_characters", "merge_pair", "train"]
 WORDS_KEPT, WORD_KEPT = 50_000, 64  # words that a tokenizer keeps, and characters of the longest
 GONE = -1  # the right half of a merged pair
 
@@ -120,7 +120,7 @@ class Tokenizer:
         return ids
 
     def _ordinary(self, text: str) -> Iterator[int]:
-        for word in WORDS.findall(text):
+        for word in words_of(text):
             ids = self._word_ids.get(word)
             if ids is None:
                 ids = self._merge([self._byte_ids[b] for b in _utf8(word)])
@@ -167,6 +167,12 @@ class Tokenizer:
 
     def decode_bytes(self, ids: Iterable[int]) -> bytes:
         """The bytes of ids, which may end within a character. Raises `TokenizerError`."""
+        if isinstance(ids, (str, bytes)) or not isinstance(ids, Iterable):
+            raise TokenizerError(
+                f"{type(ids).__name__} was given to decode, and it takes ids",
+                "each token has a number, and its bytes are looked up by it",
+                "decode(encode(text)); for one id, decode([id])",
+            )
         return b"".join(map(self.token_bytes, ids))
 
     def token_bytes(self, id: int) -> bytes:
@@ -185,8 +191,9 @@ class Tokenizer:
 
     # --- files ------------------------------------------------------------------------------------
 
-    def save(self, path: Path) -> None:
+    def save(self, path: Path | str) -> None:
         """As JSON: {"special": [...], "merges": ["Ġ t", ...]}. The file is whole, or as it was."""
+        path = bounds.path("path", path, TokenizerError)
         merges = [" ".join(merge) for merge in self.merges]
         text = json.dumps({"special": list(self.special), "merges": merges}, ensure_ascii=False)
         beside = path.with_name(path.name + ".part")
@@ -194,8 +201,9 @@ class Tokenizer:
         os.replace(beside, path)
 
     @classmethod
-    def load(cls, path: Path) -> Tokenizer:
+    def load(cls, path: Path | str) -> Tokenizer:
         """A tokenizer that `save` wrote. Raises `TokenizerError` for a file that is none."""
+        path = bounds.path("path", path, TokenizerError)
         try:
             found = json.loads(path.read_text(encoding="utf-8"))
             merges = [tuple(merge.split(" ")) for merge in found["merges"]]
@@ -224,7 +232,7 @@ def _checked(special: Iterable[str]) -> list[str]:
                 "each is a text of its own, once: its id is its place in the list",
                 'names such as "<|end|>"',
             )
-        if len(WORDS.findall(name)) == 1:
+        if len(words_of(name)) == 1:
             raise TokenizerError(
                 f"the special token {name!r} is one word",
                 "text may hold that word, and merges that make it would give it the special id",
@@ -275,13 +283,16 @@ def train(texts: Iterable[str], vocabulary_size: int, special: Iterable[str] = (
             "a str is a row of characters, and no pair is counted across two texts",
             "train([text], ...)",
         )
+    texts = bounds.texts("texts", texts, TokenizerError)
+    why = "ids are counted from 0 to one below it"
+    bounds.whole("vocabulary_size", vocabulary_size, why, 0, error=TokenizerError)
     if vocabulary_size < 256 + len(special):
         raise TokenizerError(
             f"a vocabulary of {vocabulary_size}",
             f"256 bytes and {len(special)} special tokens are in it from the start",
             f"a vocabulary_size of {256 + len(special)} or more",
         )
-    counts = Counter(word for text in texts for word in WORDS.findall(text))
+    counts = Counter(word for text in texts for word in words_of(text))
     if not counts:
         raise TokenizerError(
             "there is no text to learn from",

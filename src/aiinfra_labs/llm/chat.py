@@ -36,7 +36,10 @@ class ChatError(bounds.SettingError):
 
 
 def render(messages: Sequence[Message], add_generation_prompt: bool = True) -> str:
-    """The prompt as text: to read, and to see what goes wrong when it is encoded as a whole."""
+    """The prompt as text: to read, and to see what goes wrong when it is encoded as a whole.
+
+    Raises `ChatError` for no message, an unknown role, or a content that is no text.
+    """
     turns = (f"{ROLES[role]}{content}{END}" for role, content in _checked(messages))
     return "".join(turns) + (ASSISTANT if add_generation_prompt else "")
 
@@ -49,13 +52,7 @@ def encode(
     Raises `ChatError` for no message, an unknown role, a content that is no text, or a tokenizer
     without the special tokens.
     """
-    special = tokenizer.special
-    if missing := [name for name in (END, *ROLES.values()) if name not in special]:
-        raise ChatError(
-            f"the tokenizer has no {missing[0]}",
-            "the template marks turns with special tokens",
-            "train it with special=(END, SYSTEM, USER, ASSISTANT)",
-        )
+    special = _specials(tokenizer)
     ids: list[int] = []
     for role, content in _checked(messages):
         ids += [special[ROLES[role]], *tokenizer.encode(content, special=False), special[END]]
@@ -66,7 +63,15 @@ def turns(tokenizer: Tokenizer, ids: Iterable[int]) -> list[tuple[str, str]]:
     """What a model sees in a row of ids: (role, content) of each turn, also of the open last one.
 
     Ids before the first role are a turn of the role "". It is the other direction of `encode`.
+    Raises `ChatError` for a tokenizer without the special tokens, or for what is no row of ids.
     """
+    _specials(tokenizer)
+    if isinstance(ids, (str, bytes)) or not isinstance(ids, Iterable):
+        raise ChatError(
+            f"{type(ids).__name__} was given where a row of ids was expected",
+            "turns are marked by special tokens, which only ids can tell from text",
+            "chat.encode(tokenizer, messages), or tokenizer.encode(text)",
+        )
     names = {tokenizer.special[name]: role for role, name in ROLES.items()}
     end = tokenizer.special[END]
     found: list[tuple[str, list[int]]] = []
@@ -83,6 +88,17 @@ def turns(tokenizer: Tokenizer, ids: Iterable[int]) -> list[tuple[str, str]]:
                 open_turn = True
             found[-1][1].append(i)
     return [(role, tokenizer.decode(content)) for role, content in found]
+
+
+def _specials(tokenizer: Tokenizer) -> dict[str, int]:
+    special = tokenizer.special
+    if missing := [name for name in (END, *ROLES.values()) if name not in special]:
+        raise ChatError(
+            f"the tokenizer has no {missing[0]}",
+            "the template marks turns with special tokens",
+            "train it with special=(END, SYSTEM, USER, ASSISTANT)",
+        )
+    return special
 
 
 def _checked(messages: Sequence[Message]) -> list[tuple[str, str]]:
