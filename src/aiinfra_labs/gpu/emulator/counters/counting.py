@@ -57,6 +57,9 @@ class Counting(Observer):
         self.lines: dict[Line, Counters] = {}
         self._last: tuple[Any, ...] = (None, None, (), 0, 0, None)  # the last access, its sectors
         self._before: dict[tuple[Line, str], tuple] = {}  # a line's last access to an array
+        self._loaded: dict[Any, tuple] = {}  # the last load of each array since the last store
+        self.again: set[tuple[Line, str]] = set()  # lines that load what they have
+        self.choices: set[Line] = set()  # lines with a conditional expression
         self.cache = L2Cache(get_current_device().l2_bytes)
         self.machine: Machine | None = None
         self.shared_bytes = 0  # static shared memory of a block
@@ -133,7 +136,13 @@ class Counting(Observer):
         return count, sectors
 
     def read(self, mask: Mask, target: ArrayView, line: Line) -> None:
+        if target.dtype.kind == "c":  # two numbers, and Numba's compiler loads each of its own
+            for name in ("real", "imag"):
+                self.read(mask, target.part(name), line)
+            return
         counters = self.counters(line)
+        if target.space == "global":
+            self._note_again(mask, target, line)
         match target.space:
             case "global":
                 count, sectors = self._touched(mask, target, line)
@@ -150,7 +159,13 @@ class Counting(Observer):
                 counters.local_load_requests += mask.warps
 
     def write(self, mask: Mask, target: ArrayView, line: Line) -> None:
+        if target.dtype.kind == "c":
+            for name in ("real", "imag"):
+                self.write(mask, target.part(name), line)
+            return
         counters = self.counters(line)
+        if target.space == "global":
+            self._loaded.clear()
         match target.space:
             case "global":
                 count, sectors = self._touched(mask, target, line)
@@ -189,6 +204,18 @@ class Counting(Observer):
         self, mask: Mask, line: Line, name: str, here: np.ndarray, chosen: np.ndarray
     ) -> None:
         self.counters(line).shuffles += mask.warps
+
+    def choice(self, line: Line) -> None:
+        self.choices.add(line)
+
+    def _note_again(self, mask: Mask, target: ArrayView, line: Line) -> None:
+        """Whether the same lanes load the same elements as before, and nothing was written since:
+        a compiler would keep them in registers."""
+        key = (target.address, target.dtype, target.name)
+        start, lanes = self._loaded.get(key, (None, None))
+        if start is target.start and lanes is mask:
+            self.again.add((line, target.name))
+        self._loaded[key] = target.start, mask
 
     def _banks(self, mask: Mask, target: ArrayView) -> tuple[int, int]:
         """(wavefronts, conflicts) of the warps' requests to shared memory."""

@@ -8,6 +8,13 @@
   `a * b + c` into one fma: a profiler then sees fewer adds and products and more fmas, but
   `flops`, which takes an fma for two, is the same. A division and a square root are many machine
   instructions and are kept apart; the functions of `math` (exp, sin, ...) are not counted.
+- Loads are those of the source: a compiler keeps an element that is read twice, with nothing
+  written in between, in a register, also from one round of an unrolled loop to the next. So are
+  branches: it makes a short one, such as `x if x > 0 else 0`, a select. The report's notes name the
+  lines. Atomics are those of the source, too: ptxas joins the integers that a warp adds to one
+  address which is the same for all threads, and sends one.
+- A complex number is two, and each is loaded and stored on its own, as Numba's compiler does it.
+- An operation with a literal counts as the machine's: see `translation.literals`.
 - A local array is counted as local memory. A compiler keeps a small one in registers when every
   index is a constant; then a profiler sees nothing.
 """

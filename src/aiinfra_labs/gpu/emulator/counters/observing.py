@@ -41,6 +41,9 @@ class Observer:
     def branch(self, mask: Mask, yes: Mask, no: Mask, line: Line) -> None:
         """The lanes of `mask` decide: those of `yes` one way, those of `no` the other."""
 
+    def choice(self, line: Line) -> None:
+        """The branch to come is that of `a if c else b`."""
+
     def read(self, mask: Mask, target: ArrayView, line: Line) -> None:
         """A load."""
 
@@ -78,6 +81,8 @@ class Observer:
 class ObservedMachine(Machine):
     """A machine that tells its observers."""
 
+    observed = True
+
     def __init__(self, launch: Launch, first: int, blocks: int, observers: Sequence[Observer]):
         super().__init__(launch, first, blocks)
         self.observers = tuple(observers)
@@ -92,6 +97,19 @@ class ObservedMachine(Machine):
         for observer in self.observers:
             observer.flop(mask, value, line, kind)
         return value
+
+    def stored_flop(
+        self, mask: Mask, value: Any, operand: Any, array: Any, line: Line, kind: str
+    ) -> Any:
+        single = all(getattr(v, "dtype", None) == np.float32 for v in (operand, array))
+        narrow = single and value.dtype == np.float64
+        self.flop(mask, value.astype(np.float32) if narrow else value, line, kind)
+        return value
+
+    def select(self, *what: Any) -> Any:
+        for observer in self.observers:
+            observer.choice(what[-1])
+        return super().select(*what)
 
     def split(self, mask: Mask, condition: Any, line: Line) -> tuple[Mask, Mask]:
         yes, no = super().split(mask, condition, line)

@@ -81,6 +81,7 @@ class Profile:
                 "the bytes of DRAM are not known: the lines that the launch touches crowd into few "
                 "sets of the L2, and the model of the cache gave up"
             )
+        report.notes += as_the_source_says(observer)
         if launch.waited:
             report.notes.append(
                 "threads waited for each other: how often such a loop goes round depends on whose "
@@ -98,6 +99,21 @@ class Profile:
 
     def __repr__(self) -> str:
         return str(self.report)
+
+
+def as_the_source_says(seen: Counting) -> list[str]:
+    """What is counted as the source has it, where a compiler is known to make less of it."""
+    again = sorted(seen.again, key=lambda found: (found[0].number, found[1]))
+    parted = [line for line in seen.choices if seen.lines[line].divergent_branches]
+    return [
+        f"line {line.number}: each load of {array} counts; with no store in between, a compiler "
+        "loads it once"
+        for line, array in again
+    ] + [
+        f"line {line.number}: its choice counts as a branch; a compiler makes a short one a "
+        "select, which parts no warp"
+        for line in sorted(parted, key=lambda line: line.number)
+    ]
 
 
 def profile(kernel: Any = None) -> Profile:

@@ -32,6 +32,11 @@ class Geometry:
             return np.int32(launch.block[axis])
         if what == "gridDim":
             return np.int32(launch.grid[axis])
+        if launch.threads_per_block == self.blocks == 1:  # one thread: a number is enough
+            linear = np.arange(self.first, self.first + 1)
+            if what == "threadIdx":
+                return np.int32(0)
+            return _coordinate(linear, launch.grid, axis).astype(np.int32)[0]
         if what == "threadIdx":
             linear = np.arange(launch.lanes_per_block, dtype=np.int32)
             return np.tile(_coordinate(linear, launch.block, axis), self.blocks)

@@ -134,6 +134,7 @@ class Loop:
         self, machine: Machine, table: dict, site: int, mask: Mask, line: Line, ends: Ends | None
     ):
         self.machine, self.table, self.site, self.line = machine, table, site, line
+        self.kinds = table.get((site, "header"))
         self.ends = None if ends is None or (self.counts and not ends.early) else ends
         self.waits = self.ends is not None and ends.memory
         machine.watching += self.waits
@@ -150,6 +151,16 @@ class Loop:
     def enter(self, values: Values) -> Values:
         self.values = self._conform(values, "header")
         return self.values
+
+    def _conform_header(self, values: Values) -> Values:
+        """As `_conform`, for each round: mostly the values have their types."""
+        kinds = self.kinds
+        if kinds is None:
+            return values
+        for value, kind in zip(values, kinds, strict=True):
+            if getattr(value, "dtype", None) is not kind:
+                return self._conform(values, "header")
+        return values
 
     def test(self, mask: Mask, condition: Any, values: Values) -> Mask:
         """The lanes that go round; the others leave."""
@@ -186,7 +197,7 @@ class Loop:
             if self.waits:
                 self.machine.spins(self, mask, for_ever=False)
             self._stop_endless(mask)
-        before, self.values = self.values, self._conform(values, "header")
+        before, self.values = self.values, self._conform_header(values)
         if self.ends is not None and mask is not EMPTY:
             if self.rounds % self.machine.patience == 0:
                 self._ask(mask, before)
@@ -304,7 +315,9 @@ class ForLoop(Loop):
             raise LaneError(
                 f"a kernel loops over range(...), a tuple or an array, not over {described(items)}"
             )
-        self.value = self.range.start
+        self.value, rounds = self.range.start, self.range.rounds
+        # where it is the same for all threads, there is nothing to ask each of them
+        self.uniform = None if isinstance(rounds, np.ndarray) else int(rounds)
         if self.ends is None and not machine.typing:  # nothing leaves it before its end
             self._refuse_too_long(mask, int(np.max(self.range.rounds, initial=0)))
 
@@ -334,6 +347,13 @@ class ForLoop(Loop):
         )
 
     def next(self, mask: Mask, values: Values) -> tuple[Mask, Any]:
+        if self.uniform is not None and not self.machine.observed:
+            if self.rounds >= self.uniform:
+                self.leave(mask, values)
+                return EMPTY, self.value
+            value = self.value
+            self.value = value + self.range.step
+            return mask, value if self.items is None else self._item(mask, self.items, value)
         more = self.range.rounds > self.rounds
         more = np.bool_(more) if isinstance(more, bool) else more  # a bool is one of the compiler's
         mask = self.test(mask, more, values)

@@ -42,6 +42,7 @@ class Machine(Geometry):
     """The lanes of blocks `first` to `first + blocks - 1` of a launch, and what they can do."""
 
     typing = False
+    observed = False  # whether somebody is told of each step
     patience = 16  # rounds of a loop, until it is asked whether it will ever end
     by_turns = False  # whether other lanes get on meanwhile
 
@@ -129,6 +130,10 @@ class Machine(Geometry):
         a = then(yes) if yes is not EMPTY else None
         b = other(no) if no is not EMPTY else None
         return self.phi(table, site, yes, a, no, b)
+
+    def select(self, *what: Any) -> Any:
+        """`a if c else b`, as `choose`: a compiler may do it without a branch."""
+        return self.choose(*what)
 
     def and_(
         self, table: dict, site: int, mask: Mask, a: Any, b: Callable[[Mask], Any], line: Line
@@ -450,6 +455,15 @@ class Machine(Geometry):
 
     def flop(self, mask: Mask, value: Any, line: Line, kind: str) -> Any:
         """An arithmetic result passes through. kind: "add", "mul", "fma", "div" or "sqrt"."""
+        return value
+
+    def stored_flop(
+        self, mask: Mask, value: Any, operand: Any, array: Any, line: Line, kind: str
+    ) -> Any:
+        """A result of `operand` and a literal passes through, on its way to an element of `array`.
+
+        Where both hold float32, it is one operation on float32: see `translation.literals`.
+        """
         return value
 
 

@@ -207,8 +207,9 @@ class ArrayView:
     def write(self, mask: Mask, value: Any) -> None:
         value = converted(value, self.dtype, self.name)
         if not isinstance(self.start, np.ndarray):  # all write one address: the last lane wins
-            last = len(mask.lanes) - 1 - int(np.argmax(mask.lanes[::-1]))
-            self.window[self.start] = value[last] if value.ndim else value
+            if value.ndim:
+                value = value[len(mask.lanes) - 1 - int(np.argmax(mask.lanes[::-1]))]
+            self.window[self.start] = value
         elif mask.full:
             self.window[self.start] = value
         else:

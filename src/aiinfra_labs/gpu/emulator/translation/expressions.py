@@ -23,6 +23,8 @@ from ..lanes.memory import DeviceArray, allocate, check_dtype
 from ..lanes.views import FromTheEnd, view_of
 from . import names
 from .calling import Inner, call_value
+from .functions import contains, negate
+from .literals import FLOPS, compiled_as, with_literal
 from .scalars import operation_of, scalar_cast
 from .ufuncs import call_ufunc
 from .values import Literal, tuple_like
@@ -55,8 +57,6 @@ UNARY: dict[type, Callable] = {
     ast.Invert: arithmetic.invert,
     ast.Not: arithmetic.not_,
 }
-# what a profiler counts, by the machine's name for it; a compiler makes an fma of some pairs
-_FLOPS = {ast.Add: "add", ast.Sub: "add", ast.Mult: "mul", ast.Div: "div"}
 _MISSING = object()
 # what has attributes that are known before the kernel runs
 _OWNERS = (types.ModuleType, type, Dim3, types.SimpleNamespace, enum.Enum)
@@ -194,15 +194,34 @@ class Expressions:
     def _expr_Tuple(self, node: ast.Tuple) -> str:
         return "(" + "".join(f"{self.expr(item)}, " for item in node.elts) + ")"
 
-    def arithmetic(self, operator: type, left: str, right: str, line: str) -> str:
+    def arithmetic(
+        self, operator: type, left: str, right: str, line: str, kind: str | None = None
+    ) -> str:
         text = f"{self.constant(BINARY[operator])}({left}, {right})"
-        return f"R.flop(m, {text}, {line}, {_FLOPS[operator]!r})" if operator in _FLOPS else text
+        kind = kind or FLOPS.get(operator)
+        return text if kind is None else f"R.flop(m, {text}, {line}, {kind!r})"
 
     def _expr_BinOp(self, node: ast.BinOp) -> str:
         if type(node.op) not in BINARY:
             self.unsupported(node, "the operator @", "write the loops of the product")
-        return self.arithmetic(
-            type(node.op), self.expr(node.left), self.expr(node.right), self._line(node)
+        left, right = self.expr(node.left), self.expr(node.right)
+        return self.arithmetic(type(node.op), left, right, self._line(node), compiled_as(node))
+
+    def stored(self, node: ast.expr, target: ast.expr) -> str:
+        """A value that is stored at once: of `out[i] = a[i] * 2.0` a compiler makes one operation
+        on float32, where a and out are; see `literals`."""
+        if not (isinstance(target, ast.Subscript) and isinstance(target.value, ast.Name)):
+            return self.expr(node)
+        literal = with_literal(node)
+        if literal is None or target.value.id not in self.locals:
+            return self.expr(node)
+        operand = f"t_{self._number()}"
+        sides = [self.expr(node.left), self.expr(node.right)]
+        sides[literal] = f"({operand} := {sides[literal]})"
+        text = f"{self.constant(BINARY[type(node.op)])}({', '.join(sides)})"
+        return (
+            f"R.stored_flop(m, {text}, {operand}, {self.expr(target.value)}, {self._line(node)}, "
+            f"{compiled_as(node)!r})"
         )
 
     def _expr_UnaryOp(self, node: ast.UnaryOp) -> str:
@@ -232,10 +251,10 @@ class Expressions:
         match operator:
             case ast.Is() | ast.IsNot():
                 text = f"{self.constant(arithmetic.same)}({left}, {right})"
-                return text if isinstance(operator, ast.Is) else f"{self.constant(_negate)}({text})"
+                return text if isinstance(operator, ast.Is) else f"{self.constant(negate)}({text})"
             case ast.In() | ast.NotIn():
-                text = f"{self.constant(_contains)}({left}, {right})"
-                return text if isinstance(operator, ast.In) else f"{self.constant(_negate)}({text})"
+                text = f"{self.constant(contains)}({left}, {right})"
+                return text if isinstance(operator, ast.In) else f"{self.constant(negate)}({text})"
         return f"{self.constant(COMPARE[type(operator)])}({left}, {right})"
 
     def _expr_BoolOp(self, node: ast.BoolOp) -> str:
@@ -251,7 +270,7 @@ class Expressions:
     def _expr_IfExp(self, node: ast.IfExp) -> str:
         test, body, other = self.expr(node.test), self.expr(node.body), self.expr(node.orelse)
         return (
-            f"R.choose(T, {self._number()}, m, {test}, lambda m: {body}, lambda m: {other}, "
+            f"R.select(T, {self._number()}, m, {test}, lambda m: {body}, lambda m: {other}, "
             f"{self._line(node)})"
         )
 
@@ -450,21 +469,6 @@ def items(value: Any) -> tuple:
 
 def _as_index(item: Any) -> tuple:
     return item if isinstance(item, tuple) else (item,)
-
-
-def _contains(item: Any, values: Any) -> Any:
-    if not isinstance(values, tuple):
-        raise LaneError("`in` looks through a tuple in a kernel, not through an array")
-    found = np.bool_(False)
-    for value in values:
-        found = np.logical_or(found, arithmetic.equal(item, value))
-    return found
-
-
-def _negate(value: Any) -> Any:
-    if isinstance(value, bool):
-        return not value
-    return np.logical_not(value)
 
 
 _SPOKEN = {

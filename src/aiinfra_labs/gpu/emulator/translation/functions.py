@@ -155,3 +155,20 @@ FUNCTIONS: dict[Any, Callable] = {
     **CMATH,
     **LOOPED,
 }
+
+
+def contains(item: Any, values: Any) -> Any:
+    """`item in values`."""
+    if not isinstance(values, tuple):
+        raise LaneError("`in` looks through a tuple in a kernel, not through an array")
+    found = np.bool_(False)
+    for value in values:
+        found = np.logical_or(found, arithmetic.equal(item, value))
+    return found
+
+
+def negate(value: Any) -> Any:
+    """`not value`, also where it is known before the kernel runs."""
+    if isinstance(value, bool):
+        return not value
+    return np.logical_not(value)

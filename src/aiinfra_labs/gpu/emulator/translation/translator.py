@@ -232,7 +232,8 @@ class _Translator(Expressions):
             self._write(self.expr(node.value))
 
     def _Assign(self, node: ast.Assign) -> None:
-        value = self.expr(node.value)
+        one = node.targets[0] if len(node.targets) == 1 else None
+        value = self.expr(node.value) if one is None else self.stored(node.value, one)
         if len(node.targets) > 1:
             temporary = f"t_{self._number()}"
             self._write(f"{temporary} = {value}")

@@ -1,0 +1,164 @@
+"""Counters of what NVIDIA's compiler makes of the source: literals, complex numbers, loads kept.
+
+The expected figures were counted in the machine code of sm_90 (numba-cuda, ptxas -O3).
+"""
+
+import numpy as np
+import pytest
+
+from aiinfra_labs.gpu import emulator as cuda
+
+
+def figures(kernel, *arrays):
+    report = cuda.profile(kernel)[1, 128](*arrays)
+    names = [f"fp{bits}_{kind}" for bits in (32, 64) for kind in ("add", "mul")]
+    return {n: getattr(report, n) for n in (*names, "divisions") if getattr(report, n)}, report
+
+
+def ones(dtype, n=129):
+    return np.ones(n, dtype)
+
+
+@cuda.jit
+def times_2(a, out):
+    out[cuda.grid(1)] = a[cuda.grid(1)] * 2.0
+
+
+@cuda.jit
+def plus_1(a, out):
+    out[cuda.grid(1)] = a[cuda.grid(1)] + 1.0
+
+
+@cuda.jit
+def one_minus(a, out):
+    out[cuda.grid(1)] = 1 - a[cuda.grid(1)]
+
+
+@cuda.jit
+def half(a, out):
+    out[cuda.grid(1)] = a[cuda.grid(1)] / 2
+
+
+@cuda.jit
+def third(a, out):
+    out[cuda.grid(1)] = a[cuda.grid(1)] / 3.0
+
+
+@cuda.jit
+def tenth(a, out):
+    out[cuda.grid(1)] = a[cuda.grid(1)] * 0.1
+
+
+@cuda.jit
+def scaled_and_moved(a, out):
+    out[cuda.grid(1)] = a[cuda.grid(1)] * 0.5 + 1.0
+
+
+@cuda.jit
+def scaled_in_place(a, out):
+    out[cuda.grid(1)] += a[cuda.grid(1)] * 2.0
+
+
+@cuda.jit
+def plus_block(a, out):
+    out[cuda.grid(1)] = a[cuda.grid(1)] + cuda.blockIdx.x
+
+
+@cuda.jit
+def times_single_2(a, out):
+    out[cuda.grid(1)] = a[cuda.grid(1)] * np.float32(4)
+
+
+SINGLE, DOUBLE = np.float32, np.float64
+SASS = [
+    (times_2, SINGLE, {"fp32_add": 128}),  # FADD
+    (plus_1, SINGLE, {"fp32_add": 128}),  # FADD
+    (one_minus, SINGLE, {"fp32_add": 128}),  # FADD
+    (half, SINGLE, {"fp32_mul": 128}),  # FMUL
+    (third, SINGLE, {"divisions": 128}),  # a division on float32
+    (tenth, SINGLE, {"fp64_mul": 128}),  # F2F, DMUL, F2F: a float32 does not hold 0.1
+    (scaled_and_moved, SINGLE, {"fp64_add": 128, "fp64_mul": 128}),  # DFMA
+    (scaled_in_place, SINGLE, {"fp64_add": 256}),  # DFMA, of a sum x + x
+    (plus_block, SINGLE, {"fp64_add": 128}),  # DADD
+    (times_single_2, SINGLE, {"fp32_mul": 128}),
+    (times_2, DOUBLE, {"fp64_add": 128}),  # DADD
+    (half, DOUBLE, {"fp64_mul": 128}),  # DMUL
+]
+
+
+@pytest.mark.parametrize(
+    ("kernel", "dtype", "counted"), SASS, ids=[f"{k.__name__}-{d.__name__}" for k, d, _ in SASS]
+)
+def test_an_operation_with_a_literal_is_the_machines(kernel, dtype, counted):
+    assert figures(kernel, ones(dtype), ones(dtype))[0] == counted
+
+
+def test_the_bits_are_those_of_float64_rounded():
+    """Why the compiler may compute in float32: the results are the same."""
+    a = np.random.default_rng(0).standard_normal(1 << 12).astype(SINGLE)
+    out = np.zeros_like(a)
+    for kernel, exact in ((times_2, a * 2.0), (plus_1, a + 1.0), (third, a.astype(DOUBLE) / 3.0)):
+        kernel[32, 128](a, out)
+        np.testing.assert_array_equal(out, exact.astype(SINGLE))
+
+
+def test_float64_stays_float64_where_it_is_stored_as_such():
+    assert figures(times_2, ones(SINGLE), ones(DOUBLE))[0] == {"fp64_add": 128}
+
+
+@cuda.jit
+def copy(a, out):
+    out[cuda.grid(1)] = a[cuda.grid(1)]
+
+
+@pytest.mark.parametrize(("dtype", "sectors"), [(np.complex64, 64), (np.complex128, 128)])
+def test_a_complex_number_is_two_requests(dtype, sectors):
+    """LDG.E or LDG.E.64, twice: each of its halves lies in every sector of the other."""
+    report = figures(copy, ones(dtype), ones(dtype))[1]
+    assert report.global_load_requests == report.global_store_requests == 8
+    assert report.global_load_sectors == report.global_store_sectors == sectors
+    assert report.global_load_bytes == 128 * np.dtype(dtype).itemsize
+
+
+@cuda.jit
+def square(a, out):
+    i = cuda.grid(1)
+    out[i] = a[i] * a[i]
+
+
+@cuda.jit
+def square_after_a_store(a, out):
+    i = cuda.grid(1)
+    x = a[i]
+    out[i] = x
+    out[i] = x * a[i]
+
+
+@cuda.jit
+def relu(a, out):
+    i = cuda.grid(1)
+    out[i] = a[i] if a[i] > 0 else 0.0
+
+
+@cuda.jit
+def guarded(a, out):
+    i = cuda.grid(1)
+    if i < 100:
+        out[i] = a[i]
+
+
+def test_a_load_that_a_compiler_spares_is_noted():
+    report = figures(square, ones(SINGLE), ones(SINGLE))[1]
+    (note,) = report.notes
+    assert report.global_load_requests == 8  # as the source says
+    assert "each load of a counts" in note and "loads it once" in note
+    assert figures(square_after_a_store, ones(SINGLE), ones(SINGLE))[1].notes == []
+
+
+def test_a_choice_that_a_compiler_makes_without_a_branch_is_noted():
+    signs = ((-1) ** np.arange(128)).astype(SINGLE)
+    notes = figures(relu, signs, ones(SINGLE))[1].notes
+    assert any("a compiler makes a short one a select" in note for note in notes)
+    assert figures(relu, ones(SINGLE), ones(SINGLE))[1].divergent_branches == 0
+    report = figures(guarded, ones(SINGLE), ones(SINGLE))[1]
+    assert (report.divergent_branches, report.notes) == (1, [])
