@@ -173,3 +173,70 @@ def test_an_exercise_costs_what_its_own_unit_needs():
     code = "import sys; from aiinfra_labs.course import registry; registry.find('1.1.a').title"
     code += "; sys.exit('torch' in sys.modules)"
     assert subprocess.run([sys.executable, "-c", code]).returncode == 0
+
+
+# --- no circles -------------------------------------------------------------------------------
+
+
+def module_graph(package):
+    """{module: the modules of this package that it imports}: also those inside functions, and those
+    under TYPE_CHECKING. A package's `__init__` counts where a name is taken from it."""
+    paths = {}
+    for path in sorted(package.rglob("*.py")):
+        parts = path.relative_to(package).with_suffix("").parts
+        paths[".".join(parts).removesuffix(".__init__")] = path
+    graph = {}
+    for module, path in paths.items():
+        names = [n.removeprefix("aiinfra_labs.") for n in imported(path, package)]
+        found = {name if name in paths else name.rpartition(".")[0] for name in names}
+        graph[module] = (found & paths.keys()) - {module}
+    return graph
+
+
+def circles(graph):
+    """The groups of modules that import each other in a circle, by Tarjan's algorithm."""
+    number, low, stack, found = {}, {}, [], []
+
+    def visit(module):
+        number[module] = low[module] = len(number)
+        stack.append(module)
+        for other in graph[module]:
+            if other not in number:
+                visit(other)
+                low[module] = min(low[module], low[other])
+            elif other in stack:
+                low[module] = min(low[module], number[other])
+        if low[module] == number[module]:
+            group = stack[stack.index(module) :]
+            del stack[stack.index(module) :]
+            if len(group) > 1:
+                found.append(sorted(group))
+
+    for module in graph:
+        if module not in number:
+            visit(module)
+    return found
+
+
+def test_no_modules_import_each_other_in_a_circle(package):
+    assert circles(module_graph(package)) == []
+
+
+@pytest.mark.parametrize(
+    "line",
+    [
+        "from .b import thing",
+        "from . import b",
+        "import aiinfra_labs.gpu.b",
+        "def f():\n    from .b import thing",
+        "from typing import TYPE_CHECKING\nif TYPE_CHECKING:\n    from .b import thing",
+    ],
+)
+def test_a_circle_is_found(tmp_path, line):
+    home = tmp_path / "gpu"
+    home.mkdir()
+    (home / "a.py").write_text(line)
+    (home / "b.py").write_text("from .c import thing")
+    (home / "c.py").write_text("from aiinfra_labs.gpu.a import thing")
+    (home / "d.py").write_text("from .a import thing")
+    assert circles(module_graph(tmp_path)) == [["gpu.a", "gpu.b", "gpu.c"]]

@@ -9,7 +9,7 @@ import pytest
 
 from aiinfra_labs.gpu import emulator as cuda
 from aiinfra_labs.gpu.beside import CheckBeside, ProfileBeside, host_copies
-from aiinfra_labs.gpu.emulator.lanes.memory import DeviceArray
+from aiinfra_labs.gpu.emulator.api.memory import DeviceArray
 
 
 @cuda.jit

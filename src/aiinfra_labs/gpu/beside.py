@@ -16,10 +16,11 @@ from unittest import mock
 
 import numpy as np
 
+from .emulator.api import memory
 from .emulator.checkers.checking import Check
 from .emulator.counters.occupancy import registers_of
 from .emulator.counters.profiling import Profile
-from .emulator.lanes import dispatch, memory
+from .emulator.lanes import dispatch
 from .emulator.lanes.configuration import launch_shape
 from .emulator.lanes.dispatch import Kernel, launch
 

@@ -11,7 +11,7 @@ from aiinfra_labs.course import figures
 from aiinfra_labs.course.figures import Picture, styled
 
 if TYPE_CHECKING:
-    from .paged_kv_cache import Case
+    from .paged_kv_cache_case import Case
 
 COLOURS = tuple(figures.PALETTE.values())
 

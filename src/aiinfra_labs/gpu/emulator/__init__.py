@@ -14,6 +14,7 @@ which says in which order, and is short enough for one sitting:
 """
 
 from .api import random
+from .api.arguments import In, InOut, Out
 from .api.arrays import const, local, shared
 from .api.atomics import atomic
 from .api.barriers import (
@@ -52,6 +53,7 @@ from .api.host import (
     synchronize,
 )
 from .api.intrinsics import NOT_YET, blockDim, blockIdx, grid, gridDim, gridsize, laneid, threadIdx
+from .api.memory import DeviceArray, device_array, to_device
 from .api.reducing import Reduce
 from .api.vectorizing import guvectorize, vectorize
 from .api.vectors import VECTORS
@@ -99,10 +101,8 @@ from .errors import (
     UninitialisedRead,
     UnsupportedFeature,
 )
-from .lanes.arguments import In, InOut, Out
 from .lanes.dispatch import jit, step_budget
 from .lanes.mask import WARP_SIZE as warpsize
-from .lanes.memory import DeviceArray, device_array, to_device
 
 reduce = Reduce
 globals().update(VECTORS)  # float32x4, float4, ...

@@ -16,14 +16,15 @@ import numpy as np
 
 from ..devices import get_current_device
 from ..errors import LaneError, LaunchError, described
-from ..lanes.memory import allocate, check_dtype
 from ..lanes.views import ArrayView
 from ..translation.scalars import scalar_dtype
 from .intrinsics import Intrinsic
+from .memory import allocate, check_dtype
 
 if TYPE_CHECKING:
-    from ..lanes.machine import Line, Machine
+    from ..lanes.launching import Line
     from ..lanes.mask import Mask
+    from ..lanes.protocol import Machine
 
 BANKS_BYTES = 128  # 32 banks, 4 bytes wide
 POISON = 0xFF

@@ -20,8 +20,9 @@ from ..lanes.waiting import contents
 from .intrinsics import Intrinsic
 
 if TYPE_CHECKING:
-    from ..lanes.machine import Line, Machine
+    from ..lanes.launching import Line
     from ..lanes.mask import Mask
+    from ..lanes.protocol import Machine
 
 Change = Callable[..., Any]  # (old [n], value [n], ...) -> new [n], in the array's dtype
 

@@ -21,8 +21,9 @@ from .intrinsics import Intrinsic
 from .warp import by_warp, meet_warp
 
 if TYPE_CHECKING:
-    from ..lanes.machine import Line, Machine
+    from ..lanes.launching import Line
     from ..lanes.mask import Mask
+    from ..lanes.protocol import Machine
 
 
 def arrive(

@@ -12,8 +12,9 @@ from ..translation.promotion import unify
 from .intrinsics import Intrinsic
 
 if TYPE_CHECKING:
-    from ..lanes.machine import Line, Machine
+    from ..lanes.launching import Line
     from ..lanes.mask import Mask
+    from ..lanes.protocol import Machine
 
 
 def _unsigned(name: str, value: Any) -> Any:

@@ -17,8 +17,9 @@ from .bits import fma
 from .intrinsics import Intrinsic
 
 if TYPE_CHECKING:
-    from ..lanes.machine import Line, Machine
+    from ..lanes.launching import Line
     from ..lanes.mask import Mask
+    from ..lanes.protocol import Machine
 
 HALF = np.dtype(np.float16)
 # what a profiler counts, and as what

@@ -15,7 +15,7 @@ import numpy as np
 
 from ..devices import get_current_device
 from ..errors import LaunchError
-from ..lanes.memory import DeviceArray, check_dtype, device_array
+from .memory import DeviceArray, check_dtype, device_array
 
 
 class Stream:

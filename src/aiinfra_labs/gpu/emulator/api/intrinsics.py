@@ -15,8 +15,9 @@ from ..errors import EmulatorError, LaneError, described
 from .takes import TAKES, Takes
 
 if TYPE_CHECKING:
-    from ..lanes.machine import Line, Machine
+    from ..lanes.launching import Line
     from ..lanes.mask import Mask
+    from ..lanes.protocol import Machine
 
 
 class Intrinsic:

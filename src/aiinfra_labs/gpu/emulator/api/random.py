@@ -15,7 +15,7 @@ from typing import Any
 import numpy as np
 
 from ..lanes.dispatch import jit
-from ..lanes.memory import DeviceArray, device_array
+from .memory import DeviceArray, device_array
 
 xoroshiro128p_dtype = np.dtype([("s0", np.uint64), ("s1", np.uint64)], align=True)
 Words = tuple[np.ndarray, np.ndarray]  # s0, s1: uint64 [n]

@@ -17,10 +17,10 @@ import numpy as np
 
 from ..errors import DeviceMemoryError
 from ..lanes.dispatch import Kernel, jit
-from ..lanes.memory import DeviceArray, device_array, to_device
 from .arrays import shared
 from .barriers import syncthreads, syncwarp
 from .intrinsics import blockDim, blockIdx, gridDim, threadIdx
+from .memory import DeviceArray, device_array, to_device
 
 WARP, WARPS = 32, 4
 BLOCK = WARP * WARPS

@@ -20,15 +20,16 @@ import numpy as np
 
 from ..errors import LaunchError
 from ..lanes.dispatch import Function, jit
-from ..lanes.machine import Launch
-from ..lanes.memory import DeviceArray, device_array, to_device
+from ..lanes.launching import Launch
 from ..translation.inference import TypingMachine
 from ..translation.signatures import Declared
 from .intrinsics import Intrinsic, grid
+from .memory import DeviceArray, device_array, to_device
 
 if TYPE_CHECKING:
-    from ..lanes.machine import Line, Machine
+    from ..lanes.launching import Line
     from ..lanes.mask import Mask
+    from ..lanes.protocol import Machine
 
 THREADS = 128
 

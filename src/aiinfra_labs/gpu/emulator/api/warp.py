@@ -17,8 +17,9 @@ from ..lanes.mask import WARP_SIZE
 from .intrinsics import Intrinsic
 
 if TYPE_CHECKING:
-    from ..lanes.machine import Line, Machine
+    from ..lanes.launching import Line
     from ..lanes.mask import Mask
+    from ..lanes.protocol import Machine
 
 LANES = np.arange(WARP_SIZE)
 BITS = np.uint32(1) << LANES.astype(np.uint32)

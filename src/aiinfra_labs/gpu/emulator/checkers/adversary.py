@@ -19,7 +19,7 @@ from ..lanes.mask import WARP_SIZE
 from .progress import by_turns
 
 if TYPE_CHECKING:
-    from ..lanes.dispatch import Function
+    from ..lanes.protocol import Function
 
 
 class Adversary:

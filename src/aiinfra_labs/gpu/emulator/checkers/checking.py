@@ -19,8 +19,9 @@ import numpy as np
 from ..counters.observing import Observer
 from ..errors import EmulatorError, LaunchError
 from ..lanes import dispatch
-from ..lanes.machine import Launch, Line, Machine
+from ..lanes.launching import Launch, Line
 from ..lanes.mask import WARP_SIZE, Mask
+from ..lanes.protocol import Machine
 from ..lanes.views import ArrayView, converted
 from .adversary import Adversary
 from .findings import RaceSeen, Side, UnwrittenSeen, inactive_lane, negative_index

@@ -22,8 +22,9 @@ from weakref import WeakKeyDictionary
 
 import numpy as np
 
-from ..lanes.machine import Launch, Machine
+from ..lanes.launching import Launch
 from ..lanes.mask import WARP_SIZE, Mask
+from ..lanes.protocol import Machine
 
 
 @dataclass(frozen=True)

@@ -33,8 +33,8 @@ from ..lanes.mask import WARP_SIZE, Mask
 from ..lanes.waiting import Waiter, Waits, deadlock
 
 if TYPE_CHECKING:
-    from ..lanes.dispatch import Function
     from ..lanes.loops import Loop
+    from ..lanes.protocol import Function
 
 GRID = "this_grid().sync"  # the barrier that all blocks wait at
 MOST_GROUPS = 1 << 14  # that a launch is split into, when all groups become smaller

@@ -14,8 +14,9 @@ from typing import Any
 import numpy as np
 
 from ..devices import get_current_device
-from ..lanes.machine import Line, Machine
+from ..lanes.launching import Line
 from ..lanes.mask import EMPTY, WARP_SIZE, Mask
+from ..lanes.protocol import Machine
 from ..lanes.views import ArrayView
 from . import banks
 from .cache import L2Cache

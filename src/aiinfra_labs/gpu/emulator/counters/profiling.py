@@ -4,9 +4,10 @@ from __future__ import annotations
 
 from typing import Any
 
+from ..api import memory
 from ..devices import get_current_device
-from ..lanes import dispatch, memory
-from ..lanes.machine import Launch
+from ..lanes import dispatch
+from ..lanes.launching import Launch
 from .counting import Counting
 from .figures import Counters
 from .observing import Observer

@@ -15,14 +15,23 @@ in an fma: peak rates count an fma as two, so that a kernel of sums alone reache
 from __future__ import annotations
 
 from dataclasses import dataclass
-from typing import TYPE_CHECKING
+from typing import Protocol
 
 from ..devices import device_profile
 from ..errors import EmulatorError
 from .showing import Table, scaled
 
-if TYPE_CHECKING:
-    from .report import Report
+
+class Counted(Protocol):
+    """What an estimate needs of a report."""
+
+    blocks: int
+    dram_bytes: int | None
+    flops: int
+    flops_by_dtype: dict[str, int]
+    shared_load_wavefronts: int
+    shared_store_wavefronts: int
+    arithmetic_intensity: float | None
 
 
 @dataclass(frozen=True, repr=False)
@@ -65,7 +74,7 @@ class Estimate:
         return self._table().html()
 
 
-def estimate(report: Report, device: str | None = None) -> Estimate:
+def estimate(report: Counted, device: str | None = None) -> Estimate:
     """The roofline estimate of a report's launch on a device profile ("a100"), by name.
 
     The bytes of DRAM are those of the report, counted with the L2 of the device that was stood for.

@@ -7,8 +7,9 @@ from dataclasses import dataclass
 import numpy as np
 
 from ..lanes import dispatch
-from ..lanes.machine import Launch, Line, Machine
+from ..lanes.launching import Launch, Line
 from ..lanes.mask import WARP_SIZE, Mask
+from ..lanes.protocol import Machine
 from ..lanes.views import ArrayView
 from .observing import Observer
 

@@ -13,6 +13,7 @@ from typing import Any
 
 import numpy as np
 
+from ..api.memory import DeviceArray
 from ..checkers.fresh import wrote_bytes
 from ..checkers.progress import by_turns, resident_blocks
 from ..counters.observing import ObservedMachine, Observer
@@ -34,7 +35,6 @@ from ..translation.values import Literal, kind_of
 from .configuration import launch_shape, three_axes
 from .machine import Launch, Machine
 from .mask import Mask
-from .memory import DeviceArray
 from .passing import argument, arrays_among
 from .views import ArrayView, view_of
 from .waiting import Waits
@@ -148,6 +148,9 @@ def function_of(callee: Any) -> Function:
     if callee not in _functions:
         _functions[callee] = Function(callee.py_func)
     return _functions[callee]
+
+
+Launch.function_of = staticmethod(function_of)
 
 
 class Kernel:

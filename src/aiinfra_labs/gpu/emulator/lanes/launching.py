@@ -2,14 +2,12 @@
 
 from __future__ import annotations
 
+from collections.abc import Callable
 from dataclasses import dataclass, field
-from typing import TYPE_CHECKING, Any
+from typing import Any, ClassVar
 
 from ..errors import Place
 from .mask import WARP_SIZE
-
-if TYPE_CHECKING:
-    from .views import ArrayView
 
 
 @dataclass(frozen=True)
@@ -39,13 +37,16 @@ class NegativeIndices:
 class Launch:
     """One launch: `kernel[grid, block](...)`."""
 
+    # from a `cuda.jit` object to the `protocol.Function` behind it; `dispatch` knows how
+    function_of: ClassVar[Callable[[Any], Any]]
+
     kernel: str
     grid: tuple[int, int, int]
     block: tuple[int, int, int]
     step_budget: int
     shared: int = 0  # bytes of dynamic shared memory
     cooperative: bool = False  # its blocks wait for each other, so they run in one batch
-    arrays: tuple[ArrayView, ...] = ()  # its arguments that are arrays
+    arrays: tuple[Any, ...] = ()  # the views of its arguments that are arrays
     tracked: bool = False  # a checker notes which device memory is written
     negative_indices: dict[tuple[str, Line], NegativeIndices] = field(default_factory=dict)
     printed: int = 0

@@ -21,7 +21,8 @@ from .waiting import POLLS, one_element, unchanged
 
 if TYPE_CHECKING:
     from ..translation.endings import Ends
-    from .machine import Line, Machine
+    from .launching import Line
+    from .protocol import Machine
 
 Values = tuple[Any, ...]  # the loop's variables, in the translator's order
 

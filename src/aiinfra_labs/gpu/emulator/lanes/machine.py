@@ -35,7 +35,6 @@ from .waiting import Waiter, Waits, contents, deadlock, named_element
 
 if TYPE_CHECKING:
     from ..translation.endings import Ends
-    from .dispatch import Function
 
 
 class Machine(Geometry):
@@ -149,8 +148,9 @@ class Machine(Geometry):
             return a if a else b(mask)
         return self.choose(table, site, mask, a, lambda _: a, b, line)
 
-    def call(self, function: Function, mask: Mask, args: Sequence[Any]) -> Any:
+    def call(self, callee: Any, mask: Mask, args: Sequence[Any]) -> Any:
         """A device function, called by the lanes of `mask`."""
+        function = self.launch.function_of(callee)
         if self.depth >= MOST_CALLS:
             raise StepBudgetExceeded(
                 f"{function.py_func.__name__} is called {self.depth} calls deep",

@@ -9,13 +9,13 @@ from typing import Any
 
 import numpy as np
 
+from ..api.arguments import In, Out
+from ..api.memory import DeviceArray, check_dtype, to_device
 from ..errors import (
     DeviceMemoryError,
     LaunchError,
 )
 from ..translation.values import tuple_like
-from .arguments import In, Out
-from .memory import DeviceArray, check_dtype, to_device
 from .views import ArrayView, view_of
 
 

@@ -19,7 +19,7 @@ from .arithmetic import convert
 from .mask import Mask
 
 if TYPE_CHECKING:
-    from .machine import Machine
+    from .protocol import Machine
 
 
 class FromTheEnd(np.int64):

@@ -16,8 +16,9 @@ from ..api.takes import WrongCall
 from ..errors import LaneError, described
 
 if TYPE_CHECKING:
-    from ..lanes.machine import Line, Machine
+    from ..lanes.launching import Line
     from ..lanes.mask import Mask
+    from ..lanes.protocol import Machine
 
 
 @dataclass(frozen=True, eq=False)
@@ -40,7 +41,6 @@ def call_value(
     site: int,
 ) -> Any:
     """Call what a local name holds."""
-    from ..lanes.dispatch import function_of  # which imports all that a kernel is made of
     from ..lanes.passing import typed
     from .scalars import operation_of, scalar_cast
 
@@ -56,7 +56,7 @@ def call_value(
             ) from None
         bound.apply_defaults()
         values = [typed(callee.py_func.__name__, value) for value in bound.args]
-        return machine.call(function_of(callee), mask, values)
+        return machine.call(callee, mask, values)
     if isinstance(callee, Intrinsic):
         places = (site,) if callee.site else ()
         try:

@@ -16,10 +16,10 @@ import numpy as np
 
 from ..api import intrinsics
 from ..api.intrinsics import NOT_YET, Dim3, Intrinsic, canonical
+from ..api.memory import DeviceArray, allocate, check_dtype
 from ..api.takes import WrongCall
 from ..errors import LaneError, described
 from ..lanes import arithmetic
-from ..lanes.memory import DeviceArray, allocate, check_dtype
 from ..lanes.views import FromTheEnd, view_of
 from . import names
 from .calling import Inner, call_value
@@ -437,8 +437,6 @@ class Expressions:
 
     def _device_call(self, node: ast.Call, callee: Any) -> str:
         """A call of a device function: its arguments bound as Python binds them."""
-        from ..lanes.dispatch import function_of
-
         try:
             bound = inspect.signature(callee.py_func).bind(
                 *node.args, **{k.arg or "**": k.value for k in node.keywords}
@@ -458,7 +456,7 @@ class Expressions:
             for a in bound.args
         ]
         inputs = "".join(f"{a}, " for a in args)
-        return f"R.call({self.constant(function_of(callee))}, m, ({inputs}))"
+        return f"R.call({self.constant(callee)}, m, ({inputs}))"
 
 
 def items(value: Any) -> tuple:

@@ -22,7 +22,7 @@ from dataclasses import dataclass
 from typing import Any
 
 from ..errors import Place, UnsupportedFeature
-from ..lanes.machine import Line
+from ..lanes.launching import Line
 from ..lanes.mask import EMPTY
 from . import names
 from .calling import Inner

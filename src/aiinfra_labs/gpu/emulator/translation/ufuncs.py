@@ -17,8 +17,9 @@ from .functions import FUNCTIONS
 from .whole import element, indices
 
 if TYPE_CHECKING:
-    from ..lanes.machine import Line, Machine
+    from ..lanes.launching import Line
     from ..lanes.mask import Mask
+    from ..lanes.protocol import Machine
 
 
 def call_ufunc(machine: Machine, mask: Mask, line: Line, ufunc: np.ufunc, *args: Any) -> Any:

@@ -13,8 +13,9 @@ from ..lanes import arithmetic
 from ..lanes.views import ArrayView
 
 if TYPE_CHECKING:
-    from ..lanes.machine import Line, Machine
+    from ..lanes.launching import Line
     from ..lanes.mask import Mask
+    from ..lanes.protocol import Machine
 
 
 def indices(typing: bool, out: ArrayView) -> Iterator[tuple]:
