@@ -11,7 +11,7 @@ begins anew, with blocks, warps or lanes that run by turns: `checkers.progress`.
 from __future__ import annotations
 
 from collections.abc import Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import Any
 
 import numpy as np
@@ -57,9 +57,10 @@ SHOWN = 4
 def deadlock(waiters: Sequence[Waiter], more: str = "") -> Deadlock:
     """Every thread that is left waits, and none can end another's waiting."""
     threads = sum(w.threads for w in waiters)
+    waiters = _alike(waiters)
     shown = "; ".join(map(str, waiters[:SHOWN]))
     if len(waiters) > SHOWN:
-        shown += f"; and so on, {len(waiters)} in all"
+        shown += f"; and so on, for {len(waiters)} things in all"
     return Deadlock(
         f"{'1 thread waits' if threads == 1 else f'{threads:,} threads wait'} for ever: nobody is "
         "left to write what would end it",
@@ -68,6 +69,17 @@ def deadlock(waiters: Sequence[Waiter], more: str = "") -> Deadlock:
         "itself, and on every way? A lock is given back on every way, too",
         waiters[0].place,
     )
+
+
+def _alike(waiters: Sequence[Waiter]) -> list[Waiter]:
+    """One waiter for all who wait on one line for one element; the first stands for them."""
+    found: dict[Any, Waiter] = {}
+    for waiter in waiters:
+        key = (waiter.place.line, waiter.element, str(waiter.value), waiter.barrier)
+        first = found.get(key)
+        threads = waiter.threads + (first.threads if first else 0)
+        found[key] = replace(first or waiter, threads=threads)
+    return list(found.values())
 
 
 def contents(target: ArrayView, mask: Mask) -> bytes:
