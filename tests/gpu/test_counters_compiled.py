@@ -162,3 +162,11 @@ def test_a_choice_that_a_compiler_makes_without_a_branch_is_noted():
     assert figures(relu, ones(SINGLE), ones(SINGLE))[1].divergent_branches == 0
     report = figures(guarded, ones(SINGLE), ones(SINGLE))[1]
     assert (report.divergent_branches, report.notes) == (1, [])
+
+
+def test_what_is_known_before_the_kernel_runs_is_not_counted():
+    @cuda.jit
+    def mean(a, out):
+        out[cuda.grid(1)] = a[cuda.grid(1)] * np.float32(1 / 256)
+
+    assert figures(mean, ones(SINGLE), ones(SINGLE))[0] == {"fp32_mul": 128}

@@ -198,8 +198,8 @@ class Expressions:
         self, operator: type, left: str, right: str, line: str, kind: str | None = None
     ) -> str:
         text = f"{self.constant(BINARY[operator])}({left}, {right})"
-        kind = kind or FLOPS.get(operator)
-        return text if kind is None else f"R.flop(m, {text}, {line}, {kind!r})"
+        kind = FLOPS.get(operator, "") if kind is None else kind
+        return f"R.flop(m, {text}, {line}, {kind!r})" if kind else text
 
     def _expr_BinOp(self, node: ast.BinOp) -> str:
         if type(node.op) not in BINARY:

@@ -18,14 +18,17 @@ import numpy as np
 FLOPS = {ast.Add: "add", ast.Sub: "add", ast.Mult: "mul", ast.Div: "div"}
 
 
-def compiled_as(node: ast.BinOp) -> str | None:
-    """What the operation is counted as: None where it is none on floating-point numbers."""
+def compiled_as(node: ast.BinOp) -> str:
+    """What the operation is counted as: "" where it is none on floating-point numbers, and where
+    both sides are numbers, for then it is done before the kernel runs."""
     left, right = _number(node.left), _number(node.right)
+    if left is not None and right is not None:
+        return ""
     if isinstance(node.op, ast.Mult) and 2 in (left, right):
         return "add"
     if isinstance(node.op, ast.Div) and right and abs(math.frexp(right)[0]) == 0.5:
         return "mul"  # by 1 / right, which is exact for a power of two
-    return FLOPS.get(type(node.op))
+    return FLOPS.get(type(node.op), "")
 
 
 def with_literal(node: ast.expr) -> int | None:
