@@ -425,10 +425,10 @@ def test_enums_of_arrays_and_objects():
     ("schema", "what"),
     [
         ({"type": "string", "pattern": "a+"}, "the schema uses the keyword 'pattern'"),
-        ({"items": {"$ref": "#"}}, r"the schema.items uses the keyword '\$ref'"),
+        ({"items": {"prefixItems": []}}, r"the schema.items uses the keyword 'prefixItems'"),
         (
-            {"properties": {"a": {"minimum": 3}}},
-            "the schema.properties.a uses the keyword 'minimum'",
+            {"properties": {"a": {"multipleOf": 3}}},
+            "the schema.properties.a uses the keyword 'multipleOf'",
         ),
         ({"type": "text"}, "type names 'text'"),
         ({"type": []}, "names no type"),

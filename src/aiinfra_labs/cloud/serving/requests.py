@@ -14,12 +14,15 @@ from dataclasses import dataclass, field
 from functools import cached_property
 from typing import Any
 
-from .constrained import JsonConstraint, Vocabulary
+from .constrained import JsonConstraint, Kept, Vocabulary
 from .errors import RequestError, ServingError, shown
 from .grammar import Grammar
 from .sampling_params import SamplingParams, as_whole, is_text
 from .sequence import Request
 from .tokenizer import Tokenizer
+
+# Schemas that are kept for the next request with the same one.
+CONSTRAINTS, CONSTRAINT_BYTES = 64, 16 << 20
 
 
 @dataclass
@@ -34,7 +37,11 @@ class Admission:
     max_sequences: int
     end_ids: tuple[int, ...]
     usual: SamplingParams = field(default_factory=SamplingParams)  # of a request without settings
-    constraints: dict[str, JsonConstraint] = field(default_factory=dict)  # each is built once
+    constraints: Kept[JsonConstraint] = field(  # each is built once, here and not in a step
+        default_factory=lambda: Kept(
+            CONSTRAINT_BYTES, lambda constraint: constraint.nbytes, CONSTRAINTS
+        )
+    )
 
     def check(
         self,
@@ -203,10 +210,8 @@ class Admission:
             )
         key = json.dumps(wanted, sort_keys=True)
         schema = {"type": "object"} if wanted is True else wanted
-        known = self.constraints
-        if key not in known:
-            known[key] = JsonConstraint(self.vocabulary, schema)
-        return Grammar(known[key], known[key].start, self.end_ids)
+        constraint = self.constraints.get(key, lambda: JsonConstraint(self.vocabulary, schema))
+        return Grammar(constraint, constraint.start, self.end_ids)
 
     @cached_property
     def vocabulary(self) -> Vocabulary:

@@ -15,8 +15,9 @@ Willard and Louf, arXiv:2307.09702; XGrammar, arXiv:2411.15100, splits masks in 
 
 from __future__ import annotations
 
+import json
 from collections.abc import Sequence
-from functools import lru_cache
+from dataclasses import replace
 from typing import Any
 
 import torch
@@ -26,8 +27,6 @@ from ..errors import RequestError, ServingError
 from .frames import ANYTHING, NESTING, WHITE_LEFT, End, Stack, Value
 from .schema import choices_of
 from .vocabulary import Node, Vocabulary
-
-MASKS_KEPT = 512
 
 State = frozenset[Stack]  # every way in which the text so far can be read
 
@@ -58,10 +57,16 @@ class JsonConstraint:
                 "the tokenizer's own end token",
             )
         self.vocabulary, self.end = vocabulary, end
-        choices = ANYTHING if schema is None else choices_of(schema, nesting)
+        choices, deepest = (ANYTHING, 1) if schema is None else choices_of(schema, nesting)
+        # Room for a level is told apart as far as a token, and what it begins, may need it.
+        opening = vocabulary.reach.opening + deepest - 1
+        self._reach = replace(vocabulary.reach, opening=opening)
+        vocabulary.prepare()
         self.start: State = frozenset({(End(WHITE_LEFT), Value(choices, nesting, WHITE_LEFT))})
         self._visible = vocabulary.reach.closing + 2  # frames that one token can look at
-        self._mask = lru_cache(MASKS_KEPT)(self._make_mask)
+        self.hits = self.made = 0
+        # The texts of a schema stand in its frames once more; an object has some hundred bytes.
+        self.nbytes = 2000 + 20 * len(json.dumps(schema, default=str))
 
     # --- one token at a time ----------------------------------------------------------------------
 
@@ -92,16 +97,19 @@ class JsonConstraint:
 
         Never all False, but where the text is complete and nothing may follow.
         """
-        reach, visible = self.vocabulary.reach, self._visible
+        reach, visible = self._reach, self._visible
         # What a token cannot reach is cut off, and what it cannot tell apart made alike.
-        return self._mask(
-            frozenset(tuple(f.within(reach) for f in stack[-visible:]) for stack in state)
-        )
+        seen = frozenset(tuple(f.within(reach) for f in stack[-visible:]) for stack in state)
+        key, masks = (self.end, seen), self.vocabulary.masks
+        if key in masks:
+            self.hits += 1
+        else:
+            self.made += 1
+        return masks.get(key, lambda: self._make_mask(seen))
 
     def cached_masks(self) -> tuple[int, int]:
         """(masks that were met again, masks that were made)."""
-        info = self._mask.cache_info()
-        return info.hits, info.misses
+        return self.hits, self.made
 
     # --- the walk ---------------------------------------------------------------------------------
 

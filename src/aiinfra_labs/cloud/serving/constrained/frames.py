@@ -12,8 +12,9 @@ surrogate pair, is none: it would be no text that can be sent.
 
 from __future__ import annotations
 
-from collections.abc import Iterator
-from dataclasses import dataclass, replace
+from bisect import bisect_left, bisect_right
+from collections.abc import Iterable, Iterator
+from dataclasses import dataclass, field, replace
 from typing import Protocol
 
 WHITE = b" \t\n\r"
@@ -94,6 +95,7 @@ class Reach:
     opening: int  # the most "[" and "{" in a token
     closing: int  # the most "]" and "}" in a token
     number: int  # the longest row of characters that a number can have
+    characters: int  # the longest token
 
 
 class Frame(Protocol):
@@ -109,11 +111,42 @@ class Frame(Protocol):
 Stack = tuple[Frame, ...]
 
 
+class Spellings(tuple[bytes, ...]):
+    """Texts in order, each once: those with the same beginning lie side by side.
+
+    So what is left of thousands of texts after some bytes is two numbers, and a byte more is a
+    search by halves, not a look at each. Compared by identity.
+    """
+
+    __slots__ = ()
+    __hash__ = object.__hash__
+
+    def __new__(cls, texts: Iterable[bytes]) -> Spellings:
+        return super().__new__(cls, sorted(set(texts)))
+
+    def __eq__(self, other: object) -> bool:
+        return self is other
+
+    def narrowed(self, first: int, last: int, depth: int, byte: int) -> tuple[int, int]:
+        """Of those from `first` to `last`, alike in `depth` bytes: those that have `byte` next."""
+
+        def next_byte(text: bytes) -> int:
+            return text[depth] if len(text) > depth else -1
+
+        first = bisect_left(self, byte, first, last, key=next_byte)
+        return first, bisect_right(self, byte, first, last, key=next_byte)
+
+
 # --- what a value may be --------------------------------------------------------------------------
 
 
 class Choice(Protocol):
-    """One kind of value. Compared by identity."""
+    """One kind of value. Compared by identity.
+
+    needs: levels that its shallowest value opens.
+    """
+
+    needs: float
 
     def start(self, byte: int, room: int) -> Iterator[Stack]:
         """What its first byte opens. room: how many levels may still be opened here."""
@@ -121,11 +154,15 @@ class Choice(Protocol):
 
 @dataclass(eq=False)
 class Text:
-    """Any string."""
+    """A string of `least` to `most` characters; most is None where there is no bound."""
+
+    least: int = 0
+    most: int | None = None
+    needs = 0
 
     def start(self, byte: int, room: int) -> Iterator[Stack]:
         if byte == ord('"'):
-            yield (String("text"),)
+            yield (String("text", self.least, self.most),)
 
 
 @dataclass(eq=False)
@@ -133,6 +170,7 @@ class Number:
     """A number, or an integer without fraction and exponent."""
 
     integer: bool = False
+    needs = 0
 
     def start(self, byte: int, room: int) -> Iterator[Stack]:
         yield from Numeral("start", NUMBER, self.integer).step(byte)
@@ -142,10 +180,11 @@ class Number:
 class Literals:
     """One of several texts, such as true, false, null, or the values of an enum."""
 
-    texts: tuple[bytes, ...]
+    texts: Spellings
+    needs = 0
 
     def start(self, byte: int, room: int) -> Iterator[Stack]:
-        yield from Literal(self.texts).step(byte)
+        yield from Literal(self.texts, 0, len(self.texts), 0).step(byte)
 
 
 @dataclass(eq=False)
@@ -155,9 +194,10 @@ class Array:
     items: tuple[Choice, ...]
     least: int = 0
     most: int | None = None
+    needs: float = 1
 
     def start(self, byte: int, room: int) -> Iterator[Stack]:
-        if byte == ord("[") and room:
+        if byte == ord("[") and room >= self.needs:
             yield (Items(self, None, room - 1, WHITE_LEFT),)
 
     def counted(self, items: int) -> int:
@@ -180,17 +220,46 @@ class Object:
 
     properties: tuple[Property, ...] = ()
     others: tuple[Choice, ...] | None = None  # None: there are no other names
+    needs: float = 1
+    names: Spellings = field(init=False)  # of all properties
+    numbers: tuple[int, ...] = field(init=False)  # whose each of these is
+
+    def __post_init__(self) -> None:
+        whose = {spelling: n for n, p in enumerate(self.properties) for spelling in p.spellings}
+        self.names = Spellings(whose)
+        self.numbers = tuple(whose[spelling] for spelling in self.names)
 
     def start(self, byte: int, room: int) -> Iterator[Stack]:
-        if byte == ord("{") and room:
-            left = frozenset(range(len(self.properties)))
+        if byte == ord("{") and room >= self.needs:
+            fit = (n for n, p in enumerate(self.properties) if least_needs(p.values) < room)
+            left = frozenset(fit)
             yield (Members(self, left, "open", room - 1, WHITE_LEFT),)
 
     def may_end(self, left: frozenset[int]) -> bool:
         return not any(self.properties[i].required for i in left)
 
-    def may_go_on(self, left: frozenset[int]) -> bool:
-        return bool(left) or self.others is not None
+    def may_go_on(self, left: frozenset[int], room: int) -> bool:
+        return bool(left) or self.has_others(room)
+
+    def has_others(self, room: int) -> bool:
+        """Whether another name may come, with a value that there is room for."""
+        return self.others is not None and least_needs(self.others) <= room
+
+
+@dataclass(eq=False)
+class Ref:
+    """What stands elsewhere in the schema, perhaps around this very place."""
+
+    target: tuple[Choice, ...] = ()
+    needs: float = 0
+
+    def start(self, byte: int, room: int) -> Iterator[Stack]:
+        return begin(self.target, byte, room)
+
+
+def least_needs(choices: tuple[Choice, ...]) -> float:
+    """Levels that the shallowest value opens."""
+    return min(choice.needs for choice in choices)
 
 
 def begin(choices: tuple[Choice, ...], byte: int, room: int) -> Iterator[Stack]:
@@ -237,17 +306,28 @@ class Value:
 
 @dataclass(frozen=True, slots=True)
 class String:
-    """Inside a string that is a value."""
+    """Inside a string that is a value. least, most: characters that must and may still come."""
 
     state: str
+    least: int = 0
+    most: int | None = None
 
     def step(self, byte: int) -> Iterator[Stack]:
         to = STRING[self.state].get(byte)
-        if to is not None:
-            yield () if to is OVER else (String(to),)
+        if to is None or (self.state == "text" and self.most == 0 and to is not OVER):
+            return
+        if to is OVER:
+            if not self.least:
+                yield ()
+        elif to != "text":
+            yield (String(to, self.least, self.most),)
+        else:  # a character is over, in however many bytes
+            most = None if self.most is None else self.most - 1
+            yield (String(to, max(0, self.least - 1), most),)
 
     def within(self, reach: Reach) -> String:
-        return self
+        free = self.most is None or self.most >= reach.characters
+        return String(self.state, min(self.least, reach.characters), None if free else self.most)
 
 
 @dataclass(frozen=True, slots=True)
@@ -274,16 +354,20 @@ class Numeral:
 
 @dataclass(frozen=True, slots=True)
 class Literal:
-    """Inside one of several texts, of which `rest` is what is still to come."""
+    """Inside one of several texts: number `first` to `last` begin as what came, `depth` bytes."""
 
-    rest: tuple[bytes, ...]
+    texts: Spellings
+    first: int
+    last: int
+    depth: int
 
     def step(self, byte: int) -> Iterator[Stack]:
-        rest = tuple(text[1:] for text in self.rest if text[:1] == bytes((byte,)))
-        if b"" in rest:
+        first, last = self.texts.narrowed(self.first, self.last, self.depth, byte)
+        if first < last and len(self.texts[first]) == self.depth + 1:
             yield ()
-        if more := tuple(text for text in rest if text):
-            yield (Literal(more),)
+            first += 1
+        if first < last:
+            yield (Literal(self.texts, first, last, self.depth + 1),)
 
     def within(self, reach: Reach) -> Literal:
         return self
@@ -338,7 +422,7 @@ class Members:
     white: int
 
     def step(self, byte: int) -> Iterator[Stack]:
-        may_go_on = self.object.may_go_on(self.left)
+        may_go_on = self.object.may_go_on(self.left, self.room)
         if byte in WHITE:
             if self.white:
                 yield (replace(self, white=self.white - 1),)
@@ -358,51 +442,54 @@ class Members:
 
 @dataclass(frozen=True, slots=True)
 class Name:
-    """Inside the name of a member.
+    """Inside the name of a member, behind `depth` bytes of it.
 
-    given: the schema's names that it may become, as (what is still to come, number). state: where
-    in a string of another name it is; None where it can only become a given one.
+    first, last: the schema's names that it may become, by their numbers in `object.names`. state:
+    where in a string of another name it is; None where it can only become a given one.
     """
 
     object: Object
     left: frozenset[int]
-    given: tuple[tuple[bytes, int], ...]
+    first: int
+    last: int
+    depth: int
     state: str | None
     room: int
 
     @classmethod
     def of(cls, object: Object, left: frozenset[int], room: int) -> Name:
-        state = None if object.others is None else "text"
-        given = tuple(
-            (spelling, number)
-            for number, property in enumerate(object.properties)
-            for spelling in property.spellings
-        )
-        return cls(object, left, given, state, room)._possible()
+        state = "text" if object.has_others(room) else None
+        return cls(object, left, 0, len(object.names), 0, state, room)
 
-    def _possible(self) -> Name:
+    def _possible(self) -> bool:
         """A name that came before may begin another one, but where there is no other it may not."""
         if self.state is not None:
-            return self
-        given = tuple((rest, number) for rest, number in self.given if number in self.left)
-        return replace(self, given=given)
+            return True
+        return any(n in self.left for n in self.object.numbers[self.first : self.last])
 
     def step(self, byte: int) -> Iterator[Stack]:
-        given = tuple((rest[1:], n) for rest, n in self.given if rest[0] == byte)
-        for rest, number in given:
-            if not rest:
-                if number in self.left:
-                    values = self.object.properties[number].values
-                    yield (Colon(self.object, self.left - {number}, values, self.room, WHITE_LEFT),)
-                return
+        names = self.object.names
+        first, last = names.narrowed(self.first, self.last, self.depth, byte)
+        if first < last and len(names[first]) == self.depth + 1:  # its closing quote
+            number = self.object.numbers[first]
+            if number in self.left:
+                values = self.object.properties[number].values
+                yield (Colon(self.object, self.left - {number}, values, self.room, WHITE_LEFT),)
+            return
         moves = PLAIN if self.object.properties else STRING
         state = None if self.state is None else moves[self.state].get(byte)
         if state is OVER:
             yield (Colon(self.object, self.left, self.object.others, self.room, WHITE_LEFT),)
             return
-        after = Name(self.object, self.left, given, state, self.room)._possible()
-        if after.given or after.state is not None:
-            yield (after,)
+        after = Name(self.object, self.left, first, last, self.depth + 1, state, self.room)
+        if after._possible():
+            yield (after._alike(),)
+
+    def _alike(self) -> Name:
+        """Where it can become no given name any more, all names of its state are one."""
+        if self.first < self.last:
+            return self
+        return replace(self, first=0, last=0, depth=0)
 
     def within(self, reach: Reach) -> Name:
         return replace(self, room=min(self.room, reach.opening))
@@ -436,7 +523,7 @@ class Colon:
 
 def _anything() -> tuple[Choice, ...]:
     array, object = Array(()), Object()
-    words = Literals((b"true", b"false", b"null"))
+    words = Literals(Spellings((b"true", b"false", b"null")))
     choices: tuple[Choice, ...] = (Text(), Number(), words, array, object)
     array.items = object.others = choices
     return choices

@@ -8,7 +8,6 @@ from __future__ import annotations
 
 import re
 from collections.abc import Sequence
-from functools import lru_cache
 
 import torch
 from torch import Tensor
@@ -16,13 +15,17 @@ from torch import Tensor
 from aiinfra_labs.llm.bpe import Tokenizer
 
 from ..errors import ServingError
-from .frames import Frame, Reach, Stack
+from .frames import STRING, Frame, Reach, Stack, String
+from .kept import Kept
 
 # With these alone any text that was begun can be ended: no token leads where none goes on.
 NEEDED = (*range(0x20, 0x7F), *range(0x80, 0xC0))
 
 
-FRAMES_KEPT, SPOTS_KEPT = 512, 20_000
+MASK_BYTES = 16 << 20  # of all masks of a vocabulary, whatever the schemas
+FRAME_BYTES = 32 << 20  # of the tokens that single frames can read
+SPOTS_KEPT = 5_000
+ENTRY = 500  # bytes that a key and its place take, about
 
 
 class Node:
@@ -74,9 +77,13 @@ class Vocabulary:
             opening=max(len(re.findall(rb"[\[{]", t)) for t in self.tokens if t),
             closing=max(len(re.findall(rb"[\]}]", t)) for t in self.tokens if t),
             number=self._longest(rb"[-+.eE0-9]+"),
+            characters=max(len(t) for t in self.tokens if t),
         )
         self._spots: dict[Stack, _Spot] = {}
-        self._from_root = lru_cache(FRAMES_KEPT)(self._walk_from_root)
+        self.masks: Kept[Tensor] = Kept(MASK_BYTES, lambda mask: mask.nbytes + ENTRY)
+        self._frames: Kept[tuple[Tensor, list[Node]]] = Kept(
+            FRAME_BYTES, lambda found: found[0].nbytes + 8 * len(found[1]) + ENTRY
+        )
 
     def __len__(self) -> int:
         return len(self.tokens)
@@ -86,6 +93,14 @@ class Vocabulary:
         found = re.compile(pattern)
         return max(len(m) for t in self.tokens if t for m in (found.findall(t) or [b""]))
 
+    def prepare(self) -> None:
+        """Find what may follow within a string: nearly all tokens, once for all schemas.
+
+        It takes longer than any other walk, and is not left to the step that needs it first.
+        """
+        for state in STRING:
+            self.readable(String(state), self.root)
+
     # --- the walk ---------------------------------------------------------------------------------
 
     def readable(self, frame: Frame, node: Node) -> tuple[Tensor, list[Node]]:
@@ -94,10 +109,9 @@ class Vocabulary:
         What lies below the frame does not matter as long as it is not over: behind those nodes,
         the frame below goes on.
         """
-        return self._from_root(frame) if node is self.root else self._walk(frame, node)
-
-    def _walk_from_root(self, frame: Frame) -> tuple[Tensor, list[Node]]:
-        return self._walk(frame, self.root)
+        if node is not self.root:
+            return self._walk(frame, node)
+        return self._frames.get(frame, lambda: self._walk(frame, node))
 
     def _walk(self, frame: Frame, node: Node) -> tuple[Tensor, list[Node]]:
         ids: list[int] = []
