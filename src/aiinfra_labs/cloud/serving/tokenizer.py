@@ -7,15 +7,17 @@ Unit 1.1 writes byte-level BPE by hand. A server meets other kinds, too, so that
 from __future__ import annotations
 
 import json
-from collections.abc import Callable
+import re
+from collections.abc import Callable, Mapping, Sequence
 from functools import cached_property
 from pathlib import Path
 from typing import Any, Protocol
 
 import tokenizers
 
-from aiinfra_labs.llm import bpe
+from aiinfra_labs.llm import bpe, chat
 
+from .chat_template import ChatTemplate, Message
 from .errors import LoadError, RequestError
 from .text_stream import BYTE_TOKEN, ByteLevelStream, WindowStream
 
@@ -46,13 +48,14 @@ class FileTokenizer:
     """
 
     def __init__(self, file: Path):
+        self.own: bpe.Tokenizer | None = None  # the course's, where the file is one
         try:
             found = json.loads(file.read_text(encoding="utf-8"))
-            self.inner = (
-                _of_merges(bpe.Tokenizer.load(file))
-                if "merges" in found
-                else tokenizers.Tokenizer.from_str(json.dumps(found))
-            )
+            if "merges" in found:
+                self.own = bpe.Tokenizer.load(file)
+                self.inner = _of_merges(self.own)
+            else:
+                self.inner = tokenizers.Tokenizer.from_str(json.dumps(found))
         except Exception as error:  # the library raises Exception itself
             raise LoadError(
                 f"{file.name} is no tokenizer: {str(error).splitlines()[0]}",
@@ -62,8 +65,10 @@ class FileTokenizer:
         # A file remembers how its training set was cut and filled up; a prompt is neither.
         self.inner.no_truncation()
         self.inner.no_padding()
+        config = _config_beside(file)
+        self.chat_template = ChatTemplate.of_folder(file.parent, config)
         known = {t.content for t in self.inner.get_added_tokens_decoder().values() if t.special}
-        named = [t for t in _special_tokens(_config_beside(file)) if t.content not in known]
+        named = [t for t in _special_tokens(config) if t.content not in known]
         self.inner.add_special_tokens(named)
 
     def __len__(self) -> int:
@@ -88,6 +93,29 @@ class FileTokenizer:
                 "it is half of a surrogate pair, and no UTF-8 spells it",
                 "text.encode('utf-16', 'surrogatepass').decode('utf-16'), which joins the halves",
             ) from None
+
+    def encode_chat(
+        self,
+        messages: Sequence[Message],
+        add_generation_prompt: bool = True,
+        tools: Sequence[Mapping[str, Any]] | None = None,
+        template: str | None = None,
+        **settings: Any,
+    ) -> list[int]:
+        """Ids of a chat by the checkpoint's template (`ChatTemplate.render`), or the course's.
+
+        The template writes the begin token itself, where the model wants one. Raises
+        `RequestError`.
+        """
+        if self.own is not None and template is None and not self.chat_template.templates:
+            try:
+                return chat.encode(self.own, messages, add_generation_prompt)
+            except chat.ChatError as error:
+                raise RequestError(*_parts(error)) from None
+        text = self.chat_template.render(
+            messages, add_generation_prompt, tools, template, **settings
+        )
+        return self.encode(text, add_special_tokens=False)
 
     def decode(self, ids: list[int]) -> str:
         """Text of ids, special tokens left out."""
@@ -150,6 +178,11 @@ class FileTokenizer:
             return text[len(head) : len(text) - len(tail)].encode() if fits else None
 
         return added
+
+
+def _parts(error: Exception) -> list[str]:
+    """What, why, what to try."""
+    return re.split(r"\n(?:Why|Try): ", str(error), maxsplit=2)
 
 
 def _config_beside(file: Path) -> dict[str, Any]:
