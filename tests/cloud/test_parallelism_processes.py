@@ -13,6 +13,7 @@ import sys
 import tempfile
 import threading
 import time
+from dataclasses import fields
 from pathlib import Path
 
 import cloudpickle
@@ -23,6 +24,7 @@ from torch.nn import functional as F
 
 from aiinfra_labs.cloud.serving import loader
 from aiinfra_labs.cloud.serving.engine import Engine, EngineConfig
+from aiinfra_labs.cloud.serving.errors import ServingError
 from aiinfra_labs.cloud.serving.model import CausalLM, ModelConfig
 from aiinfra_labs.cloud.serving.parallel import rings, tasks, tensor
 from aiinfra_labs.cloud.serving.parallel.collectives import wire_bytes
@@ -31,6 +33,7 @@ from aiinfra_labs.cloud.serving.parallel.errors import GroupError, SplitError
 from aiinfra_labs.cloud.serving.parallel.grid import Grid
 from aiinfra_labs.cloud.serving.parallel.processes import Group
 from aiinfra_labs.cloud.serving.parallel.sharded import equal_sequences, positions_of
+from aiinfra_labs.cloud.serving.quantization.kv_int8 import Int8PagedCache
 from aiinfra_labs.cloud.serving.sampling_params import SamplingParams
 
 cloudpickle.register_pickle_by_value(sys.modules[__name__])  # a worker cannot import a test
@@ -245,6 +248,41 @@ def test_the_engine_gives_the_same_tokens_on_several_ranks(group, tmp_path):
         assert preempted and made.blocks.used == 0
         answers.append(found)
     assert answers[0] == answers[1] and len(answers[0]) == 12
+
+
+def kind_of_cache(worker):
+    return type(worker.kept["runner"].cache).__name__, worker.kept["runner"].attention.__name__
+
+
+def test_every_setting_of_the_engine_reaches_the_ranks_or_is_the_engines_own(group, tmp_path):
+    saved("llama", tmp_path)
+    (tmp_path / "generation_config.json").write_text('{"temperature": 0.5, "do_sample": true}')
+    own = {"max_step_tokens", "max_sequences", "prefix_caching", "chunked_prefill", "end_ids"}
+    own |= {"seed", "scheduler", "blocks", "memory_share"}
+    at_the_ranks = {"num_blocks", "block_size", "attention", "cache"}
+    assert {field.name for field in fields(EngineConfig)} == own | at_the_ranks
+    for cache in (Int8PagedCache, lambda *shape: Int8PagedCache(*shape)):
+        config = EngineConfig(16, 8, attention="torch", cache=cache, end_ids=(96,))
+        engine = engine_of(group, tmp_path, config)
+        assert set(group.run(kind_of_cache)) == {("Int8PagedCache", "torch_attention")}
+        assert engine.config.num_blocks == 16 and engine.admission.usual.temperature == 0.5
+        engine.add_request([1, 2, 3], SamplingParams(max_tokens=4))
+        while engine.unfinished:
+            engine.step()
+    engine_of(group, tmp_path, EngineConfig(num_blocks=None, max_sequences=2))
+    assert group.run(lambda worker: worker.kept["runner"].cache.keys.shape[1]) == [16] * group.size
+
+
+def test_a_setting_that_the_ranks_cannot_have_is_refused_and_the_group_lives(group, tmp_path):
+    saved("llama", tmp_path)
+    lock = threading.Lock()
+    for config, message in (
+        (EngineConfig(cache=lambda *shape: lock), "cannot be sent to the ranks"),
+        (EngineConfig(attention="flash"), "attention 'flash'"),
+    ):
+        with pytest.raises(ServingError, match=message):
+            engine_of(group, tmp_path, config)
+    assert group.run(lambda worker: worker.rank) == list(range(group.size))
 
 
 # --- what does not --------------------------------------------------------------------------------

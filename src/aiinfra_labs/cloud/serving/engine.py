@@ -30,10 +30,12 @@ from . import beam, loader, speculative
 from .attention import PagedCache, attention_named
 from .block_manager import BlockManager
 from .chance import Chance
+from .constrained import JsonConstraint, Kept
 from .errors import ServingError
+from .free_memory import blocks_that_fit
 from .generation_config import sampling_defaults
 from .logits import process_logits, record_logprobs
-from .model import CausalLM
+from .model import CausalLM, ModelConfig
 from .model_runner import ModelRunner
 from .output import RequestOutput, SequenceText, output
 from .requests import Admission
@@ -49,7 +51,7 @@ from .turns import Turns
 class EngineConfig:
     """How much the engine may take, and what it may do."""
 
-    num_blocks: int = 512  # of the KV cache
+    num_blocks: int | None = 512  # of the KV cache; None: what free memory has room for
     block_size: int = 16  # tokens
     max_step_tokens: int = 512  # computed in one step
     max_sequences: int = 256  # running at once
@@ -61,6 +63,16 @@ class EngineConfig:
     scheduler: type[Scheduler] = Scheduler
     cache: Callable[..., PagedCache] = field(default=PagedCache)
     blocks: Callable[..., BlockManager] = field(default=BlockManager)  # or contiguous memory
+    memory_share: float | None = None  # of free memory, where num_blocks is None: `free_memory`
+
+    def sized(self, shape: ModelConfig, dtype: torch.dtype, device: torch.device) -> EngineConfig:
+        """The same, with a number of blocks. Raises `ServingError` where there is no room."""
+        if self.num_blocks is not None:
+            return self
+        size = blocks_that_fit(
+            shape, self.block_size, self.max_sequences, dtype.itemsize, device, self.memory_share
+        )
+        return replace(self, num_blocks=size)
 
 
 class Engine:
@@ -74,8 +86,9 @@ class Engine:
         proposer: speculative.Proposer | None = None,
     ):
         self.model, self.tokenizer = model, tokenizer
-        self.config = config = config or EngineConfig()
         shape = model.config
+        config = (config or EngineConfig()).sized(shape, model.dtype, model.device)
+        self.config = config
         context = shape.max_position_embeddings
         if not config.chunked_prefill and config.max_step_tokens < context:
             raise ServingError(
@@ -207,6 +220,11 @@ class Engine:
         For finalizers, which run in the middle of anything.
         """
         self._abandoned.append(request_id)
+
+    @property
+    def constraints(self) -> Kept[JsonConstraint]:
+        """Constraints of the schemas that requests brought lately, for the next ones."""
+        return self.admission.constraints
 
     @property
     def unfinished(self) -> int:

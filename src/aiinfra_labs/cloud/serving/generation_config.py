@@ -7,8 +7,8 @@ from __future__ import annotations
 
 from pathlib import Path
 
-from .errors import LoadError, RequestError
 from .config_file import read_json
+from .errors import LoadError, RequestError
 from .sampling_params import SamplingParams
 
 TAKEN = {  # transformers' name: ours

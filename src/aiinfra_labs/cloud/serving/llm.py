@@ -20,6 +20,7 @@ from typing import Any
 
 import torch
 
+from .chat_template import Message, chat_prompts
 from .engine import Engine, EngineConfig
 from .errors import RequestError, ServingError, shown
 from .output import RequestOutput
@@ -32,6 +33,7 @@ VLLM_NAMES = {  # vLLM's name of a setting: EngineConfig's
     "max_num_batched_tokens": "max_step_tokens",
     "block_size": "block_size",
     "num_gpu_blocks_override": "num_blocks",
+    "gpu_memory_utilization": "memory_share",
     "enable_prefix_caching": "prefix_caching",
     "enable_chunked_prefill": "chunked_prefill",
     "seed": "seed",
@@ -62,7 +64,8 @@ class LLM:
                 )
             self.engine = model
         else:
-            config = _configured(config or EngineConfig(), settings)
+            # Without a number of blocks, as many as the free memory has room for.
+            config = _configured(config or EngineConfig(num_blocks=None), settings)
             self.engine = Engine.from_folder(model, config, proposer, _dtype(dtype), device)
 
     def generate(
@@ -106,6 +109,31 @@ class LLM:
         if outputs and all(output.error for output in outputs):
             raise ServingError(*_parts(outputs[0].error or ""))
         return outputs
+
+    def chat(
+        self,
+        messages: Row[Message] | Row[Row[Message]],
+        params: SamplingParams | Row[SamplingParams] | None = None,
+        progress: bool = False,
+        add_generation_prompt: bool = True,
+        tools: Row[dict[str, Any]] | None = None,
+        chat_template: str | None = None,
+        **template_settings: Any,
+    ) -> list[RequestOutput]:
+        """Answers to one chat, or to several: lists of {"role": ..., "content": ...}.
+
+        They are written as the checkpoint's chat template says (`chat_template`). The other
+        arguments are `generate`'s. Raises `RequestError` before anything is computed.
+        """
+        prompts = chat_prompts(
+            self.engine.tokenizer,
+            messages,
+            add_generation_prompt=add_generation_prompt,
+            tools=tools,
+            template=chat_template,
+            **template_settings,
+        )
+        return self.generate(prompts, params, progress)
 
     def _run(
         self,

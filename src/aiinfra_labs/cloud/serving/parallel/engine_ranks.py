@@ -13,12 +13,15 @@ from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any
 
+import cloudpickle
 import torch
 from torch import Tensor
 
 from .. import loader
-from ..attention import PagedCache, attention_named
+from ..attention import attention_named
 from ..engine import Engine, EngineConfig
+from ..errors import ServingError
+from ..generation_config import sampling_defaults
 from ..model import ModelConfig
 from ..model_runner import ModelRunner
 from ..scheduler import Plan, Work
@@ -52,19 +55,49 @@ class RankRunner:
 def engine_of(group: Group, folder: Path | str, config: EngineConfig | None = None) -> Engine:
     """An engine for a checkpoint whose tensors are divided among all processes of a group.
 
-    It is used as any other. Raises `LoadError` and, for what cannot be divided, `GroupError`.
+    It is used as any other, with every setting of its config: `attention` and `cache` are each
+    rank's, and the others this process's. Raises `LoadError`, `ServingError` for a setting that the
+    ranks cannot have and, for what cannot be divided, `GroupError`.
     """
     folder, config = Path(folder), config or EngineConfig()
+    attention_named(config.attention, torch.device("cpu"), torch.float32)  # refused here, or never
+    _check_sendable(config.cache)
     if not config.end_ids:
         config = replace(config, end_ids=loader.end_ids(folder))
     shape = loader.load_config(folder)
+    config = config.sized(shape, torch.float32, torch.device("cpu"))  # all ranks share a memory
     file = folder / "tokenizer.json"
     tokenizer = FileTokenizer(file) if file.exists() else None  # then prompts are ids
-    group.run(_begin, folder, config.num_blocks, config.block_size, config.attention)
+    if tokenizer is not None and len(tokenizer) > shape.vocab_size:
+        raise loader.LoadError(
+            f"the tokenizer has {len(tokenizer):,} tokens, and the model {shape.vocab_size:,}",
+            "each id needs a row of the model's embedding, and means what it meant in training",
+            "the tokenizer.json that was saved with this model",
+        )
+    ranks = EngineConfig(  # what a rank reads: a scheduler, say, need not get there
+        num_blocks=config.num_blocks,
+        block_size=config.block_size,
+        attention=config.attention,
+        cache=config.cache,
+    )
+    group.run(_begin, folder, ranks)
     remote: Any = RemoteModel(shape, torch.float32, torch.device("cpu"))
     engine = Engine(remote, tokenizer, replace(config, cache=_no_cache))
     engine.runner = RankRunner(group)  # type: ignore[assignment]
+    engine.admission.usual = sampling_defaults(folder)
     return engine
+
+
+def _check_sendable(cache: Any) -> None:
+    """Every rank makes its own cache, so that what makes it must get there."""
+    try:
+        cloudpickle.dumps(cache)
+    except Exception as error:
+        raise ServingError(
+            f"cache {cache!r} of EngineConfig cannot be sent to the ranks: {error}",
+            "each rank is a process of its own, and makes its own cache",
+            "a class, or a function that holds no lock, file or connection",
+        ) from None
 
 
 def _no_cache(*shape: Any) -> Any:
@@ -95,21 +128,21 @@ def _numbers(plan: Plan) -> Plan:
 # --- in the workers -------------------------------------------------------------------------------
 
 
-def _begin(worker: Worker, folder: Path, num_blocks: int, block_size: int, attention: str) -> int:
+def _begin(worker: Worker, folder: Path, config: EngineConfig) -> int:
     """Load this rank's part and make its cache; returns the bytes of that."""
     tasks.load(worker, Grid(tensor=worker.size), folder)
     model = worker.kept["model"]
     shape = model.config  # of this part: its own kv heads
-    cache = PagedCache(
+    cache = config.cache(
         shape.num_hidden_layers,
-        num_blocks,
-        block_size,
+        config.num_blocks,
+        config.block_size,
         shape.num_key_value_heads,
         shape.head_dim,
         model.dtype,
         model.device,
     )
-    chosen: Callable = attention_named(attention, model.device, model.dtype)
+    chosen: Callable = attention_named(config.attention, model.device, model.dtype)
     worker.kept["runner"] = ModelRunner(model, cache, chosen)
     return cache.nbytes
 
