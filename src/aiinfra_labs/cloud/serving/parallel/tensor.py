@@ -191,7 +191,8 @@ class VocabParallelHead(nn.Module):
 
         Three all-reduces of one number a token, where the logits would be V numbers a token.
         """
-        local = self(hidden).float()
+        local = self(hidden)
+        local = local.to(torch.promote_types(local.dtype, torch.float32))  # float64 stays
         top = self.comm.all_reduce(local.detach().amax(-1), "max")  # [T]
         total = reduce_from((local - top[:, None]).exp().sum(-1), self.comm)  # [T]
         mine = (targets >= self.first) & (targets < self.last)
