@@ -18,7 +18,7 @@ def quick(root, tmp_path_factory):
     out = tmp_path_factory.mktemp("bench") / "results" / "emulator.json"
     script = root / "benchmarks" / "emulator.py"
     command = [sys.executable, str(script), "--quick", "--out", str(out)]
-    done = subprocess.run(command, check=True, capture_output=True, text=True, timeout=120)
+    done = subprocess.run(command, check=True, capture_output=True, text=True, timeout=900)
     return json.loads(out.read_text(encoding="utf-8")), done.stdout
 
 

@@ -13,7 +13,7 @@ def test_a_quick_run_has_the_stored_ones_figures(root, tmp_path):
     out = tmp_path / "results" / "training.json"
     script = root / "benchmarks" / "training.py"
     command = [sys.executable, str(script), "--quick", "--out", str(out)]
-    done = subprocess.run(command, check=True, capture_output=True, text=True, timeout=120)
+    done = subprocess.run(command, check=True, capture_output=True, text=True, timeout=900)
     figures = json.loads(out.read_text(encoding="utf-8"))
     assert figures["machine"]["cpu"] in done.stdout and "times as long" in done.stdout
     assert figures["flops_a_step"] == 6 * figures["parameters"] * 2 * 16

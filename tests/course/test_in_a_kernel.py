@@ -22,7 +22,7 @@ def outputs(*answers):
     """What each of a few cells shows, run one after another in one kernel; errors are kept."""
     cells = [new_code_cell(SETUP), *map(new_code_cell, answers)]
     notebook = new_notebook(cells=cells)
-    NotebookClient(notebook, timeout=120, allow_errors=True, kernel_name="python3").execute()
+    NotebookClient(notebook, timeout=900, allow_errors=True, kernel_name="python3").execute()
     assert notebook.cells[0].outputs == []
     return [cell.outputs for cell in notebook.cells[1:]]
 

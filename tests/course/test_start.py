@@ -87,7 +87,7 @@ def read_on(process):
 
 
 def get(address, data=None):
-    with urllib.request.urlopen(urllib.request.Request(address, data), timeout=30) as answer:
+    with urllib.request.urlopen(urllib.request.Request(address, data), timeout=300) as answer:
         return answer.read().decode()
 
 
@@ -97,7 +97,7 @@ def family(process):
 
 def refused(process):
     """The one line with which it refuses."""
-    _, error = process.communicate(timeout=60)
+    _, error = process.communicate(timeout=600)
     (line,) = error.splitlines()
     assert process.returncode == 1
     return line
@@ -132,8 +132,8 @@ def test_both_answer_and_all_ends_at_ctrl_c(launch, settings, tmp_path):
     assert len(kernels) == 1 and kernels[0].cmdline()[0] == sys.executable
 
     process.send_signal(signal.SIGINT)
-    assert process.wait(30) == 0 and process.stderr.read() == ""
-    _, alive = psutil.wait_procs(everyone, timeout=30)
+    assert process.wait(300) == 0 and process.stderr.read() == ""
+    _, alive = psutil.wait_procs(everyone, timeout=300)
     assert alive == []
 
 
@@ -146,7 +146,7 @@ def test_nothing_is_left_however_it_ends(launch, name):
     everyone = family(process)
     assert len(everyone) >= 2
     process.send_signal(getattr(signal, name))
-    _, alive = psutil.wait_procs(everyone, timeout=30)
+    _, alive = psutil.wait_procs(everyone, timeout=300)
     assert alive == []
 
 
@@ -158,7 +158,7 @@ def test_a_terminal_that_is_closed_ends_it(launch):
     read_on(process)
     everyone = family(process)
     os.close(above)
-    _, alive = psutil.wait_procs(everyone, timeout=30)
+    _, alive = psutil.wait_procs(everyone, timeout=300)
     assert alive == []
 
 
@@ -168,7 +168,7 @@ def test_a_second_start_finds_all_as_it_was(launch):
         lines, _ = read_on(process)
         assert any("new:" in line for line in lines) is expected
         process.send_signal(signal.SIGINT)
-        assert process.wait(30) == 0
+        assert process.wait(300) == 0
 
 
 @pytest.mark.parametrize(("name", "what"), start.SERVES.items())

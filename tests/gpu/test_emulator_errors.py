@@ -551,7 +551,7 @@ shell.run_cell("@cuda.jit\\ndef k(a):\\n    a[0] = 3\\n@cuda.jit\\ndef k(a):\\n 
 shell.run_cell("@cuda.jit\\ndef k(a):\\n    a[1] = 3\\nk[1, 1](o)")
 """
     done = subprocess.run(
-        [sys.executable, "-c", program], capture_output=True, text=True, timeout=60, check=True
+        [sys.executable, "-c", program], capture_output=True, text=True, timeout=600, check=True
     )
     lines = done.stdout.splitlines()
     assert lines[:3] == ["1.0", "2.0", "4.0"]

@@ -27,7 +27,7 @@ def theirs(tmp_path_factory):
     file = tmp_path_factory.mktemp("simulator") / "results.npz"
     environment = os.environ | {"NUMBA_ENABLE_CUDASIM": "1"}
     command = [sys.executable, "-W", "ignore", str(SCRIPT), str(file)]
-    subprocess.run(command, check=True, env=environment, timeout=120)
+    subprocess.run(command, check=True, env=environment, timeout=900)
     with np.load(file) as arrays:
         return dict(arrays)
 

@@ -70,7 +70,7 @@ def course(desk):
     finally:
         started.terminate()  # it ends JupyterLab, which ends its kernels
         try:
-            started.wait(30)
+            started.wait(300)
         except subprocess.TimeoutExpired:
             started.kill()
             started.wait()
@@ -101,17 +101,17 @@ class LabPage:
 
     def open(self) -> None:
         self.page.goto(self.address)
-        self.page.locator(".jp-Notebook .jp-Cell").first.wait_for(timeout=60_000)
+        self.page.locator(".jp-Notebook .jp-Cell").first.wait_for(timeout=600_000)
         # Before it knows its kernel, JupyterLab calls it idle, and forgets what it is told to run.
         kernel = self.page.locator(".jp-NotebookPanel-toolbar .jp-KernelName")
-        kernel.filter(has_text="Python 3").wait_for(timeout=60_000)
-        self.page.get_by_text("Python 3 (ipykernel) | Idle").wait_for(timeout=60_000)
+        kernel.filter(has_text="Python 3").wait_for(timeout=600_000)
+        self.page.get_by_text("Python 3 (ipykernel) | Idle").wait_for(timeout=600_000)
         self.ready()
 
     def ready(self) -> None:
         """Wait until the kernel has nothing to do."""
         idle = '.jp-Notebook-ExecutionIndicator[data-status="idle"]'
-        self.page.locator(idle).wait_for(timeout=60_000)
+        self.page.locator(idle).wait_for(timeout=600_000)
 
     def cell(self, text: str):
         """The code cell that holds `text`, scrolled to."""
@@ -131,7 +131,7 @@ class LabPage:
             """() => document.querySelector('[data-mime-type$="jupyter.error"]')
                  || [...document.querySelectorAll('.jp-CodeCell .jp-InputPrompt')]
                     .every(prompt => /\\d/.test(prompt.textContent))""",
-            timeout=60_000,
+            timeout=600_000,
         )
         self.ready()
         errors = self.page.locator('[data-mime-type$="jupyter.error"]').all_text_contents()
@@ -160,7 +160,7 @@ class LabPage:
             """([prompt, before]) => prompt.textContent != before
                  && /\\d/.test(prompt.textContent)""",
             arg=[prompt, before],
-            timeout=60_000,
+            timeout=600_000,
         )
         self.ready()
 
@@ -193,7 +193,7 @@ class LabPage:
 
     def save(self) -> None:
         self.page.keyboard.press("Control+S")
-        self.page.locator(".jp-mod-dirty").wait_for(state="detached", timeout=20_000)
+        self.page.locator(".jp-mod-dirty").wait_for(state="detached", timeout=300_000)
 
 
 @pytest.fixture

@@ -27,7 +27,7 @@ import aiinfra_labs
 from aiinfra_labs.course import claims, progress
 for name in sys.argv[1:]:
     notebook = nbformat.read(name, as_version=4)
-    NotebookClient(notebook, timeout=120, allow_errors=True, kernel_name="python3").execute()
+    NotebookClient(notebook, timeout=900, allow_errors=True, kernel_name="python3").execute()
     nbformat.write(notebook, name)
 records = progress.current().records()
 print(json.dumps({
@@ -123,7 +123,7 @@ def test_a_lab_on_its_own(python, root, tmp_path):
         env=environment,
         capture_output=True,
         text=True,
-        timeout=120,
+        timeout=900,
     )
     assert done.returncode == 0, done.stderr[-3000:]
     said = json.loads(done.stdout)

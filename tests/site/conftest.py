@@ -35,7 +35,7 @@ def pytest_generate_tests(metafunc):
 
 def build_command(root, *options):
     command = [sys.executable, "-m", "aiinfra_labs.course.site", "--root", str(root), *options]
-    return subprocess.run(command, capture_output=True, encoding="utf-8", timeout=280)
+    return subprocess.run(command, capture_output=True, encoding="utf-8", timeout=1200)
 
 
 @pytest.fixture(scope="session")
@@ -103,9 +103,9 @@ def visit(browser):
         tab.goto(address, wait_until="load")
         tab.add_style_tag(content="* { transition: none !important; animation: none !important; }")
         if tab.locator(".math").count():
-            tab.wait_for_function(TYPESET, timeout=20_000)
+            tab.wait_for_function(TYPESET, timeout=300_000)
         if tab.locator("script[type='application/vnd.jupyter.widget-view+json']").count():
-            tab.wait_for_function(WIDGETS, timeout=20_000)
+            tab.wait_for_function(WIDGETS, timeout=300_000)
         tab.wait_for_load_state("networkidle")
         return seen
 
