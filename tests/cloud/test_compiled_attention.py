@@ -10,8 +10,8 @@ import pytest
 import torch
 from test_paged_attention import case, in_one_piece
 
-from aiinfra_labs.cloud.serving import decode_loop
-from aiinfra_labs.cloud.serving.attention import ATTENTIONS, attention_named
+from aiinfra_labs.cloud.serving.attention import ATTENTIONS, attention_named, decode_loop
+from aiinfra_labs.cloud.serving.attention.gathered import gathers_of
 from aiinfra_labs.cloud.serving.errors import ServingError
 
 MIXED = [(1, n) for n in (1, 700, 3, 90, 2, 17, 300)] + [(3, 40), (20, 20)]
@@ -20,7 +20,7 @@ ENGINES = """
 import os, sys, threading
 import torch
 torch.set_num_threads(2)
-from aiinfra_labs.cloud.serving import decode_loop
+from aiinfra_labs.cloud.serving.attention import decode_loop
 from aiinfra_labs.cloud.serving.engine import Engine, EngineConfig
 from aiinfra_labs.cloud.serving.model import CausalLM, ModelConfig
 from aiinfra_labs.cloud.serving.sampling import SamplingParams
@@ -113,7 +113,7 @@ def test_many_threads_at_once():
 COMPILED = """
 import logging, numpy as np
 logging.basicConfig(level=logging.INFO)
-from aiinfra_labs.cloud.serving import decode_loop
+from aiinfra_labs.cloud.serving.attention import decode_loop
 loop = decode_loop.compiled()
 numbers = np.zeros(1, np.int64)
 cache = np.ones((1, 2, 1, 4), np.float32)
@@ -160,10 +160,10 @@ def test_what_the_loop_cannot_read_is_refused_at_once(device, dtype):
 def test_indices_and_masks_are_made_once_a_step():
     query, keys, values, layout = case(MIXED, 16)
     ATTENTIONS["torch"](query, keys, values, layout)
-    made = layout.gathers(query.device, query.dtype)
+    made = gathers_of(layout, query.device, query.dtype)
     ATTENTIONS["torch"](query, keys, values, layout)  # as another layer
-    assert layout.gathers(query.device, query.dtype) is made
-    other = layout.gathers(query.device, torch.bfloat16)
+    assert gathers_of(layout, query.device, query.dtype) is made
+    other = gathers_of(layout, query.device, torch.bfloat16)
     assert other is not made and other.groups[0].mask.dtype == torch.bfloat16
     tokens = np.concatenate([group.tokens.numpy() for group in made.groups])
     assert sorted(tokens) == [

@@ -1,0 +1,148 @@
+"""Attention by PyTorch: blocks are gathered into one tensor first. Unit 4.2.
+
+It runs on a CPU or a GPU, in any precision. What is gathered, and what each query may see of it, is
+the same in all layers of a step.
+
+S: sequences, H: heads, K: kv heads, D: head_dim.
+"""
+
+from __future__ import annotations
+
+import math
+from dataclasses import dataclass
+
+import numpy as np
+import torch
+from torch import Tensor
+from torch.nn import functional as F
+
+from .layout import Layout
+
+
+@dataclass(frozen=True)
+class Chunk:
+    """New tokens of one sequence: `start` to `stop` in the row of the step."""
+
+    start: int
+    stop: int
+    context: int
+    blocks: Tensor  # int64 [blocks]
+    mask: Tensor | None  # [new tokens, context], 0 or -inf; None: all of it is new
+
+    @classmethod
+    def of(cls, layout: Layout, row: int, device: torch.device, dtype: torch.dtype) -> Chunk:
+        start, count = int(layout.starts[row]), int(layout.queries[row])
+        context = int(layout.contexts[row])
+        blocks = layout.block_table[row, : -(-context // layout.block_size)]
+        mask = None
+        if count < context:  # causal, and it ends at the last token
+            mask = torch.full((count, context), -math.inf, device=device, dtype=dtype)
+            mask = mask.triu(context - count + 1)
+        return cls(start, start + count, context, _indices(blocks, device), mask)
+
+
+@dataclass(frozen=True)
+class Group:
+    """Sequences of like length that decode together, each padded to the longest of them."""
+
+    tokens: Tensor  # int64 [S]: their places in the row of the step
+    blocks: Tensor  # int64 [S x blocks]
+    longest: int  # tokens
+    mask: Tensor | None  # [S, 1, 1, longest], 0 or -inf; None: all are as long
+
+    @classmethod
+    def of(
+        cls, layout: Layout, rows: np.ndarray, device: torch.device, dtype: torch.dtype
+    ) -> Group:
+        contexts = layout.contexts[rows]
+        longest = int(contexts.max())
+        blocks = layout.block_table[rows, : -(-longest // layout.block_size)]
+        mask = None
+        if contexts.min() < longest:
+            unseen = np.arange(longest) >= contexts[:, None]
+            mask = torch.zeros(unseen.shape, device=device, dtype=dtype)
+            mask.masked_fill_(torch.from_numpy(unseen).to(device), -math.inf)
+            mask = mask[:, None, None]
+        tokens = _indices(layout.starts[rows], device)
+        return cls(tokens, _indices(blocks.ravel(), device), longest, mask)
+
+
+def _indices(found: np.ndarray, device: torch.device) -> Tensor:
+    return torch.from_numpy(found.astype(np.int64)).to(device)
+
+
+@dataclass(frozen=True)
+class Gathers:
+    """A step's tokens, as PyTorch's attention takes them: indices and masks, on the device."""
+
+    chunks: tuple[Chunk, ...]
+    groups: tuple[Group, ...]
+
+    @classmethod
+    def of(cls, layout: Layout, device: torch.device, dtype: torch.dtype) -> Gathers:
+        chunks = [Chunk.of(layout, r, device, dtype) for r in np.flatnonzero(layout.queries != 1)]
+        rows = np.flatnonzero(layout.queries == 1)
+        rows = rows[np.argsort(layout.contexts[rows], kind="stable")]
+        groups, first = [], 0
+        while first < len(rows):
+            longest = 1.25 * layout.contexts[rows[first]] + 4 * layout.block_size
+            last = first + np.searchsorted(layout.contexts[rows[first:]], longest, side="right")
+            groups.append(Group.of(layout, rows[first:last], device, dtype))
+            first = last
+        return cls(tuple(chunks), tuple(groups))
+
+
+def gathers_of(layout: Layout, device: torch.device, dtype: torch.dtype) -> Gathers:
+    """The gathers of a layout: made once a step, for all layers."""
+    known = layout.__dict__.setdefault("_gathers", {})
+    if (device, dtype) not in known:
+        known[device, dtype] = Gathers.of(layout, device, dtype)
+    return known[device, dtype]
+
+
+def torch_attention(
+    query: Tensor, key_cache: Tensor, value_cache: Tensor, layout: Layout
+) -> Tensor:
+    """Blocks gathered into one tensor, then PyTorch's own attention.
+
+    A prompt's chunk is a product of its own. Sequences that decode go together, those of like
+    length, since each is padded to the longest of its company.
+    """
+    gathers = gathers_of(layout, query.device, query.dtype)
+    out = torch.empty_like(query)
+    for chunk in gathers.chunks:
+        prefill(out, query, key_cache, value_cache, chunk)
+    for group in gathers.groups:
+        _decode(out, query, key_cache, value_cache, group)
+    return out
+
+
+def _gather(cache: Tensor, blocks: Tensor) -> Tensor:
+    """[num_blocks, block_size, K, D] to [blocks x block_size, K, D]: whole blocks are copied."""
+    return cache.index_select(0, blocks).flatten(0, 1)
+
+
+def prefill(out: Tensor, query: Tensor, keys: Tensor, values: Tensor, chunk: Chunk) -> None:
+    """The new tokens of one sequence, over its whole context."""
+    q = query[chunk.start : chunk.stop].transpose(0, 1)  # [H, queries, D]
+    k, v = (_gather(x, chunk.blocks)[: chunk.context].transpose(0, 1) for x in (keys, values))
+    done = F.scaled_dot_product_attention(
+        q[None],
+        k[None],  # [1, K, context, D]
+        v[None],
+        attn_mask=chunk.mask,
+        is_causal=chunk.mask is None,
+        enable_gqa=len(q) > len(k),
+    )
+    out[chunk.start : chunk.stop] = done[0].transpose(0, 1)
+
+
+def _decode(out: Tensor, query: Tensor, keys: Tensor, values: Tensor, group: Group) -> None:
+    """One query each of several sequences. A kv head's query heads share one read of its keys."""
+    q = query.index_select(0, group.tokens).unflatten(1, (keys.shape[2], -1))  # [S, K, H / K, D]
+    k, v = (
+        _gather(x, group.blocks).unflatten(0, (len(q), -1))[:, : group.longest].transpose(1, 2)
+        for x in (keys, values)
+    )  # [S, K, longest, D]
+    done = F.scaled_dot_product_attention(q, k, v, attn_mask=group.mask)
+    out.index_copy_(0, group.tokens, done.flatten(1, 2))
