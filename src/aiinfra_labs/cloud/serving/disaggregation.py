@@ -50,6 +50,7 @@ class Handover:
     logprobs: list[dict[int, float]]
     score: float
     cached_tokens: int
+    prompt_logprobs: list[dict[int, float] | None]
     deliver: Callable[[RequestOutput], None] | None
 
     @property
@@ -91,6 +92,7 @@ def export(engine: Engine, request_id: str) -> Handover:
         sequence.logprobs,
         sequence.score,
         request.cached_tokens or 0,
+        request.prompt_logprobs,
         request.deliver,
     )
     engine.scheduler.remove(sequence)
@@ -140,6 +142,7 @@ def take(engine: Engine, handover: Handover) -> None:
     )
     request.text, request.deliver = handover.text, handover.deliver
     request.cached_tokens = handover.cached_tokens
+    request.prompt_logprobs = list(handover.prompt_logprobs)
     sequence = engine.new_sequence(request, 0)
     request.sequences = [sequence]
     _catch_up(sequence, handover)

@@ -34,7 +34,7 @@ from .constrained import JsonConstraint, Kept
 from .errors import ServingError
 from .free_memory import blocks_that_fit
 from .generation_config import sampling_defaults
-from .logits import process_logits, record_logprobs
+from .logits import process_logits, record_logprobs, record_prompt_logprobs
 from .model import CausalLM, ModelConfig
 from .model_runner import ModelRunner
 from .output import RequestOutput, SequenceText, output
@@ -336,6 +336,11 @@ class Engine:
                 continue
             touched[request.id] = request
             try:
+                if work.all_logits:
+                    record_prompt_logprobs(found, sequence, work.start)
+                    if not work.gives_logits:
+                        continue
+                    found = found[-1 - work.drafts :]
                 if request.is_beam:
                     beam.hold(sequence, found[0])
                 elif work.drafts:
@@ -474,7 +479,10 @@ class Engine:
         )
 
     def _text(self, request: Request) -> SequenceText:
-        return SequenceText(self.tokenizer, request.params.stop, request.params.min_tokens)
+        params = request.params
+        return SequenceText(
+            self.tokenizer, params.stop, params.min_tokens, params.include_stop_str_in_output
+        )
 
 
 def _nobody(out: RequestOutput) -> None:

@@ -11,8 +11,9 @@ from collections.abc import Sequence as Row
 import torch
 from torch import Tensor
 
-from .errors import ServingError
-from .sampling import penalised
+from .errors import ServingError, shown
+from .sampling import penalised, penalised_by_count
+from .sampling_params import LogitsProcessor
 from .sequence import Sequence
 
 
@@ -47,24 +48,38 @@ def process_logits(
 
 
 def _has_settings(sequence: Sequence, draft: Row[int]) -> bool:
-    params = sequence.request.params
+    request = sequence.request
     return (
-        params.repetition_penalty != 1
-        or sequence.length + len(draft) < params.min_tokens
+        request.changes_logits
+        or sequence.length + len(draft) < request.params.min_tokens
         or sequence.grammar is not None
     )
 
 
 def process_row(logits: Tensor, sequence: Sequence, draft: Row[int] = ()) -> Tensor:
-    """Penalties, ends that come too early, and the grammar, for one row: float [V].
+    """What the settings make of one row: float [V]. In vLLM's order: the caller's own code, words
+    that must not be, biases, penalties, ends that come too early; and last the grammar.
 
     Also for a beam's log-probabilities, as in `transformers`. May change what it is given. Raises
     `ServingError` where no token is left.
     """
     request = sequence.request
     params = request.params
-    if params.repetition_penalty != 1:
-        logits = penalised(logits, [*sequence.token_ids, *draft], params.repetition_penalty)
+    if request.changes_logits:
+        answer = [*sequence.new_token_ids, *draft]
+        for processor in params.logits_processors:
+            logits = _processed(processor, answer, logits)
+        for *begins, last in request.bad_words:
+            if not begins or answer[-len(begins) :] == begins:
+                logits[last] = -math.inf
+        for id, bias in params.logit_bias.items():
+            logits[id] += bias
+        if params.repetition_penalty != 1:
+            logits = penalised(logits, [*request.prompt, *answer], params.repetition_penalty)
+        if params.presence_penalty or params.frequency_penalty:
+            logits = penalised_by_count(
+                logits, answer, params.presence_penalty, params.frequency_penalty
+            )
     if sequence.length + len(draft) < params.min_tokens and request.ends:
         logits[list(request.ends)] = -math.inf
     if sequence.grammar is not None:
@@ -76,6 +91,18 @@ def process_row(logits: Tensor, sequence: Sequence, draft: Row[int] = ()) -> Ten
             "fewer stop tokens, no min_tokens, or a smaller bias or penalty",
         )
     return logits
+
+
+def _processed(processor: LogitsProcessor, answer: list[int], logits: Tensor) -> Tensor:
+    """What a caller's own code makes of a row. Raises whatever that raises, and `ServingError`."""
+    found = processor(list(answer), logits.clone())
+    if not isinstance(found, Tensor) or found.shape != logits.shape:
+        raise ServingError(
+            f"a logits processor returned {shown(found)}",
+            f"the next token is chosen from one number for each of {len(logits):,} tokens",
+            "the logits that it was given, changed",
+        )
+    return found.to(logits).clone()
 
 
 def log_shares(logits: Tensor) -> Tensor:
@@ -100,3 +127,19 @@ def record_logprobs(logits: Tensor, sequences: Row[Sequence], chosen: Row[int]) 
         logs = log_shares(logits[row])
         sequence.logprobs.append(likeliest(logs, count, token))
         sequence.score += float(logs[token])
+
+
+def record_prompt_logprobs(logits: Tensor, sequence: Sequence, start: int) -> None:
+    """The same for the tokens of the prompt. logits: [T, V], behind the tokens from `start` on.
+
+    Row i tells of the token at start + i + 1; of the first token nothing can be said. What was
+    written down before, and is computed again, is passed over.
+    """
+    request = sequence.request
+    count, found = request.params.prompt_logprobs, request.prompt_logprobs
+    assert count is not None
+    if not found:
+        found.append(None)
+    for row, at in zip(logits, range(start + 1, len(request.prompt)), strict=False):
+        if at == len(found):
+            found.append(likeliest(log_shares(row), count, request.prompt[at]))

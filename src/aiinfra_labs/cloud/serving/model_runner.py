@@ -19,16 +19,16 @@ class ModelRunner:
 
     @torch.inference_mode()
     def run(self, plan: Plan) -> list[Tensor | None]:
-        """Logits of each work of the plan: [drafts + 1, vocabulary], or None within a prompt.
+        """Logits of each work of the plan: [work.rows, vocabulary], or None where none are wanted.
 
-        Row i is what follows the i-th last known token or draft: drafts + 1 rows in all.
+        Behind the last known token and each draft, drafts + 1 rows; or behind every token.
         """
         self.cache.copy(plan.copies)
         layout = self.layout(plan.work)
         ids = [id for work in plan.work for id in _ids(work)]
         device = self.model.device
         hidden = self.forward(torch.tensor(ids, device=device), layout)  # [T, C]
-        wanted = [w.drafts + 1 if w.gives_logits else 0 for w in plan.work]
+        wanted = [w.rows for w in plan.work]
         ends = layout.starts + layout.queries
         rows = [r for end, n in zip(ends, wanted, strict=True) for r in range(end - n, end)]
         if not rows:

@@ -34,17 +34,25 @@ class RequestOutput:
     outputs: list[CompletionOutput]
     finished: bool
     cached_tokens: int = 0  # of the prompt, found in the cache
+    prompt_logprobs: list[dict[int, float] | None] | None = None  # a token, None for the first
     error: str | None = None  # for a finish_reason of "error": what happened
 
 
 class SequenceText:
     """The text of a sequence: whole characters, and no part of a stop string."""
 
-    def __init__(self, tokenizer: Tokenizer | None, stops: tuple[str, ...], min_tokens: int = 0):
-        """min_tokens: before so many, no stop string is looked for (as in vLLM)."""
+    def __init__(
+        self,
+        tokenizer: Tokenizer | None,
+        stops: tuple[str, ...],
+        min_tokens: int = 0,
+        include_stop: bool = False,
+    ):
+        """min_tokens: up to so many, no stop string is looked for (as in vLLM). include_stop: the
+        stop string is the end of the text, not what comes behind it."""
         self.stream: TextStream | None = tokenizer.stream() if tokenizer else None
         self.stops = StopStrings(stops)
-        self.min_tokens, self.tokens = min_tokens, 0
+        self.min_tokens, self.tokens, self.include_stop = min_tokens, 0, include_stop
         self.sent, self.reported = "", 0
 
     def feed(self, id: int) -> str | None:
@@ -52,8 +60,10 @@ class SequenceText:
         self.tokens += 1
         if self.stream:
             new = self.stream.feed(id)
-            self.sent += self.stops.feed(new) if self.tokens > self.min_tokens else new
-        return self.stops.found or None
+            if self.tokens > self.min_tokens:
+                new = self.stops.feed(new)
+            self.sent += new
+        return self._found()
 
     def finish(self) -> str | None:
         """No token follows: what was held back is text as well.
@@ -63,6 +73,11 @@ class SequenceText:
         if not self.stream or self.stops.found:
             return None
         self.sent += self.stops.feed(self.stream.finish()) + self.stops.finish()
+        return self._found()
+
+    def _found(self) -> str | None:
+        if self.stops.found and self.include_stop:
+            self.sent += self.stops.found
         return self.stops.found or None
 
     def delta(self) -> str:
@@ -98,5 +113,8 @@ def output(request: Request) -> RequestOutput:
         outputs=[completion(sequence) for sequence in shown],
         finished=request.finished,
         cached_tokens=request.cached_tokens or 0,
+        prompt_logprobs=(
+            None if request.params.prompt_logprobs is None else list(request.prompt_logprobs)
+        ),
         error=request.error,
     )

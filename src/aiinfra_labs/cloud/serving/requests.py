@@ -76,6 +76,7 @@ class Admission:
                 | frozenset(params.stop_token_ids),
             )
             self._settings(request)
+            request.bad_words = self._bad_words(params.bad_words)
             request.grammar = self._grammar(params)
             return request
         except ServingError:
@@ -118,7 +119,8 @@ class Admission:
             ids.append(whole)
         return ids
 
-    def _encoded(self, text: str) -> list[int]:
+    def _encoded(self, text: str, whole: bool = True) -> list[int]:
+        """whole: a whole prompt, which may begin with a token that every text begins with."""
         if self.tokenizer is None:
             raise RequestError(
                 "a prompt that is text, and an engine without a tokenizer",
@@ -131,7 +133,7 @@ class Admission:
                 "it holds half a pair of surrogates, which stands for no character",
                 'text.encode("utf-16", "surrogatepass").decode("utf-16"), or errors="replace"',
             )
-        return self.tokenizer.encode(text)
+        return self.tokenizer.encode(text) if whole else self.tokenizer.encode(text, False)
 
     def _new_tokens(self, ids: list[int], params: SamplingParams) -> int:
         """How many tokens may follow: what was asked for, or what the context leaves."""
@@ -164,6 +166,13 @@ class Admission:
                     f"the model's tokens are 0 to {last}, and it would never come",
                     "engine.tokenizer.encode(text), if that is one token; else a stop string",
                 )
+        for token in params.logit_bias:
+            if not 0 <= token <= last:
+                raise RequestError(
+                    f"logit_bias of token {shown(token)}",
+                    f"the model's tokens are 0 to {last}",
+                    "engine.tokenizer.encode(text), if that is one token",
+                )
         if params.min_tokens and len(request.ends) > last:
             raise RequestError(
                 f"min_tokens {params.min_tokens}, and every token of the model ends the text",
@@ -190,6 +199,22 @@ class Admission:
                     "those of one request go on together",
                     f"{self.max_sequences} or fewer, or a larger max_sequences",
                 )
+
+    def _bad_words(self, words: tuple[str, ...]) -> list[list[int]]:
+        """The ids of each word, as it stands at the beginning of a text and behind a space."""
+        if words and self.tokenizer is None:
+            raise RequestError(
+                "bad words, and an engine without a tokenizer",
+                "they are looked for as the tokens that spell them",
+                "logit_bias with the ids, or an engine from a folder with tokenizer.json",
+            )
+        found: list[list[int]] = []
+        for word in words:
+            for text in (word, f" {word.lstrip()}"):
+                ids = self._encoded(text, whole=False)
+                if ids and ids not in found:
+                    found.append(ids)
+        return found
 
     def _grammar(self, params: SamplingParams) -> Grammar | None:
         """The state that the constraint begins with; None without one."""

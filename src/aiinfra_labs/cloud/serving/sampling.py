@@ -23,6 +23,18 @@ def penalised(logits: Tensor, tokens: Row[int], penalty: float) -> Tensor:
     return logits.index_put((seen,), torch.where(at < 0, at * penalty, at / penalty))
 
 
+def penalised_by_count(
+    logits: Tensor, answer: Row[int], presence: float, frequency: float
+) -> Tensor:
+    """OpenAI's two penalties: for tokens that the answer has, and for each time that it has them.
+
+    logits: float [V]. The prompt does not count, other than for `penalised`.
+    """
+    counts = torch.bincount(torch.tensor(answer, dtype=torch.int64), minlength=len(logits))
+    counts = counts.to(logits.device)
+    return logits - frequency * counts - presence * (counts > 0)
+
+
 def shares(logits: Tensor, params: Row[SamplingParams]) -> Tensor:
     """The probabilities that each row is drawn from, by its own settings: float32 [R, V].
 

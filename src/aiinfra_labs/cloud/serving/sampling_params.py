@@ -13,7 +13,7 @@ import json
 import math
 import numbers
 from collections.abc import Callable, Mapping
-from dataclasses import dataclass, fields
+from dataclasses import MISSING, dataclass, field, fields
 from typing import Any
 
 from torch import Tensor
@@ -50,13 +50,20 @@ class SamplingParams:
     ignore_eos: bool = False
     logprobs: int | None = None  # so many likeliest tokens with each new one; 0: the new one alone
     json: bool | dict[str, Any] = False  # True: any JSON object; a dict: its JSON Schema
+    presence_penalty: float = 0.0  # taken off the logits of tokens that the answer has
+    frequency_penalty: float = 0.0  # the same, as many times as it has them
+    logit_bias: dict[int, float] = field(default_factory=dict)  # added to a token's logit
+    prompt_logprobs: int | None = None  # as logprobs, for each token of the prompt but the first
+    include_stop_str_in_output: bool = False  # the stop string ends the text, and is part of it
+    bad_words: tuple[str, ...] = ()  # texts whose last token is not taken behind the others
+    logits_processors: tuple[LogitsProcessor, ...] = ()  # the caller's own, one after the other
 
     def __post_init__(self) -> None:
-        for field in fields(self):
-            value = getattr(self, field.name)
-            if value is None and field.name not in OPTIONAL:
-                value = field.default
-            object.__setattr__(self, field.name, CHECKS[field.name](field.name, value))
+        for one in fields(self):
+            value = getattr(self, one.name)
+            if value is None and one.name not in OPTIONAL:
+                value = {} if one.default is MISSING else one.default
+            object.__setattr__(self, one.name, CHECKS[one.name](one.name, value))
         if self.beam_width and (self.n > 1 or not self.greedy or self.json is not False):
             raise RequestError(
                 "a beam search with n, temperature or json",
@@ -178,6 +185,37 @@ def _stop_token_ids(name: str, value: Any) -> tuple[int, ...]:
     return tuple(found)
 
 
+def _logit_bias(name: str, value: Any) -> dict[int, float]:
+    """By token id; an id may be written as a text, since names in a JSON body are texts."""
+    if not isinstance(value, Mapping):
+        raise RequestError(
+            f"{name} is {shown(value)}", "it says what is added to which token", "{id: number}"
+        )
+    found = {}
+    for id, bias in value.items():
+        whole = int(id) if isinstance(id, str) and id.isdecimal() and len(id) < 12 else as_whole(id)
+        if whole is None:
+            raise RequestError(
+                f"{name} holds the token {shown(id)}",
+                "tokens are numbers",
+                "engine.tokenizer.encode(text), if that is one token",
+            )
+        found[whole] = _bias(f"{name} of token {shown(whole)}", bias)
+    return found
+
+
+def _logits_processors(name: str, value: Any) -> tuple[LogitsProcessor, ...]:
+    row = (value,) if callable(value) else _row(name, value, "functions")
+    for one in row:
+        if not callable(one):
+            raise RequestError(
+                f"{name} holds {shown(one)}",
+                "each is called with the new tokens and the logits of a step",
+                "functions (token_ids, logits) -> logits",
+            )
+    return row
+
+
 def _json(name: str, value: Any) -> bool | dict[str, Any]:
     if isinstance(value, bool):
         return value
@@ -231,7 +269,20 @@ def is_text(value: str) -> bool:
     return True
 
 
-OPTIONAL = ("top_k", "seed", "max_tokens", "logprobs")  # where None has a meaning of its own
+OPTIONAL = (
+    "top_k",
+    "seed",
+    "max_tokens",
+    "logprobs",
+    "prompt_logprobs",
+)  # where None has a meaning of its own
+_bias = _number(-100, 100, "at 100 no other token is left, and at -100 it is not", "-100 to 100")
+_penalty = _number(
+    -2,
+    2,
+    "it is taken off a logit, where 2 is much; below 0 it makes what was said likelier",
+    "a number from -2 to 2; 0 for none",
+)
 _share = _number(0, 1, "it is a share of probability", "a number from 0 to 1")
 CHECKS: dict[str, Check] = {
     "temperature": _number(
@@ -266,4 +317,11 @@ CHECKS: dict[str, Check] = {
     "ignore_eos": _flag,
     "logprobs": _whole(0, "it counts tokens"),
     "json": _json,
+    "presence_penalty": _penalty,
+    "frequency_penalty": _penalty,
+    "logit_bias": _logit_bias,
+    "prompt_logprobs": _whole(0, "it counts tokens"),
+    "include_stop_str_in_output": _flag,
+    "bad_words": _stop,
+    "logits_processors": _logits_processors,
 }

@@ -28,6 +28,14 @@ class Work:
     start: int
     tokens: int
     drafts: int = 0
+    all_logits: bool = False  # of every token, not of the last alone
+
+    @property
+    def rows(self) -> int:
+        """Of how many of its last tokens the logits are wanted."""
+        if self.all_logits:
+            return self.tokens
+        return self.drafts + 1 if self.gives_logits else 0
 
     @property
     def gives_logits(self) -> bool:
@@ -146,7 +154,8 @@ class Scheduler:
             if copy := self.blocks.grow(sequence, end):
                 plan.copies.append(copy)
             self.blocks.register(sequence, end - drafts)
-            plan.work.append(Work(sequence, sequence.computed, tokens, drafts))
+            whole = sequence.request.lacks_prompt_logprobs
+            plan.work.append(Work(sequence, sequence.computed, tokens, drafts, whole))
             budget -= tokens
             place += 1
         return budget
@@ -160,7 +169,8 @@ class Scheduler:
                 return
             if (taken := self._slots(sequence)) > slots:
                 return
-            found = self.blocks.match_prefix(sequence)
+            whole = sequence.request.lacks_prompt_logprobs  # what is in the cache gives no logits
+            found = 0 if whole else self.blocks.match_prefix(sequence)
             start = found * self.blocks.block_size
             tokens = len(sequence.token_ids) - start
             if tokens > budget:
@@ -175,7 +185,7 @@ class Scheduler:
             self.blocks.grow(sequence, start + tokens)
             self.blocks.register(sequence, start + tokens)
             self.run(sequence)
-            plan.work.append(Work(sequence, start, tokens))
+            plan.work.append(Work(sequence, start, tokens, 0, whole))
             plan.admitted.append(sequence)
             budget -= tokens
             slots -= taken

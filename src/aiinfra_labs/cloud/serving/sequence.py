@@ -94,11 +94,22 @@ class Request:
     cached_tokens: int | None = None  # of the prompt, found in the cache; None before it is known
     ends: frozenset[int] = frozenset()  # tokens that end the text
     grammar: Grammar | None = None  # the state that its constraint begins with
+    bad_words: list[list[int]] = field(default_factory=list)  # ids, the last of which is not taken
+    prompt_logprobs: list[dict[int, float] | None] = field(default_factory=list)
     error: str | None = None  # what ended it, where that was no end of a text
     deliver: Callable[[Any], None] | None = None  # takes its outputs; None: `step` returns them
 
     def __post_init__(self) -> None:
-        self.width = max(self.params.n, self.params.beam_width)  # sequences at once, at most
+        params = self.params
+        self.width = max(params.n, params.beam_width)  # sequences at once, at most
+        self.changes_logits = bool(
+            params.repetition_penalty != 1
+            or params.presence_penalty
+            or params.frequency_penalty
+            or params.logit_bias
+            or params.bad_words
+            or params.logits_processors
+        )
 
     @property
     def finished(self) -> bool:
@@ -115,3 +126,10 @@ class Request:
         Before the samples of a prompt have parted, one stands for all; beams stand for each other.
         """
         return self.width if self.is_beam or len(self.sequences) < self.params.n else 1
+
+    @property
+    def lacks_prompt_logprobs(self) -> bool:
+        """Whether the whole prompt is still to be computed, since each token's logits are asked."""
+        return self.params.prompt_logprobs is not None and (
+            len(self.prompt_logprobs) < len(self.prompt)
+        )

@@ -119,6 +119,7 @@ def _numbers(plan: Plan) -> Plan:
             w.start,
             w.tokens,
             w.drafts,
+            w.all_logits,
         )
         for w in plan.work
     ]
