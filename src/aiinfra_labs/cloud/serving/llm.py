@@ -107,7 +107,7 @@ class LLM:
                     self.engine.abort(name)
         outputs = [done[name] for name in names]
         if outputs and all(output.error for output in outputs):
-            raise ServingError(*_parts(outputs[0].error or ""))
+            raise ServingError(*parts(outputs[0].error or ""))
         return outputs
 
     def chat(
@@ -185,7 +185,7 @@ class Stream(Iterator[str]):
             if output.finished:
                 self.name = None
             if output.error:
-                raise ServingError(*_parts(output.error))
+                raise ServingError(*parts(output.error))
             if output.outputs and output.outputs[0].delta:
                 return output.outputs[0].delta
         raise StopIteration
@@ -259,7 +259,7 @@ def _dtype(dtype: torch.dtype | str) -> torch.dtype:
     return found
 
 
-def _parts(message: str) -> tuple[str, str, str]:
+def parts(message: str) -> tuple[str, str, str]:
     """The three parts of an error that an answer brought with it."""
     what, _, rest = message.partition("\nWhy: ")
     why, _, try_ = rest.partition("\nTry: ")
