@@ -160,6 +160,82 @@ def test_log_probabilities_of_beams_are_the_models_own(llama):
             assert one[token] == pytest.approx(float(row[token]), abs=1e-4)
 
 
+# --- with drafts, and as others have reported -----------------------------------------------------
+
+
+@pytest.mark.parametrize("kind", ["lookup", "draft"])
+@pytest.mark.parametrize(
+    "chosen",
+    [
+        {"logprobs": 3},
+        {"logit_bias": {7: 4, 8: -100}, "logprobs": 0},
+        {"prompt_logprobs": 1, "logprobs": 1},
+        {"repetition_penalty": 1.3, "min_tokens": 12, "stop_token_ids": [8, 7]},
+        {"presence_penalty": 1, "temperature": 0.8, "seed": 3, "logprobs": 1},
+    ],
+    ids=str,
+)
+def test_drafts_change_no_figure(llama, kind, chosen):
+    """Log-probabilities of 0 and settings that are passed over, seen in other engines' drafts."""
+    prompt = [1, 2, 3, 1, 2, 3, 1, 2]
+    found = []
+    for proposer in (None, PromptLookup(4) if kind == "lookup" else DraftModel(llama[1], 3)):
+        if proposer is None and kind == "draft" and "seed" in chosen:
+            continue  # that engine draws in another way
+        engine = engine_of(llama, proposer)
+        params = SamplingParams(**{"max_tokens": 24} | chosen)
+        found.append(LLM(engine).generate([prompt], params)[0])
+        assert proposer is None or engine.drafted
+    one, other = found[0], found[-1]
+    assert one.outputs[0].token_ids == other.outputs[0].token_ids
+    for ours, theirs in zip(one.outputs[0].logprobs, other.outputs[0].logprobs, strict=True):
+        assert ours == pytest.approx(theirs, abs=1e-4)
+    for ours, theirs in zip(
+        (one.prompt_logprobs or [])[1:], (other.prompt_logprobs or [])[1:], strict=True
+    ):
+        assert ours == pytest.approx(theirs, abs=1e-4)
+
+
+@pytest.mark.parametrize("kind", [{}, {"temperature": 1.0, "n": 3}, {"beam_width": 3}], ids=str)
+def test_a_text_that_ends_with_its_first_token(llama, kind):
+    """By an end that is the only token left; others go on."""
+    engine = engine_of(llama, PromptLookup(3), end_ids=(9,))
+    engine.add_request([1, 2, 3], SamplingParams(max_tokens=8), "good")
+    bias = {id: -100 for id in range(97) if id != 9}
+    engine.add_request([5, 6], SamplingParams(max_tokens=8, logit_bias=bias, **kind), "short")
+    done = {}
+    while engine.unfinished:
+        done |= {o.request_id: o for o in engine.step()}
+    assert done["short"].outputs[0].token_ids == [9]
+    assert done["short"].outputs[0].finish_reason == "stop"
+    assert done["good"].outputs[0].token_ids[:1] and not engine.blocks.used
+
+
+def test_a_seed_holds_beside_requests_without_one(llama):
+    def text(*others):
+        engine = engine_of(llama)
+        for params in others:
+            engine.add_request(PROMPT[::-1], params)
+        return outputs_of(llama, PROMPT, engine, temperature=0.8, seed=42, max_tokens=16)
+
+    free = SamplingParams(temperature=0.8, max_tokens=16)
+    assert text()[0].token_ids == text(free)[0].token_ids == text(free, free)[0].token_ids
+
+
+def test_an_id_of_the_callers_is_no_obstacle_to_the_engines(llama):
+    engine = engine_of(llama)
+    names = [engine.add_request([1], SamplingParams(max_tokens=2), id) for id in ("1", None, None)]
+    names.append(engine.add_request([1], SamplingParams(max_tokens=2), "1'"[:1] + "x"))
+    assert len(set(names)) == 4
+    with pytest.raises(RequestError, match="there is a request '1' already"):
+        engine.add_request([1], request_id="1")
+    done = []
+    while engine.unfinished:
+        done += [o.request_id for o in engine.step()]
+    assert sorted(done) == sorted(names)
+    assert engine.add_request([1], request_id="1") == "1"  # that one has ended
+
+
 # --- a caller's own code --------------------------------------------------------------------------
 
 

@@ -38,7 +38,7 @@ def generate(capsys, monkeypatch):
         (["-"], b"\xff\xfe\n", "the input is no text"),
         (["-"], b"\n \n", "the input holds no prompt"),
         (["-"], b"", "the input holds no prompt"),
-        (["\udcff"], b"", "half"),
+        (["\udcff"], b"", "no Unicode text"),
         (["x", "--blocks", "1"], b"", "the whole cache has 1"),
         (["x", "--blocks", "-1"], b"", "-1 blocks"),
         (["x", "--max-num-seqs", "0"], b"", "0 sequences"),
@@ -47,7 +47,7 @@ def generate(capsys, monkeypatch):
         (["x", "--device", "nowhere"], b"", "the model cannot be set up on nowhere"),
         (["x", "--model", "/nonexistent"], b"", "there is no folder '/nonexistent'"),
         (["x", "--json-schema", "/nonexistent"], b"", "/nonexistent cannot be read"),
-        (["x", "--stop", ""], b"", "empty string"),
+        (["x", "--stop", ""], b"", "stop is ('',)"),
         (["x", "--stop-token-id", "999999"], b"", "stop token 999999"),
         (["x", "--lookup", "-1"], b"", "for -1 new ones"),
     ],
@@ -67,7 +67,7 @@ def test_lines_of_the_input_are_prompts(generate):
 def test_options_reach_the_engine(generate, tmp_path):
     schema = tmp_path / "schema.json"
     schema.write_text(json.dumps({"enum": ["one", "two"]}))
-    assert generate("x = ", "--json-schema", schema)[1] in ('x = "one"\n', 'x = "two"\n')
+    assert json.loads(generate("x = ", "--json-schema", schema)[1][4:]) in ("one", "two")
     drawn = ("def ", "--temperature", 1, "--max-tokens", 6)
     one, again, other = (generate(*drawn, "--seed", seed)[1] for seed in (1, 1, 2))
     assert one == again != other
@@ -98,7 +98,7 @@ def test_the_help_names_every_option_and_its_default(capsys):
 def test_options_that_are_not_there_end_with_2(arguments, capsys):
     with pytest.raises(SystemExit) as end:
         cli.main(["generate", *arguments])
-    assert end.value.code == 2 and "usage: aiinfra generate" in capsys.readouterr().err
+    assert end.value.code == 2 and "usage: aiinfra" in capsys.readouterr().err
 
 
 def test_ctrl_c_ends_with_130(generate, monkeypatch):

@@ -61,7 +61,7 @@ class Admission:
         try:
             params = self.usual if params is None else _params(params)
             ids = self._ids(prompt)
-            name = _name(str(arrival) if request_id is None else request_id, taken)
+            name = _free_name(arrival, taken) if request_id is None else _name(request_id, taken)
             request = Request(
                 name,
                 ids,
@@ -254,6 +254,14 @@ def _params(params: Any) -> SamplingParams:
             "SamplingParams(...), or none",
         )
     return params
+
+
+def _free_name(arrival: int, taken: Container[str]) -> str:
+    """The arrival number; with a mark behind it where a caller has used just that as a name."""
+    name = str(arrival)
+    while name in taken:
+        name += "'"
+    return name
 
 
 def _name(name: Any, taken: Container[str]) -> str:
