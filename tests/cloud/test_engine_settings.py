@@ -185,7 +185,7 @@ def test_drafts_change_no_figure(llama, kind, chosen):
         engine = engine_of(llama, proposer)
         params = SamplingParams(**{"max_tokens": 24} | chosen)
         found.append(LLM(engine).generate([prompt], params)[0])
-        assert proposer is None or engine.drafted
+        assert proposer is None or engine.drafted or kind == "lookup"  # it may find nothing
     one, other = found[0], found[-1]
     assert one.outputs[0].token_ids == other.outputs[0].token_ids
     for ours, theirs in zip(one.outputs[0].logprobs, other.outputs[0].logprobs, strict=True):
