@@ -4,6 +4,7 @@ import functools
 import importlib.util
 import os
 import shutil
+import sys
 from pathlib import Path
 
 import pytest
@@ -26,6 +27,8 @@ def _machines():
 MACHINES = _machines()
 if name := os.environ.get(MACHINES.CHOSEN):  # before NumPy and PyTorch are loaded
     os.environ.update(MACHINES.variables(name))
+
+sys.path.insert(0, str(Path(__file__).parent))  # for what tests share: pytest imports by path alone
 
 os.environ.setdefault("MPLBACKEND", "Agg")
 # Tests run side by side, one a core: a second thread of PyTorch's would only wait for a core.

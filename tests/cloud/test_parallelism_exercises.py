@@ -1,21 +1,17 @@
 """Unit 4.6: what its exercises grade with is right, and its pictures show what was run."""
 
-import importlib.util
 import re
-from pathlib import Path
 
 import pytest
 import torch
 
+import planting
 from aiinfra_labs.cloud.drawings import parallelism as drawings
 from aiinfra_labs.cloud.exercises.parallelism import PartOfAdam
 from aiinfra_labs.cloud.serving.parallel import schedules
 from aiinfra_labs.course import registry
 
-ANSWERS = Path(__file__).parent / "planted" / "parallelism.py"
-spec = importlib.util.spec_from_file_location("planted_answers_of_4_6", ANSWERS)
-planted = importlib.util.module_from_spec(spec)
-spec.loader.exec_module(planted)
+planted = planting.planted("cloud", "parallelism")
 
 
 def test_the_checks_adam_is_torchs():

@@ -1,13 +1,13 @@
 """Every exercise of every chapter: the starter is no attempt, the reference passes, and the
 planted answers are accepted or rejected, each wrong one for its reason.
 
-The planted answers of a unit stand in `tests/<chapter>/planted/`: any module there may have
-`RIGHT` and `WRONG`. `WRONG` lists (id, answer, part of the reason); `RIGHT` lists (id, answer).
-Either may be a dict by id instead, whose answers are made by calling what it holds.
+The planted answers of a unit stand in `tests/<chapter>/planted/` (`tests/planting.py` shows how):
+any module there may have `RIGHT` and `WRONG`. `WRONG` lists (id, answer, part of the reason);
+`RIGHT` lists (id, answer). Either may be a dict by id instead, whose answers are made by calling
+what it holds.
 """
 
 import ast
-import importlib.util
 
 import pytest
 
@@ -16,6 +16,7 @@ from aiinfra_labs.course.checking import try_out
 from aiinfra_labs.course.merging import source
 from aiinfra_labs.course.starters import is_starter
 from aiinfra_labs.course.units import UNITS, repository
+from planting import module_of, reasons, tried
 
 ROOT = repository()
 EXERCISES = registry.all_exercises()
@@ -50,10 +51,7 @@ def planted():
     """Right and wrong answers by id, from every `planted` folder."""
     right, wrong = {}, {}
     for path in sorted((ROOT / "tests").glob("*/planted/*.py")):
-        name = f"planted_{path.parent.parent.name}_{path.stem}"
-        spec = importlib.util.spec_from_file_location(name, path)
-        module = importlib.util.module_from_spec(spec)
-        spec.loader.exec_module(module)
+        module = module_of(path)
         for id, *rest in entries(getattr(module, "RIGHT", [])):
             right.setdefault(id, []).append(rest[0])
         for id, *rest in entries(getattr(module, "WRONG", [])):
@@ -74,15 +72,6 @@ def entries(listed):
 
 
 RIGHT, WRONG = planted()
-
-
-def reasons(result):
-    """All that is said of the requirements that failed."""
-    return "\n".join(
-        f"{r.name}\n{r.input}\n{r.what}\n{r.why}\n{r.try_}"
-        for r in result.requirements
-        if not r.passed
-    )
 
 
 def test_there_are_exercises():
@@ -120,9 +109,9 @@ def test_two_right_answers_and_three_wrong_ones_are_planted(exercise):
 @pytest.mark.parametrize(
     ("id", "number"), [(id, i) for id in IDS for i in range(len(RIGHT.get(id, [])))]
 )
-def test_a_right_answer_passes(id, number):
-    result = try_out(registry.find(id), RIGHT[id][number])
-    assert result.passed, str(result)
+def test_a_right_answer_gets_all_points(id, number):
+    result = tried(id, RIGHT[id][number])
+    assert result.passed and result.score == result.points == registry.find(id).points, str(result)
 
 
 @pytest.mark.parametrize(
@@ -130,13 +119,36 @@ def test_a_right_answer_passes(id, number):
 )
 def test_a_wrong_answer_is_rejected_for_its_reason(id, number):
     answer, reason = WRONG[id][number]
-    exercise = registry.find(id)
-    assert exercise.objection(answer) is None, "it must be wrong in what it does"
-    result = try_out(exercise, answer)
-    assert not result.passed and result.score < exercise.points
+    result = tried(id, answer)
+    assert not result.passed and result.score < registry.find(id).points
     assert reason and reason in reasons(result), str(result)
     for outcome in result.requirements:
         assert outcome.passed or (outcome.what and outcome.why and outcome.try_), str(outcome)
+
+
+@pytest.mark.parametrize("id", IDS)
+def test_no_requirement_is_idle(id):
+    """Each requirement is failed by a planted answer, so that each grades something."""
+    failed = {o.name for a, _ in WRONG[id] for o in tried(id, a).requirements if not o.passed}
+    assert failed >= names(id)
+
+
+@pytest.mark.parametrize("id", IDS)
+def test_each_hint_helps_with_a_requirement_that_there_is(id):
+    pairs = [hint for hint in registry.find(id).hints if not isinstance(hint, str)]
+    assert {name for name, _ in pairs} <= names(id)
+
+
+@pytest.mark.parametrize("id", IDS)
+def test_points_are_whole_and_the_central_requirement_has_half_of_them(id):
+    points = [outcome.points for outcome in tried(id, RIGHT[id][0]).requirements]
+    assert all(float(each).is_integer() and each > 0 for each in points), points
+    assert 2 * max(points) >= sum(points) == registry.find(id).points, points
+
+
+def names(id):
+    """The requirements of an exercise, by name."""
+    return {outcome.name for outcome in tried(id, RIGHT[id][0]).requirements}
 
 
 @pytest.mark.parametrize("listed", [[("a", 1, "why")], {"a": [(lambda: 1, "why")]}])

@@ -2,90 +2,26 @@
 
 from __future__ import annotations
 
-import importlib.util
-import sys
-from collections import Counter
-from functools import cache
-from pathlib import Path
-from types import ModuleType
 from typing import Any
 
 import numpy as np
 import pytest
 
-from aiinfra_labs.course.checking import show, try_out
+import planting
+from aiinfra_labs.course.checking import show
 from aiinfra_labs.course.claims import all_claims
-from aiinfra_labs.course.registry import find
-from aiinfra_labs.course.results import Result
 from aiinfra_labs.gpu import emulator as cuda
 from aiinfra_labs.gpu.exercises.coalescing import sectors_asked
 from aiinfra_labs.gpu.exercises.thread_map import TracedLaunch
 from aiinfra_labs.gpu.exercises.warp_view import first_warp
 from aiinfra_labs.gpu.kernels import coalescing as kernels
 from aiinfra_labs.gpu.widgets.access import addresses, cost
+from planting import name_of
 
 EXERCISES = ("3.3.a", "3.3.b", "3.3.c", "3.3.d", "3.3.e")
 
 
-def _planted() -> ModuleType:
-    path = Path(__file__).parent / "planted" / "coalescing.py"
-    spec = importlib.util.spec_from_file_location("planted_coalescing", path)
-    module = importlib.util.module_from_spec(spec)
-    sys.modules[spec.name] = module
-    spec.loader.exec_module(module)
-    return module
-
-
-planted = _planted()
-
-
-@cache
-def _tried(exercise: str, answer: Any) -> Result:
-    assert find(exercise).objection(answer) is None
-    return try_out(find(exercise), answer)
-
-
-def _name(value: Any) -> str:
-    return getattr(value, "__name__", "") if not isinstance(value, str) else ""
-
-
-@pytest.mark.parametrize(("exercise", "answer"), planted.RIGHT, ids=_name)
-def test_a_right_answer_gets_all_points(exercise: str, answer: Any) -> None:
-    result = _tried(exercise, answer)
-    assert result.passed, str(result)
-    assert result.score == result.points == find(exercise).points
-
-
-@pytest.mark.parametrize(("exercise", "answer", "reason"), planted.WRONG, ids=_name)
-def test_a_wrong_answer_fails_for_its_reason(exercise: str, answer: Any, reason: str) -> None:
-    result = _tried(exercise, answer)
-    assert not result.passed
-    assert reason in str(result)
-    for outcome in result.requirements:
-        assert outcome.passed or (outcome.what and outcome.why and outcome.try_ and outcome.input)
-
-
-@pytest.mark.parametrize("exercise", EXERCISES)
-def test_no_requirement_is_idle(exercise: str) -> None:
-    """Each requirement is failed by a planted answer that passes at least one other."""
-    answers = [answer for id, answer, _ in planted.WRONG if id == exercise]
-    caught = {
-        outcome.name
-        for result in (_tried(exercise, answer) for answer in answers)
-        if any(o.passed for o in result.requirements)
-        for outcome in result.requirements
-        if not outcome.passed
-    }
-    answer = next(answer for id, answer in planted.RIGHT if id == exercise)
-    assert caught == {outcome.name for outcome in _tried(exercise, answer).requirements}
-
-
-def test_every_exercise_has_enough_planted_answers() -> None:
-    right = Counter(exercise for exercise, _ in planted.RIGHT)
-    wrong = Counter(exercise for exercise, *_ in planted.WRONG)
-    for exercise in EXERCISES:
-        assert right[exercise] >= 2 and wrong[exercise] >= 4
-        assert len(find(exercise).hints) >= 3
+planted = planting.planted("gpu", "coalescing")
 
 
 @pytest.mark.parametrize(
@@ -98,7 +34,7 @@ def test_every_exercise_has_enough_planted_answers() -> None:
         ("3.3.d", planted.one_at_a_time, "loads of 1 to 4 sectors"),
         ("3.3.e", planted.embed_by_warp, "2 stores of 4 sectors"),
     ],
-    ids=_name,
+    ids=name_of,
 )
 def test_show_walks_through_the_first_warp(exercise: str, answer: Any, said: str) -> None:
     widget = show(exercise, answer)

@@ -4,100 +4,30 @@ from __future__ import annotations
 
 import importlib
 import importlib.util
-import sys
-from collections import Counter
-from functools import cache
 from html import escape
-from pathlib import Path
-from types import ModuleType
 from typing import Any
 
 import numpy as np
 import pytest
 
+import planting
 from aiinfra_labs.course.checking import check, show, try_out
 from aiinfra_labs.course.claims import all_claims
 from aiinfra_labs.course.registry import find
-from aiinfra_labs.course.results import Result
 from aiinfra_labs.gpu import emulator as cuda
 from aiinfra_labs.gpu.emulator.api.intrinsics import alias_module
 from aiinfra_labs.gpu.exercises import cuda_model
 from aiinfra_labs.gpu.exercises.grading import few_sectors
 from aiinfra_labs.gpu.exercises.thread_map import TracedLaunch
+from planting import name_of, tried
 
 EXERCISES = ("3.2.a", "3.2.b", "3.2.c", "3.2.d", "3.2.e")
 
 
-def _planted() -> ModuleType:
-    path = Path(__file__).parent / "planted" / "cuda_model.py"
-    spec = importlib.util.spec_from_file_location("planted_cuda_model", path)
-    module = importlib.util.module_from_spec(spec)
-    sys.modules[spec.name] = module
-    spec.loader.exec_module(module)
-    return module
-
-
-planted = _planted()
-
-
-@cache
-def _tried(exercise: str, answer: Any) -> Result:
-    assert find(exercise).objection(answer) is None
-    return try_out(find(exercise), answer)
-
-
-def _name(value: Any) -> str:
-    return getattr(value, "__name__", "") if not isinstance(value, str) else ""
+planted = planting.planted("gpu", "cuda_model")
 
 
 # --- planted answers ---------------------------------------------------------------------------
-
-
-@pytest.mark.parametrize(("exercise", "answer"), planted.RIGHT, ids=_name)
-def test_a_right_answer_gets_all_points(exercise: str, answer: Any) -> None:
-    result = _tried(exercise, answer)
-    assert result.passed, str(result)
-    assert result.score == result.points == find(exercise).points
-
-
-@pytest.mark.parametrize(("exercise", "answer", "reason"), planted.WRONG, ids=_name)
-def test_a_wrong_answer_fails_for_its_reason(exercise: str, answer: Any, reason: str) -> None:
-    result = _tried(exercise, answer)
-    assert not result.passed
-    assert result.score < result.points
-    assert reason in str(result)
-
-
-@pytest.mark.parametrize(("exercise", "answer", "reason"), planted.WRONG, ids=_name)
-def test_every_failure_has_three_parts(exercise: str, answer: Any, reason: str) -> None:
-    failed = [o for o in _tried(exercise, answer).requirements if not o.passed]
-    assert failed
-    for outcome in failed:
-        assert outcome.what and outcome.why and outcome.try_ and outcome.input, outcome
-
-
-def test_every_exercise_has_enough_planted_answers() -> None:
-    right = Counter(exercise for exercise, _ in planted.RIGHT)
-    wrong = Counter(exercise for exercise, *_ in planted.WRONG)
-    for exercise in EXERCISES:
-        assert right[exercise] >= 2
-        assert wrong[exercise] >= 4
-        assert len(find(exercise).hints) >= 3
-
-
-@pytest.mark.parametrize("exercise", EXERCISES)
-def test_no_requirement_is_idle(exercise: str) -> None:
-    """Each requirement is failed by a planted answer that passes at least one other."""
-    answers = [answer for id, answer, _ in planted.WRONG if id == exercise]
-    caught = {
-        outcome.name
-        for result in (_tried(exercise, answer) for answer in answers)
-        if any(o.passed for o in result.requirements)
-        for outcome in result.requirements
-        if not outcome.passed
-    }
-    answer = next(answer for id, answer in planted.RIGHT if id == exercise)
-    assert caught == {outcome.name for outcome in _tried(exercise, answer).requirements}
 
 
 # --- starters, and answers that are no answers ---------------------------------------------------
@@ -131,7 +61,7 @@ UNSOLVED = (
 )
 
 
-@pytest.mark.parametrize(("exercise", "starter"), UNSOLVED, ids=_name)
+@pytest.mark.parametrize(("exercise", "starter"), UNSOLVED, ids=name_of)
 def test_a_starter_is_not_attempted_and_would_not_pass(exercise: str, starter: Any) -> None:
     assert check(exercise, starter).status == "not attempted"
     assert show(exercise, starter).status == "not attempted"
@@ -219,8 +149,8 @@ def test_a_kernel_of_numbas_own_is_graded_as_well() -> None:
         i = numba_cuda.grid(1)
         out[i] = a[i] + b[i]
 
-    assert _tried("3.2.a", numba_cuda.jit(vector_add)).passed
-    assert "is outside the array" in str(_tried("3.2.a", numba_cuda.jit(unguarded)))
+    assert tried("3.2.a", numba_cuda.jit(vector_add)).passed
+    assert "is outside the array" in str(tried("3.2.a", numba_cuda.jit(unguarded)))
 
 
 def _never_comes_back(kernel, x, y, times):
@@ -239,7 +169,7 @@ def test_a_function_that_never_ends_is_stopped(monkeypatch: pytest.MonkeyPatch) 
 # --- drawings ------------------------------------------------------------------------------------
 
 
-@pytest.mark.parametrize(("exercise", "answer"), planted.RIGHT, ids=_name)
+@pytest.mark.parametrize(("exercise", "answer"), planted.RIGHT, ids=name_of)
 def test_show_draws_a_right_answer(exercise: str, answer: Any) -> None:
     picture = show(exercise, answer)
     html = picture._repr_html_()
@@ -259,7 +189,7 @@ def test_show_draws_a_right_answer(exercise: str, answer: Any) -> None:
         ("3.2.e", planted.blur_repeating_the_edge, "thread reads: 9."),
         ("3.2.a", planted.add_without_a_guard, "a[200] is outside the array"),
     ],
-    ids=_name,
+    ids=name_of,
 )
 def test_show_says_what_it_draws(exercise: str, answer: Any, said: str) -> None:
     assert said in str(show(exercise, answer))

@@ -2,20 +2,14 @@
 
 from __future__ import annotations
 
-import importlib.util
-import sys
-from collections import Counter
-from functools import cache
-from pathlib import Path
-from types import ModuleType
 from typing import Any
 
 import numpy as np
 import pytest
 
+import planting
 from aiinfra_labs.course.checking import show, try_out
 from aiinfra_labs.course.registry import find
-from aiinfra_labs.course.results import Result
 from aiinfra_labs.gpu import emulator as cuda
 from aiinfra_labs.gpu.exercises import block_timeline, matmul_grading, matmul_registers
 from aiinfra_labs.gpu.kernels.matmul import matmul_tiled
@@ -23,80 +17,11 @@ from aiinfra_labs.gpu.kernels.matmul import matmul_tiled
 EXERCISES = ("3.5.a", "3.5.b", "3.5.c", "3.5.d")
 
 
-def _planted(name: str) -> ModuleType:
-    path = Path(__file__).parent / "planted" / f"{name}.py"
-    spec = importlib.util.spec_from_file_location(f"planted_{name}", path)
-    module = importlib.util.module_from_spec(spec)
-    sys.modules[spec.name] = module
-    spec.loader.exec_module(module)
-    return module
-
-
-tiles, fours = _planted("matmul"), _planted("matmul_registers")
+tiles, fours = planting.planted("gpu", "matmul"), planting.planted("gpu", "matmul_registers")
 RIGHT, WRONG = tiles.RIGHT + fours.RIGHT, tiles.WRONG + fours.WRONG
 
 
-@cache
-def _tried(exercise: str, answer: Any) -> Result:
-    assert find(exercise).objection(answer) is None
-    return try_out(find(exercise), answer)
-
-
-def _name(value: Any) -> str:
-    return getattr(value, "__name__", "") if not isinstance(value, str) else ""
-
-
 # --- planted answers ---------------------------------------------------------------------------
-
-
-@pytest.mark.parametrize(("exercise", "answer"), RIGHT, ids=_name)
-def test_a_right_answer_gets_all_points(exercise: str, answer: Any) -> None:
-    result = _tried(exercise, answer)
-    assert result.passed, str(result)
-    assert result.score == result.points == find(exercise).points
-
-
-@pytest.mark.parametrize(("exercise", "answer", "reason"), WRONG, ids=_name)
-def test_a_wrong_answer_fails_for_its_reason(exercise: str, answer: Any, reason: str) -> None:
-    result = _tried(exercise, answer)
-    assert not result.passed
-    assert result.score < result.points
-    assert reason in str(result)
-    failed = [o for o in result.requirements if not o.passed]
-    for outcome in failed:
-        assert outcome.what and outcome.why and outcome.try_ and outcome.input, outcome
-
-
-def test_every_exercise_has_enough_planted_answers() -> None:
-    right = Counter(exercise for exercise, _ in RIGHT)
-    wrong = Counter(exercise for exercise, *_ in WRONG)
-    for exercise in EXERCISES:
-        assert right[exercise] >= 2
-        assert wrong[exercise] >= 5
-        assert len(find(exercise).hints) >= 4
-
-
-@pytest.mark.parametrize("exercise", EXERCISES)
-def test_no_requirement_is_idle(exercise: str) -> None:
-    """Each requirement is failed by a planted answer that passes at least one other."""
-    answers = [answer for id, answer, _ in WRONG if id == exercise]
-    caught = {
-        outcome.name
-        for result in (_tried(exercise, answer) for answer in answers)
-        if any(o.passed for o in result.requirements)
-        for outcome in result.requirements
-        if not outcome.passed
-    }
-    answer = next(answer for id, answer in RIGHT if id == exercise)
-    assert caught == {outcome.name for outcome in _tried(exercise, answer).requirements}
-
-
-@pytest.mark.parametrize("exercise", EXERCISES)
-def test_each_hint_helps_with_a_requirement_that_there_is(exercise: str) -> None:
-    answer = next(answer for id, answer in RIGHT if id == exercise)
-    names = {outcome.name for outcome in _tried(exercise, answer).requirements}
-    for hint in find(exercise).hints:
-        assert hint[0] in names
 
 
 # --- gates, and how far from them the right answers are ------------------------------------------

@@ -2,92 +2,28 @@
 
 from __future__ import annotations
 
-import importlib.util
-import sys
 from collections import Counter
-from functools import cache
-from pathlib import Path
-from types import ModuleType
 from typing import Any
 
 import numpy as np
 import pytest
 
+import planting
 from aiinfra_labs.course.checking import check, show, try_out
 from aiinfra_labs.course.claims import all_claims
 from aiinfra_labs.course.registry import find
-from aiinfra_labs.course.results import Result
 from aiinfra_labs.gpu import emulator as cuda
 from aiinfra_labs.gpu.exercises import profiling, profiling_reports
 from aiinfra_labs.gpu.exercises import profiling_faults as faults
+from planting import name_of
 
 EXERCISES = ("3.8.a", "3.8.b", "3.8.c", "3.8.d")
 
 
-def _planted() -> ModuleType:
-    path = Path(__file__).parent / "planted" / "profiling.py"
-    spec = importlib.util.spec_from_file_location("planted_profiling", path)
-    module = importlib.util.module_from_spec(spec)
-    sys.modules[spec.name] = module
-    spec.loader.exec_module(module)
-    return module
-
-
-planted = _planted()
-
-
-@cache
-def _tried(exercise: str, answer: Any) -> Result:
-    assert find(exercise).objection(answer) is None
-    return try_out(find(exercise), answer)
-
-
-def _name(value: Any) -> str:
-    return getattr(value, "__name__", "") if not isinstance(value, str) else ""
+planted = planting.planted("gpu", "profiling")
 
 
 # --- planted answers ---------------------------------------------------------------------------
-
-
-@pytest.mark.parametrize(("exercise", "answer"), planted.RIGHT, ids=_name)
-def test_a_right_answer_gets_all_points(exercise: str, answer: Any) -> None:
-    result = _tried(exercise, answer)
-    assert result.passed, str(result)
-    assert result.score == result.points == find(exercise).points
-
-
-@pytest.mark.parametrize(("exercise", "answer", "reason"), planted.WRONG, ids=_name)
-def test_a_wrong_answer_fails_for_its_reason(exercise: str, answer: Any, reason: str) -> None:
-    result = _tried(exercise, answer)
-    assert not result.passed
-    assert result.score < result.points
-    assert reason in str(result)
-    for outcome in result.requirements:
-        assert outcome.passed or (outcome.what and outcome.why and outcome.try_ and outcome.input)
-
-
-def test_every_exercise_has_enough_planted_answers() -> None:
-    right = Counter(exercise for exercise, _ in planted.RIGHT)
-    wrong = Counter(exercise for exercise, *_ in planted.WRONG)
-    for exercise in EXERCISES:
-        assert right[exercise] >= 2
-        assert wrong[exercise] >= 4
-        assert len(find(exercise).hints) >= 3
-
-
-@pytest.mark.parametrize("exercise", EXERCISES)
-def test_no_requirement_is_idle(exercise: str) -> None:
-    """Each requirement is failed by a planted answer that passes at least one other."""
-    answers = [answer for id, answer, _ in planted.WRONG if id == exercise]
-    caught = {
-        outcome.name
-        for result in (_tried(exercise, answer) for answer in answers)
-        if any(o.passed for o in result.requirements)
-        for outcome in result.requirements
-        if not outcome.passed
-    }
-    answer = next(answer for id, answer in planted.RIGHT if id == exercise)
-    assert caught == {outcome.name for outcome in _tried(exercise, answer).requirements}
 
 
 # --- starters ------------------------------------------------------------------------------------
@@ -118,7 +54,7 @@ def _unsolved_swiglu(gate, up):
         (_unsolved_diagnose, _unsolved_rotate, _unsolved_gelu, _unsolved_swiglu),
         strict=True,
     ),
-    ids=_name,
+    ids=name_of,
 )
 def test_a_starter_is_not_attempted_and_would_not_pass(exercise: str, starter: Any) -> None:
     assert check(exercise, starter).status == "not attempted"
@@ -142,7 +78,7 @@ def test_a_starter_is_not_attempted_and_would_not_pass(exercise: str, starter: A
         ("3.8.d", planted.swiglu_fused, "1 launch for 4,096 elements: 32,768 bytes to the device"),
         ("3.8.d", planted.swiglu_in_two, "2 launches for 4,096 elements"),
     ],
-    ids=_name,
+    ids=name_of,
 )
 def test_show_says_what_it_draws(exercise: str, answer: Any, said: str) -> None:
     shown = show(exercise, answer)

@@ -2,24 +2,20 @@
 
 from __future__ import annotations
 
-import importlib.util
 import math
 import re
-import sys
-from collections import Counter
-from functools import cache
 from html import escape
-from pathlib import Path
 from typing import Any
 
 import numpy as np
 import pytest
 
+import planting
 from aiinfra_labs.course.checking import check, show, try_out
-from aiinfra_labs.course.results import Result
 from aiinfra_labs.gpu import emulator as cuda
 from aiinfra_labs.gpu.exercises import attention_steps, reduction_views, reductions_attention
 from aiinfra_labs.gpu.kernels import reduction
+from planting import name_of, tried
 
 EXERCISES = {
     "3.6.a": reductions_attention.block_sum,
@@ -30,85 +26,21 @@ EXERCISES = {
 }
 
 
-def _planted(name: str) -> Any:
-    path = Path(__file__).parent / "planted" / f"{name}.py"
-    spec = importlib.util.spec_from_file_location(f"planted_{name}", path)
-    module = importlib.util.module_from_spec(spec)
-    sys.modules[spec.name] = module
-    spec.loader.exec_module(module)
-    return module
-
-
-reductions, attentions = _planted("reductions_attention"), _planted("attention_steps")
+reductions, attentions = (
+    planting.planted("gpu", "reductions_attention"),
+    planting.planted("gpu", "attention_steps"),
+)
 RIGHT = reductions.RIGHT + attentions.RIGHT
 WRONG = reductions.WRONG + attentions.WRONG
-
-
-@cache
-def _tried(exercise: str, answer: Any) -> Result:
-    assert EXERCISES[exercise].objection(answer) is None
-    return try_out(EXERCISES[exercise], answer)
-
-
-def _name(value: Any) -> str:
-    return getattr(value, "__name__", "") if not isinstance(value, str) else ""
 
 
 # --- planted answers ---------------------------------------------------------------------------
 
 
-@pytest.mark.parametrize(("exercise", "answer"), RIGHT, ids=_name)
-def test_a_right_answer_gets_all_points(exercise: str, answer: Any) -> None:
-    result = _tried(exercise, answer)
-    assert result.passed, str(result)
-    assert result.score == result.points == EXERCISES[exercise].points
-
-
-@pytest.mark.parametrize(("exercise", "answer", "reason"), WRONG, ids=_name)
-def test_a_wrong_answer_fails_for_its_reason(exercise: str, answer: Any, reason: str) -> None:
-    result = _tried(exercise, answer)
-    assert not result.passed and result.score < result.points
-    assert reason in str(result), str(result)
-    for outcome in result.requirements:
-        assert outcome.passed or all((outcome.what, outcome.why, outcome.try_, outcome.input)), (
-            outcome
-        )
-
-
-def test_every_exercise_has_enough_planted_answers() -> None:
-    right = Counter(exercise for exercise, _ in RIGHT)
-    wrong = Counter(exercise for exercise, *_ in WRONG)
-    for name, exercise in EXERCISES.items():
-        assert right[name] >= 2 and wrong[name] >= 6
-        assert len(exercise.hints) >= 3
-
-
-@pytest.mark.parametrize("exercise", EXERCISES)
-def test_no_requirement_is_idle(exercise: str) -> None:
-    """Each requirement is failed by a planted answer; all but the first by one that passes some."""
-    results = [_tried(name, answer) for name, answer, _ in WRONG if name == exercise]
-    first, *rest = (outcome.name for outcome in results[0].requirements)
-    failed = {o.name for result in results for o in result.requirements if not o.passed}
-    alone = {
-        o.name
-        for result in results
-        if any(other.passed for other in result.requirements)
-        for o in result.requirements
-        if not o.passed
-    }
-    assert first in failed and set(rest) <= alone
-
-
-@pytest.mark.parametrize("exercise", EXERCISES)
-def test_each_hint_is_for_a_requirement(exercise: str) -> None:
-    names = {o.name for o in _tried(*next(a for a in RIGHT if a[0] == exercise)).requirements}
-    assert {hint[0] for hint in EXERCISES[exercise].hints} <= names
-
-
 @pytest.mark.parametrize("answer", ["without_a_barrier_in_the_loop", "without_the_first_barrier"])
 def test_a_race_names_both_source_lines(answer: str) -> None:
     kernel = getattr(reductions, f"sum_{answer}")
-    failed = next(o for o in _tried("3.6.a", kernel).requirements if not o.passed)
+    failed = next(o for o in tried("3.6.a", kernel).requirements if not o.passed)
     lines = {int(number) for number in re.findall(r"line (\d+)", f"{failed.what} {failed.try_}")}
     first = kernel.py_func.__code__.co_firstlineno
     assert lines and all(first < line < first + 16 for line in lines)
@@ -148,7 +80,7 @@ UNSOLVED = (
 )
 
 
-@pytest.mark.parametrize(("exercise", "starter"), UNSOLVED, ids=_name)
+@pytest.mark.parametrize(("exercise", "starter"), UNSOLVED, ids=name_of)
 def test_a_starter_is_not_attempted_and_would_not_pass(exercise: str, starter: Any) -> None:
     assert check(exercise, starter).status == "not attempted"
     assert show(exercise, starter).status == "not attempted"
@@ -170,7 +102,7 @@ def _is_plain(largest, total, output, tile_largest, tile_total, tile_output):
     return largest, total, output
 
 
-@pytest.mark.parametrize("answer", [_gives_one_number, _is_a_kernel, _is_plain], ids=_name)
+@pytest.mark.parametrize("answer", [_gives_one_number, _is_a_kernel, _is_plain], ids=name_of)
 def test_what_is_no_merge_gets_an_answer_in_three_parts(answer: Any) -> None:
     result = check("3.6.d", answer)
     assert result.score == 0 and "Traceback" not in str(result)
@@ -181,7 +113,7 @@ def test_what_is_no_merge_gets_an_answer_in_three_parts(answer: Any) -> None:
 # --- drawings ------------------------------------------------------------------------------------
 
 
-@pytest.mark.parametrize(("exercise", "answer"), RIGHT, ids=_name)
+@pytest.mark.parametrize(("exercise", "answer"), RIGHT, ids=name_of)
 def test_show_draws_a_right_answer(exercise: str, answer: Any) -> None:
     picture = show(exercise, answer)
     assert f'<img alt="{escape(picture.alt)}"' in picture._repr_html_()
@@ -205,7 +137,7 @@ def test_show_draws_a_right_answer(exercise: str, answer: Any) -> None:
         ("3.6.e", attentions.scores_head_by_head, "0 of 37 tokens read once, 37 more often"),
         ("3.6.e", attentions.scores_of_whole_blocks, "7 free places read"),
     ],
-    ids=_name,
+    ids=name_of,
 )
 def test_show_says_what_it_draws(exercise: str, answer: Any, said: str) -> None:
     assert said in str(show(exercise, answer))
@@ -236,7 +168,7 @@ def test_the_reads_of_the_busiest_thread() -> None:
 
 @pytest.mark.parametrize("kernel", [reduction.block_sums_tree, reduction.block_sums_shuffle])
 def test_the_courses_own_reductions_pass(kernel: Any) -> None:
-    assert _tried("3.6.a", kernel).passed
+    assert tried("3.6.a", kernel).passed
 
 
 def test_the_references_agree_with_plain_python() -> None:

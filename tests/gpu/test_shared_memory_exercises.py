@@ -2,103 +2,41 @@
 
 from __future__ import annotations
 
-import importlib.util
 import inspect
 import re
-import sys
-from collections import Counter
-from functools import cache
-from pathlib import Path
-from types import ModuleType
 from typing import Any
 
 import numpy as np
 import pytest
 
+import planting
 from aiinfra_labs.course import facts, figures
 from aiinfra_labs.course.checking import check, show, try_out
 from aiinfra_labs.course.claims import all_claims
 from aiinfra_labs.course.registry import find
-from aiinfra_labs.course.results import Result
 from aiinfra_labs.gpu import emulator as cuda
 from aiinfra_labs.gpu.exercises import shared_memory
 from aiinfra_labs.gpu.exercises import shared_memory_views as views
+from planting import name_of, tried
 
 EXERCISES = ("3.4.a", "3.4.b", "3.4.c", "3.4.d", "3.4.e")
 
 
-def _planted(name: str) -> ModuleType:
-    path = Path(__file__).parent / "planted" / f"{name}.py"
-    spec = importlib.util.spec_from_file_location(f"planted_{name}", path)
-    module = importlib.util.module_from_spec(spec)
-    sys.modules[spec.name] = module
-    spec.loader.exec_module(module)
-    return module
-
-
-turns, barriers = _planted("shared_memory"), _planted("shared_memory_barriers")
+turns, barriers = (
+    planting.planted("gpu", "shared_memory"),
+    planting.planted("gpu", "shared_memory_barriers"),
+)
 RIGHT, WRONG = turns.RIGHT + barriers.RIGHT, turns.WRONG + barriers.WRONG
 
 
-@cache
-def _tried(exercise: str, answer: Any) -> Result:
-    assert find(exercise).objection(answer) is None
-    return try_out(find(exercise), answer)
-
-
-def _name(value: Any) -> str:
-    return getattr(value, "__name__", "") if not isinstance(value, str) else ""
-
-
 # --- planted answers ------------------------------------------------------------------------------
-
-
-@pytest.mark.parametrize(("exercise", "answer"), RIGHT, ids=_name)
-def test_a_right_answer_gets_all_points(exercise: str, answer: Any) -> None:
-    result = _tried(exercise, answer)
-    assert result.passed, str(result)
-    assert result.score == result.points == find(exercise).points
-
-
-@pytest.mark.parametrize(("exercise", "answer", "reason"), WRONG, ids=_name)
-def test_a_wrong_answer_fails_for_its_reason(exercise: str, answer: Any, reason: str) -> None:
-    result = _tried(exercise, answer)
-    assert not result.passed and result.score < result.points
-    assert reason in str(result)
-    for outcome in result.requirements:
-        assert outcome.passed or (outcome.what and outcome.why and outcome.try_ and outcome.input)
-
-
-def test_every_exercise_has_enough_planted_answers() -> None:
-    right = Counter(exercise for exercise, _ in RIGHT)
-    wrong = Counter(exercise for exercise, *_ in WRONG)
-    for exercise in EXERCISES:
-        assert right[exercise] >= 2 and wrong[exercise] >= 4
-        assert len(find(exercise).hints) >= 4
-
-
-@pytest.mark.parametrize("exercise", EXERCISES)
-def test_no_requirement_is_idle(exercise: str) -> None:
-    """Each requirement is failed by a planted answer that passes at least one other."""
-    answers = [answer for id, answer, _ in WRONG if id == exercise]
-    caught = {
-        outcome.name
-        for result in (_tried(exercise, answer) for answer in answers)
-        if any(o.passed for o in result.requirements)
-        for outcome in result.requirements
-        if not outcome.passed
-    }
-    answer = next(answer for id, answer in RIGHT if id == exercise)
-    names = {outcome.name for outcome in _tried(exercise, answer).requirements}
-    assert caught == names
-    assert {pair[0] for pair in find(exercise).hints} <= names
 
 
 def test_a_race_is_told_with_both_its_lines() -> None:
     """The two statements of `turn_without_a_barrier` that race, by their numbers in the file."""
     text, first = inspect.getsourcelines(turns.turn_without_a_barrier.py_func)
     lines = [first + k for k, line in enumerate(text) if re.search(r"\btile\[t", line)]
-    said = str(_tried("3.4.a", turns.turn_without_a_barrier))
+    said = str(tried("3.4.a", turns.turn_without_a_barrier))
     assert len(lines) == 2
     assert f"writes it (line {lines[0]})" in said and f"reads it (line {lines[1]})" in said
     assert f"put cuda.syncthreads() between line {lines[0]} and line {lines[1]}" in said
@@ -106,7 +44,7 @@ def test_a_race_is_told_with_both_its_lines() -> None:
 
 
 def test_a_conflict_is_told_with_its_figure_and_its_line() -> None:
-    said = str(_tried("3.4.b", turns.turn))
+    said = str(tried("3.4.b", turns.turn))
     assert "11,904 bank conflicts, 11,904 of them in line" in said  # 384 requests of 32 wavefronts
     assert "out[left + ty, top + tx] = tile[tx, ty]" in said
 
@@ -115,7 +53,7 @@ def test_the_second_barrier_is_asked_for_where_it_belongs() -> None:
     text, first = inspect.getsourcelines(barriers.smooth_with_the_first_barrier_only.py_func)
     store = first + next(k for k, line in enumerate(text) if "tile[k] = " in line)
     load = first + next(k for k, line in enumerate(text) if "tile[t + k]" in line)
-    said = str(_tried("3.4.d", barriers.smooth_with_the_first_barrier_only))
+    said = str(tried("3.4.d", barriers.smooth_with_the_first_barrier_only))
     assert f"put cuda.syncthreads() after line {load}, before the loop comes back to line" in said
     assert f"back to line {store}" in said
 
@@ -147,7 +85,7 @@ UNSOLVED = (
 )
 
 
-@pytest.mark.parametrize(("exercise", "starter"), UNSOLVED, ids=_name)
+@pytest.mark.parametrize(("exercise", "starter"), UNSOLVED, ids=name_of)
 def test_a_starter_is_not_attempted_and_would_not_pass(exercise: str, starter: Any) -> None:
     assert check(exercise, starter).status == "not attempted"
     assert show(exercise, starter).status == "not attempted"
@@ -157,7 +95,7 @@ def test_a_starter_is_not_attempted_and_would_not_pass(exercise: str, starter: A
 # --- drawings -------------------------------------------------------------------------------------
 
 
-@pytest.mark.parametrize(("exercise", "answer"), RIGHT, ids=_name)
+@pytest.mark.parametrize(("exercise", "answer"), RIGHT, ids=name_of)
 def test_show_draws_a_right_answer(exercise: str, answer: Any) -> None:
     drawn = show(exercise, answer)
     assert isinstance(drawn, views.Drawing)
@@ -179,7 +117,7 @@ def test_show_draws_a_right_answer(exercise: str, answer: Any) -> None:
         ("3.4.e", barriers.count_in_global_memory, "20,000 values: 625, and 16 do"),
         ("3.4.e", barriers.count_in_blocks, "20,000 values: 16, and 16 do"),
     ],
-    ids=_name,
+    ids=name_of,
 )
 def test_show_says_what_it_draws(exercise: str, answer: Any, said: str) -> None:
     assert said in str(show(exercise, answer))

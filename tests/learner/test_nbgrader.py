@@ -16,7 +16,7 @@ from aiinfra_labs.course.units import UNITS
 UNIT = UNITS["3.2"]
 LESSON, NAME = UNIT.chapter.folder, UNIT.stem
 HALF = {  # exercise: the part of its answer that is replaced, what replaces it, the points left
-    "3.2.a": ("if i < out.size:", "if i >= 0:", 2),
+    "3.2.a": ("if i < out.size:", "if i >= 0:", 1),
     "3.2.c": ("cuda.gridsize(1)", "cuda.blockDim.x", 1),
 }
 FULL = {e.id: e.points for e in all_exercises() if e.unit == UNIT.id}

@@ -46,7 +46,7 @@ WRONG = [
     (
         BY_THREAD_ONLY,
         [
-            "failed, 0 of 3 points",
+            "failed, 0 of 4 points",
             "out[64] is nan",
             "out[0] 4 times, by threads 0, 64, 128, 192",
             "marks an element that no thread wrote",
@@ -60,12 +60,12 @@ WRONG = [
     (
         WITHOUT_A_GUARD,
         [
-            "failed, 2 of 3 points",
+            "failed, 1 of 4 points",
             "n = 1, 1 block of 32 threads",
             "a[1] is outside the array: its shape is (1)",
             "31 threads go outside",
             "if i < a.size:",
-            "Hint 1 of 2",
+            "Hint 1 of 3",
         ],
     ),
 ]
@@ -116,14 +116,14 @@ def test_from_the_site_through_a_lab(desk, course, lab_page, picture):
     text = lab.shown('check("3.2.b"')
     assert "✔ returns x + y + ... + y" in text and "✘ copies each array once" in text
     assert "120,000 bytes were copied to the device where 8,000 suffice" in text
-    assert "failed, 3 of 4 points" in text
+    assert "failed, 5 of 6 points" in text
     lab.run('show("3.2.b"')
     picture(lab.page, "4-half")
 
     lab.paste(CELLS["3.2.a"], RIGHT)
     lab.run('check("3.2.a"')
     text = lab.shown('check("3.2.a"')
-    assert "passed, 3 of 3 points" in text and "✘" not in text and "Hint" not in text
+    assert "passed, 4 of 4 points" in text and "✘" not in text and "Hint" not in text
     lab.run('show("3.2.a"')
     drawn = lab.output('show("3.2.a"').locator("img")
     drawn.scroll_into_view_if_needed()

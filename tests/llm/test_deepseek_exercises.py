@@ -1,14 +1,12 @@
 """The exercises of unit 1.7 and their pictures, and that its verdicts are what can be computed."""
 
-import importlib.util
 import re
-import sys
 from dataclasses import replace
-from pathlib import Path
 
 import pytest
 import torch
 
+import planting
 from aiinfra_labs.course import facts, figures, show
 from aiinfra_labs.course.checking import try_out
 from aiinfra_labs.course.claims import all_claims
@@ -19,32 +17,20 @@ from aiinfra_labs.llm.deepseek.mla import LatentAttention
 from aiinfra_labs.llm.deepseek.moe import Routing, choose
 from aiinfra_labs.llm.exercises import deepseek, deepseek_experts, deepseek_grpo
 from aiinfra_labs.llm.scale.parameters import active, total
+from planting import name_of
 
 EXERCISES = ("1.7.a", "1.7.b", "1.7.c", "1.7.d", "1.7.e")
 FACTS = facts.load("llm")
 
 
-def _planted():
-    path = Path(__file__).parent / "planted" / "deepseek.py"
-    spec = importlib.util.spec_from_file_location("planted_deepseek", path)
-    module = importlib.util.module_from_spec(spec)
-    sys.modules[spec.name] = module
-    spec.loader.exec_module(module)
-    return module
-
-
-planted = _planted()
-
-
-def _name(value):
-    return getattr(value, "__name__", "") if not isinstance(value, str) else ""
+planted = planting.planted("llm", "deepseek")
 
 
 def said_of(result):
     return "\n".join(str(r) for r in result.requirements if not r.passed)
 
 
-@pytest.mark.parametrize(("exercise", "answer"), planted.RIGHT, ids=_name)
+@pytest.mark.parametrize(("exercise", "answer"), planted.RIGHT, ids=name_of)
 def test_a_right_answer_has_a_picture_in_the_pages_colours(exercise, answer):
     html = show(exercise, answer)._repr_html_()
     assert html.count("<svg") == 1

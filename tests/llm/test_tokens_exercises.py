@@ -2,12 +2,11 @@
 
 from __future__ import annotations
 
-import importlib.util
 import sys
-from pathlib import Path
 
 import pytest
 
+import planting
 from aiinfra_labs.course import facts
 from aiinfra_labs.course.checking import check, show, try_out
 from aiinfra_labs.course.registry import find
@@ -18,16 +17,7 @@ from aiinfra_labs.llm.exercises import tokens, tokens_in_use
 EXERCISES = ("1.1.a", "1.1.b", "1.1.c", "1.1.d")
 
 
-def _planted():
-    path = Path(__file__).parent / "planted" / "tokens.py"
-    spec = importlib.util.spec_from_file_location("planted_tokens", path)
-    module = importlib.util.module_from_spec(spec)
-    sys.modules[spec.name] = module
-    spec.loader.exec_module(module)
-    return module
-
-
-planted = _planted()
+planted = planting.planted("llm", "tokens")
 
 
 def answer(name):
@@ -35,26 +25,6 @@ def answer(name):
 
 
 # --- requirements -------------------------------------------------------------------------------
-
-
-@pytest.mark.parametrize("exercise", EXERCISES)
-def test_each_requirement_is_missed_by_an_answer_that_passes_another(exercise):
-    results = [try_out(find(exercise), a) for id, a, _ in planted.WRONG if id == exercise]
-    caught = {
-        outcome.name
-        for result in results
-        if any(o.passed for o in result.requirements)
-        for outcome in result.requirements
-        if not outcome.passed
-    }
-    names = [outcome.name for outcome in results[0].requirements]
-    assert caught == set(names) and find(exercise).points == len(names) == 4
-
-
-@pytest.mark.parametrize("exercise", EXERCISES)
-def test_each_hint_helps_with_a_requirement_that_there_is(exercise):
-    names = {o.name for o in try_out(find(exercise), lambda *_: None).requirements}
-    assert {hint[0] for hint in find(exercise).hints} <= names
 
 
 def test_the_merges_of_the_check_are_those_of_tokenizers():

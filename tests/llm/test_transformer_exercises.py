@@ -2,85 +2,21 @@
 
 from __future__ import annotations
 
-import importlib.util
-import sys
-from collections import Counter
-from functools import cache
-from pathlib import Path
-from types import ModuleType
 from typing import Any
 
 import pytest
 import torch
 
+import planting
 from aiinfra_labs.course.checking import check, show, try_out
 from aiinfra_labs.course.registry import find
-from aiinfra_labs.course.results import Result
 from aiinfra_labs.llm.exercises import transformer_runs as runs
 from aiinfra_labs.llm.training import Recipe
 
 EXERCISES = ("1.4.a", "1.4.b", "1.4.c", "1.4.d", "1.4.e")
 
 
-def _planted() -> ModuleType:
-    path = Path(__file__).parent / "planted" / "transformer.py"
-    spec = importlib.util.spec_from_file_location("planted_transformer", path)
-    module = importlib.util.module_from_spec(spec)
-    sys.modules[spec.name] = module
-    spec.loader.exec_module(module)
-    return module
-
-
-planted = _planted()
-
-
-@cache
-def _tried(exercise: str, answer: Any) -> Result:
-    assert find(exercise).objection(answer) is None
-    return try_out(find(exercise), answer)
-
-
-def _name(value: Any) -> str:
-    return getattr(value, "__name__", "") if not isinstance(value, str) else ""
-
-
-@pytest.mark.parametrize(("exercise", "answer"), planted.RIGHT, ids=_name)
-def test_a_right_answer_gets_all_points(exercise: str, answer: Any) -> None:
-    result = _tried(exercise, answer)
-    assert result.passed, str(result)
-    assert result.score == result.points
-
-
-@pytest.mark.parametrize(("exercise", "answer", "reason"), planted.WRONG, ids=_name)
-def test_a_wrong_answer_fails_for_its_reason(exercise: str, answer: Any, reason: str) -> None:
-    result = _tried(exercise, answer)
-    assert not result.passed and result.score < result.points
-    assert reason in str(result), str(result)
-    failed = [o for o in result.requirements if not o.passed]
-    assert all(o.what and o.why and o.try_ and o.input for o in failed), failed
-
-
-def test_every_exercise_has_enough_planted_answers() -> None:
-    right = Counter(exercise for exercise, _ in planted.RIGHT)
-    wrong = Counter(exercise for exercise, *_ in planted.WRONG)
-    for exercise in EXERCISES:
-        assert right[exercise] >= 2 and wrong[exercise] >= 3
-        assert len(find(exercise).hints) >= 3
-
-
-@pytest.mark.parametrize("exercise", EXERCISES)
-def test_no_requirement_is_idle(exercise: str) -> None:
-    """Each requirement is failed by a planted answer that passes at least one other."""
-    answers = [answer for id, answer, _ in planted.WRONG if id == exercise]
-    caught = {
-        outcome.name
-        for result in (_tried(exercise, answer) for answer in answers)
-        if any(o.passed for o in result.requirements)
-        for outcome in result.requirements
-        if not outcome.passed
-    }
-    answer = next(answer for id, answer in planted.RIGHT if id == exercise)
-    assert caught == {outcome.name for outcome in _tried(exercise, answer).requirements}
+planted = planting.planted("llm", "transformer")
 
 
 def _norm(x, weight, eps):

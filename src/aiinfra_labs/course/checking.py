@@ -68,7 +68,7 @@ def try_out(exercise: Exercise, obj: Any) -> Result:
     """Run the exercise's body on `obj`. Nothing is kept: `check` does that."""
     with captured() as printed, spare_memory():
         alarm = Alarm(exercise.seconds)
-        require = Require(alarm)
+        require = Require(alarm, exercise.central)
         ended = False
         try:
             with alarm:

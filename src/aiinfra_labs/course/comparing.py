@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import operator
 from dataclasses import dataclass
 from numbers import Number
 from typing import Any
@@ -92,7 +93,7 @@ def _array_difference(got: Any, expected: np.ndarray, name: str, measure: Measur
     if not first:
         return _unequal(name, got[()], expected[()], measure)
     return measure.wrong(
-        f"{at} is {_text(got[first])}, expected {_text(expected[first])}; {share}",
+        f"{at} is {shown(got[first])}, expected {shown(expected[first])}; {share}",
         "the first element that differs is named",
         "work out by hand what your code does for this one element",
     )
@@ -102,7 +103,7 @@ def _sequence_difference(got: Any, expected: Any, name: str, measure: Measure) -
     if len(got) != len(expected):
         return measure.wrong(
             f"{name} has {len(got)} elements, expected {len(expected)}",
-            f"it is {_text(got)}, expected {_text(expected)}",
+            f"it is {shown(got)}, expected {shown(expected)}",
             "compare the two lists from the left: where do they part?",
         )
     for i, (mine, theirs) in enumerate(zip(got, expected, strict=True)):
@@ -124,6 +125,17 @@ def _close(got: np.ndarray, expected: np.ndarray, tolerance: float) -> np.ndarra
     return same
 
 
+def is_whole(value: Any) -> bool:
+    """Whether a value is one whole number: an int, NumPy's or a tensor's; a bool is none."""
+    if isinstance(value, bool | np.bool_) or "bool" in str(getattr(value, "dtype", "")):
+        return False
+    try:
+        operator.index(value)
+    except Exception:  # a float, a text, an array of several
+        return False
+    return True
+
+
 def _same(got: Any, expected: Any) -> bool:
     try:
         return bool(got == expected)
@@ -133,7 +145,7 @@ def _same(got: Any, expected: Any) -> bool:
 
 def _unequal(name: str, got: Any, expected: Any, measure: Measure) -> Parts:
     return measure.wrong(
-        f"{name} is {_text(got)}, expected {_text(expected)}",
+        f"{name} is {shown(got)}, expected {shown(expected)}",
         "the value differs from the reference's on this input",
         "follow this input through your code by hand, and find the first step that differs",
     )
@@ -144,14 +156,15 @@ def _kind(value: Any) -> str:
         return "None"
     if isinstance(value, np.ndarray):
         return f"an array of shape {value.shape} and dtype {value.dtype}"
-    return a_kind(value) + (f" ({_text(value)})" if _is_short(value) else "")
+    return a_kind(value) + (f" ({shown(value)})" if _is_short(value) else "")
 
 
 def _is_short(value: Any) -> bool:
-    return isinstance(value, Number | str | np.generic) and len(_text(value)) <= 40
+    return isinstance(value, Number | str | np.generic) and len(shown(value)) <= 40
 
 
-def _text(value: Any, limit: int = 120) -> str:
+def shown(value: Any, limit: int = 120) -> str:
+    """A value as it is told in a message: cut after `limit` characters."""
     try:
         if isinstance(value, np.number | np.bool_):
             text = str(value)  # of a float32, no more digits than it holds

@@ -42,6 +42,7 @@ class Exercise:
     seconds: float = 10.0
     changes: tuple[str, ...] = ()
     new: bool = False
+    central: str = ""
     shower: Callable[[Any], Any] | None = field(default=None, repr=False)
 
     @property
@@ -108,6 +109,12 @@ class Exercise:
                 "this exercise calls it on the host, without a launch configuration",
                 "remove @cuda.jit, or give the function that launches the kernel",
             )
+        if _is_the_courses(obj):
+            return Parts(
+                f"{_name(obj)} is the course's own, out of {_home(obj)}",
+                "the exercise is to write it; what is there already shows nothing of yours",
+                f"write the {self.kind} in the notebook's cell, and give that",
+            )
         try:
             signature = inspect.signature(getattr(obj, "py_func", obj))
         except (TypeError, ValueError):  # some built-in functions do not tell
@@ -137,6 +144,7 @@ def exercise(
     seconds: float = 10.0,
     changes: Sequence[str] = (),
     new: bool = False,
+    central: str = "",
 ) -> Callable[[Callable[[Any, Require], None]], Exercise]:
     """Decorator: registers the function as the body of exercise `id`. See the module.
 
@@ -146,7 +154,8 @@ def exercise(
     shown one by one; a pair holds the name of the requirement that its hint helps with. A call of
     a function must leave its arguments as they were, but for those named in `changes`: the answer
     may change them, or the body looks at them itself. `new`: the result must share no memory with
-    an argument.
+    an argument. `central` names the requirement that the exercise is about: each other one gives 1
+    point, and it gives the rest, which is half of the points or more.
     Raises ValueError for a definition that cannot hold.
     """
     if not re.fullmatch(r"[1-5]\.\d+\.[a-z]", id):
@@ -176,6 +185,7 @@ def exercise(
             seconds,
             tuple(changes),
             new,
+            central,
         )
         made.__doc__ = body.__doc__
         _registered[id] = made
@@ -234,6 +244,17 @@ def _origin(body: Callable) -> str:
 
 def _name(obj: Any) -> str:
     return getattr(obj, "__name__", type(obj).__name__)
+
+
+def _is_the_courses(obj: Any) -> bool:
+    return _home(obj).partition(".")[0] == __name__.partition(".")[0]
+
+
+def _home(obj: Any) -> str:
+    """The module in which a function, a class or a kernel was written."""
+    written = getattr(obj, "py_func", obj)
+    code = getattr(written, "__globals__", None)  # a decorated function keeps its own module's
+    return str(code.get("__name__", "") if code else getattr(written, "__module__", ""))
 
 
 def _count(number: int) -> str:

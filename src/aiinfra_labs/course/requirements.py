@@ -3,13 +3,14 @@
 from __future__ import annotations
 
 import contextlib
-from collections.abc import Iterator
+import operator
+from collections.abc import Iterable, Iterator
 from typing import Any
 
-from .comparing import Measure, difference
+from .comparing import Measure, difference, is_whole, shown
 from .guard import Alarm, TimeLimit, explain
 from .limits import Intact
-from .parts import Parts
+from .parts import Parts, a_kind
 from .results import Outcome
 
 _AFTER_A_STOP = 2.0  # seconds for each requirement once a loop had to be stopped
@@ -64,6 +65,24 @@ class Requirement:
         if not condition:
             raise Unmet(Parts(what, why, try_))
 
+    def whole(self, values: Any, name: str = "the result") -> list[int]:
+        """Each of the values (or the one) must be a whole number: no bool, no float, no text.
+
+        An int, NumPy's or a tensor's will do. Returns them as ints.
+        """
+        given = list(values) if isinstance(values, Iterable) and not is_whole(values) else [values]
+        for value in given:
+            if not is_whole(value):
+                raise Unmet(
+                    Parts(
+                        f"{name} holds {shown(value)}, {a_kind(value)}",
+                        "whole numbers are asked for: a float such as 3.0, a True and a text that "
+                        "reads like a number are none",
+                        "print the value and its type; // divides without a fraction",
+                    )
+                )
+        return [operator.index(value) for value in given]
+
     def at_most(self, got: float, limit: float, what: str, why: str = "", try_: str = "") -> None:
         """A count must not exceed `limit`; `what` is what is counted ("sectors per request")."""
         if got > limit:
@@ -73,12 +92,12 @@ class Requirement:
 class Require:
     """Collects the outcomes of an exercise's requirements. Called with a name, gives a block.
 
-    The points of the exercise are shared equally among the requirements, less those that are
-    given by `points=`.
+    The requirement named `central` gives what the others leave, which give 1 point each. Without
+    one the points are shared equally, less those that are given by `points=`.
     """
 
-    def __init__(self, alarm: Alarm):
-        self._alarm, self._stopped = alarm, False
+    def __init__(self, alarm: Alarm, central: str = ""):
+        self._alarm, self._stopped, self._central = alarm, False, central
         self._intact = Intact()
         self._seen: list[tuple[Requirement, Parts | None, float | None]] = []
 
@@ -106,6 +125,8 @@ class Require:
             self._stopped = self._stopped or isinstance(caught, TimeLimit)
             failure = explain(caught, seconds)
         del caught  # its traceback holds this frame
+        if points is None and self._central and name != self._central:
+            points = 1.0
         self._seen.append((requirement, replaced or failure, points))
         self._alarm.restart()
 

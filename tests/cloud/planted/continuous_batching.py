@@ -1,34 +1,12 @@
-"""Answers to the exercises of unit 4.3: the right ones differ, the wrong ones are common mistakes.
-
-`WRONG` holds (exercise, answer, part of the reason that the check must give); `RIGHT` holds
-(exercise, answer).
-"""
+"""Answers to the exercises of unit 4.3: right ones that differ, and common mistakes."""
 
 from __future__ import annotations
 
-from collections.abc import Callable
-from typing import Any
-
 import numpy as np
 
-WRONG: list[tuple[str, Any, str]] = []
-RIGHT: list[tuple[str, Any]] = []
+from planting import plot
 
-
-def wrong(exercise: str, reason: str) -> Callable[[Any], Any]:
-    def keep(answer: Any) -> Any:
-        WRONG.append((exercise, answer, reason))
-        return answer
-
-    return keep
-
-
-def right(exercise: str) -> Callable[[Any], Any]:
-    def keep(answer: Any) -> Any:
-        RIGHT.append((exercise, answer))
-        return answer
-
-    return keep
+RIGHT, WRONG, right, wrong = plot()
 
 
 # --- 4.3.a the plan ------------------------------------------------------------------------------
@@ -390,3 +368,35 @@ def not_taken(sequence, source, target):
     room = np.zeros((count * target.block_size, 4), np.float32)
     room[: len(row)] = row
     target.keys[sequence.table] = room.reshape(count, target.block_size, 4)
+
+
+@wrong("4.3.c", "are preempted, where [] suffice")
+def preempts_at_the_last_block(running, free):
+    left, kept, out = list(running), [], []
+    while left:
+        name, held, wanted = left[0]
+        if wanted > held and wanted - held >= free:  # a block is always kept back
+            last, its, _ = left.pop()
+            out.append(last)
+            free += its
+        else:
+            free -= wanted - held
+            kept.append(name)
+            left.pop(0)
+    return kept, out
+
+
+@wrong("4.3.c", "those that stay want")
+def never_gives_way_itself(running, free):
+    left, kept, out = list(running), [], []
+    while left:
+        name, held, wanted = left[0]
+        if wanted - held > free and len(left) > 1:
+            last, its, _ = left.pop()
+            out.append(last)
+            free += its
+        else:
+            free -= wanted - held
+            kept.append(name)
+            left.pop(0)
+    return kept, out

@@ -1,37 +1,17 @@
-"""Answers to the exercises of unit 4.2: the right ones differ, the wrong ones are common mistakes.
-
-`WRONG` holds (exercise, answer, part of the reason that the check must give); `RIGHT` holds
-(exercise, answer).
-"""
+"""Answers to the exercises of unit 4.2: right ones that differ, and common mistakes."""
 
 from __future__ import annotations
 
 import hashlib
 import math
+import zlib
 from collections import Counter, OrderedDict, deque
-from collections.abc import Callable
-from typing import Any
 
 import numpy as np
 
-WRONG: list[tuple[str, Any, str]] = []
-RIGHT: list[tuple[str, Any]] = []
+from planting import plot
 
-
-def wrong(exercise: str, reason: str) -> Callable[[Any], Any]:
-    def keep(answer: Any) -> Any:
-        WRONG.append((exercise, answer, reason))
-        return answer
-
-    return keep
-
-
-def right(exercise: str) -> Callable[[Any], Any]:
-    def keep(answer: Any) -> Any:
-        RIGHT.append((exercise, answer))
-        return answer
-
-    return keep
+RIGHT, WRONG, right, wrong = plot()
 
 
 # --- 4.2.a paged attention ---------------------------------------------------------------------
@@ -422,3 +402,77 @@ class HitsAreIgnored(ByOrderedDict):
 class NoneWhenEmpty(ByOrderedDict):
     def take(self):
         return self.row.popitem(last=False)[0] if self.row else None
+
+
+# --- 4.2.b and 4.2.c: what only some inputs show ------------------------------------------------
+
+
+@wrong("4.2.b", "after free, the table of the sequence that ended is")
+class LeavesTheTable(ByCounts):
+    def free(self, table):
+        super().free(list(table))
+
+
+@wrong("4.2.c", "that is how the second request finds the first one's blocks")
+def by_the_length_of_the_text(tokens, block_size, key):
+    return by_sha(tokens, block_size, f"{key} {sum(tokens)}")
+
+
+@wrong("4.2.c", "the texts [1, 23] and [12, 3], blocks of 2")
+def digits_side_by_side(tokens, block_size, key):
+    parent, found = key, []
+    for i in range(len(tokens) // block_size):
+        digits = "".join(map(str, tokens[i * block_size : (i + 1) * block_size]))
+        parent = hashlib.sha256(f"{parent}/{digits}".encode()).hexdigest()
+        found.append(parent)
+    return found
+
+
+@wrong("4.2.c", "the texts [1, 2] and [2, 1], blocks of 2")
+def by_sums(tokens, block_size, key):
+    name, found = hash(key), []
+    for i in range(len(tokens) // block_size):
+        name = hash((name, sum(tokens[i * block_size : (i + 1) * block_size])))
+        found.append(name)
+    return found
+
+
+@wrong("4.2.c", "the texts [1, 31] and [2, 0], blocks of 2")
+def by_a_polynomial(tokens, block_size, key):
+    name, found = abs(hash(key)), []
+    for place, token in enumerate(tokens, 1):
+        name = (name * 31 + token) % 2**61
+        if place % block_size == 0:
+            found.append(name)
+    return found
+
+
+@wrong("4.2.c", "the texts [3] and [259], blocks of 1")
+def by_one_byte_a_token(tokens, block_size, key):
+    parent, found = key.encode(), []
+    for i in range(len(tokens) // block_size):
+        block = bytes(t % 256 for t in tokens[i * block_size : (i + 1) * block_size])
+        parent = hashlib.sha256(parent + block).digest()
+        found.append(parent)
+    return found
+
+
+@wrong("4.2.c", "names stand for two texts")
+def by_32_bits(tokens, block_size, key):
+    parent, found = zlib.crc32(key.encode()), []
+    for i in range(len(tokens) // block_size):
+        block = tokens[i * block_size : (i + 1) * block_size]
+        parent = zlib.crc32(f"{parent} {list(block)}".encode())
+        found.append(parent)
+    return found
+
+
+@wrong("4.2.c", "with the key 'lora1'")
+def the_key_runs_into_the_tokens(tokens, block_size, key):
+    text, found = key, []
+    for place, token in enumerate(tokens, 1):
+        text = f"{text}{token},"
+        if place % block_size == 0:
+            text = hashlib.sha256(text.encode()).hexdigest()
+            found.append(text)
+    return found

@@ -1,34 +1,12 @@
-"""Answers to the exercises of unit 4.4: the right ones differ, the wrong ones are common mistakes.
-
-`WRONG` holds (exercise, answer, part of the reason that the check must give); `RIGHT` holds
-(exercise, answer).
-"""
+"""Answers to the exercises of unit 4.4: right ones that differ, and common mistakes."""
 
 from __future__ import annotations
 
-from collections.abc import Callable
-from typing import Any
-
 import numpy as np
 
-WRONG: list[tuple[str, Any, str]] = []
-RIGHT: list[tuple[str, Any]] = []
+from planting import plot
 
-
-def wrong(exercise: str, reason: str) -> Callable[[Any], Any]:
-    def keep(answer: Any) -> Any:
-        WRONG.append((exercise, answer, reason))
-        return answer
-
-    return keep
-
-
-def right(exercise: str) -> Callable[[Any], Any]:
-    def keep(answer: Any) -> Any:
-        RIGHT.append((exercise, answer))
-        return answer
-
-    return keep
+RIGHT, WRONG, right, wrong = plot()
 
 
 def drawn(shares, u):
@@ -341,3 +319,21 @@ def dividing_by_zero(a, draft, verify):
     ]
     k = max(range(len(speeds)), key=speeds.__getitem__)
     return k, speeds[k]
+
+
+@wrong("4.4.b", "a wrong draft costs a token of the step")
+def repeats_the_end_where_nothing_is_found(ids, count, longest):
+    for size in range(min(longest, len(ids) - 1), 0, -1):
+        for start in range(len(ids) - size - 1, -1, -1):
+            if ids[start : start + size] == ids[-size:]:
+                return ids[start + size : start + size + count]
+    return ids[-1:]
+
+
+@wrong("4.4.b", "the draft holds '3', a str")
+def drafts_texts(ids, count, longest):
+    for size in range(min(longest, len(ids) - 1), 0, -1):
+        for start in range(len(ids) - size - 1, -1, -1):
+            if ids[start : start + size] == ids[-size:]:
+                return [str(x) for x in ids[start + size : start + size + count]]
+    return []

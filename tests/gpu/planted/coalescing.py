@@ -1,38 +1,15 @@
-"""Answers to the exercises of unit 3.3: the right ones differ, the wrong ones are common mistakes.
-
-`WRONG` holds (exercise, answer, part of the reason that the check must give); `RIGHT` holds
-(exercise, answer).
-"""
+"""Answers to the exercises of unit 3.3: right ones that differ, and common mistakes."""
 
 from __future__ import annotations
-
-from collections.abc import Callable
-from typing import Any
 
 import numpy as np
 
 from aiinfra_labs.gpu import cuda
 from aiinfra_labs.gpu.float4 import load_float4, store_float4
+from planting import plot
 
-WRONG: list[tuple[str, Any, str]] = []
-RIGHT: list[tuple[str, Any]] = []
+RIGHT, WRONG, right, wrong = plot()
 ITEMS = 8
-
-
-def wrong(exercise: str, reason: str) -> Callable[[Any], Any]:
-    def keep(answer: Any) -> Any:
-        WRONG.append((exercise, answer, reason))
-        return answer
-
-    return keep
-
-
-def right(exercise: str) -> Callable[[Any], Any]:
-    def keep(answer: Any) -> Any:
-        RIGHT.append((exercise, answer))
-        return answer
-
-    return keep
 
 
 # --- 3.3.a a tile for each block -----------------------------------------------------------------

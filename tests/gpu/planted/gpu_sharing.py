@@ -1,35 +1,13 @@
-"""Answers to 3.9.a to c: the right ones differ, the wrong ones are common mistakes.
-
-`WRONG` holds (exercise, answer, part of the reason that the check must give); `RIGHT` holds
-(exercise, answer).
-"""
+"""Answers to 3.9.a to c: right ones that differ, and common mistakes."""
 
 from __future__ import annotations
 
-from collections.abc import Callable
 from itertools import product
-from typing import Any
 
 from aiinfra_labs.gpu.sharing.shared_region import OutOfMemory
+from planting import plot
 
-WRONG: list[tuple[str, Any, str]] = []
-RIGHT: list[tuple[str, Any]] = []
-
-
-def wrong(exercise: str, reason: str) -> Callable[[Any], Any]:
-    def keep(answer: Any) -> Any:
-        WRONG.append((exercise, answer, reason))
-        return answer
-
-    return keep
-
-
-def right(exercise: str) -> Callable[[Any], Any]:
-    def keep(answer: Any) -> Any:
-        RIGHT.append((exercise, answer))
-        return answer
-
-    return keep
+RIGHT, WRONG, right, wrong = plot()
 
 
 # --- 3.9.a where may an instance begin? --------------------------------------------------------
@@ -421,3 +399,30 @@ class LocksTwice(_Nearly):
     def allocate(self, nbytes):
         with self.region.lock():
             return super().allocate(nbytes)
+
+
+@wrong("3.9.c", "add(-30) was called without the lock")
+class FreesWithoutTheLock:
+    def __init__(self, region, driver):
+        self.region, self.driver, self.sizes = region, driver, {}
+
+    def allocate(self, nbytes):
+        with self.region.lock():
+            if self.region.used + nbytes > self.region.limit:
+                raise OutOfMemory("no room")
+            self.region.add(nbytes)
+        try:
+            pointer = self.driver.allocate(nbytes)
+        except OutOfMemory:
+            with self.region.lock():
+                self.region.add(-nbytes)
+            raise
+        self.sizes[pointer] = nbytes
+        return pointer
+
+    def free(self, pointer):
+        self.driver.free(pointer)
+        self.region.add(-self.sizes.pop(pointer))
+
+    def memory_info(self):
+        return self.region.limit - self.region.used, self.region.limit

@@ -1,39 +1,16 @@
-"""Answers to 3.5.c and 3.5.d: the right ones differ, the wrong ones are common mistakes.
-
-`WRONG` holds (exercise, answer, part of the reason that the check must give); `RIGHT` holds
-(exercise, answer).
-"""
+"""Answers to 3.5.c and 3.5.d: right ones that differ, and common mistakes."""
 
 from __future__ import annotations
-
-from collections.abc import Callable
-from typing import Any
 
 import numpy as np
 
 from aiinfra_labs.gpu import cuda
+from planting import plot
 
-WRONG: list[tuple[str, Any, str]] = []
-RIGHT: list[tuple[str, Any]] = []
+RIGHT, WRONG, right, wrong = plot()
 TILE = 16
 PADDED = TILE + 1  # a name: Numba takes no sum for the shape of an array
 F32 = np.float32
-
-
-def wrong(exercise: str, reason: str) -> Callable[[Any], Any]:
-    def keep(answer: Any) -> Any:
-        WRONG.append((exercise, answer, reason))
-        return answer
-
-    return keep
-
-
-def right(exercise: str) -> Callable[[Any], Any]:
-    def keep(answer: Any) -> Any:
-        RIGHT.append((exercise, answer))
-        return answer
-
-    return keep
 
 
 @cuda.jit(device=True)

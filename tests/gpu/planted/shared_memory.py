@@ -1,41 +1,18 @@
-"""Answers to 3.4.a, b and c, the transposes: right ones that differ, wrong ones that are common.
-
-`WRONG` holds (exercise, answer, part of the reason that the check must give); `RIGHT` holds
-(exercise, answer).
-"""
+"""Answers to 3.4.a, b and c, the transposes: right ones that differ, wrong ones that are common."""
 
 from __future__ import annotations
-
-from collections.abc import Callable
-from typing import Any
 
 import numpy as np
 
 from aiinfra_labs.gpu import cuda
+from planting import plot
 
-WRONG: list[tuple[str, Any, str]] = []
-RIGHT: list[tuple[str, Any]] = []
+RIGHT, WRONG, right, wrong = plot()
 
 TILE = 32
 PADDED = TILE + 1
 PADDED_TWICE = TILE + 2
 WORDS = TILE * PADDED
-
-
-def wrong(exercise: str, reason: str) -> Callable[[Any], Any]:
-    def keep(answer: Any) -> Any:
-        WRONG.append((exercise, answer, reason))
-        return answer
-
-    return keep
-
-
-def right(*exercises: str) -> Callable[[Any], Any]:
-    def keep(answer: Any) -> Any:
-        RIGHT.extend((exercise, answer) for exercise in exercises)
-        return answer
-
-    return keep
 
 
 # --- 3.4.a a tile, 3.4.b without conflicts -------------------------------------------------------

@@ -1,36 +1,13 @@
-"""Answers to 3.4.d and e, where a barrier is missed: right ones that differ, and common mistakes.
-
-`WRONG` holds (exercise, answer, part of the reason that the check must give); `RIGHT` holds
-(exercise, answer).
-"""
+"""Answers to 3.4.d and e, of barriers: right ones that differ, and common mistakes."""
 
 from __future__ import annotations
-
-from collections.abc import Callable
-from typing import Any
 
 import numpy as np
 
 from aiinfra_labs.gpu import cuda
+from planting import plot
 
-WRONG: list[tuple[str, Any, str]] = []
-RIGHT: list[tuple[str, Any]] = []
-
-
-def wrong(exercise: str, reason: str) -> Callable[[Any], Any]:
-    def keep(answer: Any) -> Any:
-        WRONG.append((exercise, answer, reason))
-        return answer
-
-    return keep
-
-
-def right(*exercises: str) -> Callable[[Any], Any]:
-    def keep(answer: Any) -> Any:
-        RIGHT.extend((exercise, answer) for exercise in exercises)
-        return answer
-
-    return keep
+RIGHT, WRONG, right, wrong = plot()
 
 
 # --- 3.4.d two barriers --------------------------------------------------------------------------
@@ -244,7 +221,7 @@ def count_and_leave_out_the_empty(data, total):
         b += step
 
 
-@wrong("3.4.e", "625 atomic requests to global memory where 16 suffice")
+@wrong("3.4.e", "20,000 atomic additions to bins where 512 suffice")
 @cuda.jit
 def count_in_global_memory(values, bins):
     for i in range(cuda.grid(1), values.size, cuda.gridsize(1)):
@@ -301,7 +278,7 @@ def count_and_read_at_once(values, bins):
         cuda.atomic.add(bins, b, own[b])
 
 
-@wrong("3.4.e", "512 atomic requests to global memory where 16 suffice")
+@right("3.4.e")
 @cuda.jit
 def count_and_let_one_thread_add(values, bins):
     own = cuda.shared.array(BINS, np.int32)
@@ -314,6 +291,97 @@ def count_and_let_one_thread_add(values, bins):
     if cuda.threadIdx.x == 0:
         for b in range(BINS):
             cuda.atomic.add(bins, b, own[b])
+
+
+@right("3.4.e")
+@cuda.jit
+def count_all_in_thread_0_at_both_ends(values, bins):
+    own = cuda.shared.array(256, np.int32)
+    if cuda.threadIdx.x == 0:
+        for b in range(256):
+            own[b] = 0
+    cuda.syncthreads()
+    for i in range(cuda.grid(1), values.size, cuda.gridsize(1)):
+        cuda.atomic.add(own, values[i], 1)
+    cuda.syncthreads()
+    if cuda.threadIdx.x == 0:
+        for b in range(256):
+            cuda.atomic.add(bins, b, own[b])
+
+
+@right("3.4.e")
+@cuda.jit
+def count_in_four_parts(values, bins):
+    own = cuda.shared.array((4, 256), np.int32)
+    t = cuda.threadIdx.x
+    part = (t // 32) % 4
+    for j in range(t, 1024, cuda.blockDim.x):
+        own[j // 256, j % 256] = 0
+    cuda.syncthreads()
+    for i in range(cuda.grid(1), values.size, cuda.gridsize(1)):
+        cuda.atomic.add(own, (part, values[i]), 1)
+    cuda.syncthreads()
+    for b in range(t, 256, cuda.blockDim.x):
+        cuda.atomic.add(bins, b, own[0, b] + own[1, b] + own[2, b] + own[3, b])
+
+
+@wrong("3.4.e", "2,048 atomic additions to bins where 512 suffice")
+@cuda.jit
+def count_in_four_parts_and_add_each(values, bins):
+    own = cuda.shared.array((4, 256), np.int32)
+    t = cuda.threadIdx.x
+    part = (t // 32) % 4
+    for j in range(t, 1024, cuda.blockDim.x):
+        own[j // 256, j % 256] = 0
+    cuda.syncthreads()
+    for i in range(cuda.grid(1), values.size, cuda.gridsize(1)):
+        cuda.atomic.add(own, (part, values[i]), 1)
+    cuda.syncthreads()
+    for j in range(t, 1024, cuda.blockDim.x):
+        cuda.atomic.add(bins, j % 256, own[j // 256, j % 256])
+
+
+@wrong("3.4.e", "race on bins")
+@cuda.jit
+def count_and_add_to_bins_plainly(values, bins):
+    own = cuda.shared.array(256, np.int32)
+    for b in range(cuda.threadIdx.x, 256, cuda.blockDim.x):
+        own[b] = 0
+    cuda.syncthreads()
+    for i in range(cuda.grid(1), values.size, cuda.gridsize(1)):
+        cuda.atomic.add(own, values[i], 1)
+    cuda.syncthreads()
+    for b in range(cuda.threadIdx.x, 256, cuda.blockDim.x):
+        bins[b] += own[b]
+
+
+@wrong("3.4.e", "is read before anything was stored in it")
+@cuda.jit
+def count_in_the_first_bins_alone(values, bins):
+    own = cuda.shared.array(256, np.int32)
+    t = cuda.threadIdx.x
+    if t < 256:
+        own[t] = 0
+    cuda.syncthreads()
+    for i in range(cuda.grid(1), values.size, cuda.gridsize(1)):
+        cuda.atomic.add(own, values[i], 1)
+    cuda.syncthreads()
+    if t < 256:
+        cuda.atomic.add(bins, t, own[t])
+
+
+@wrong("3.4.e", "race on own")
+@cuda.jit
+def count_in_bytes_without_atomics(values, bins):
+    own = cuda.shared.array(256, np.uint8)
+    for b in range(cuda.threadIdx.x, 256, cuda.blockDim.x):
+        own[b] = 0
+    cuda.syncthreads()
+    for i in range(cuda.grid(1), values.size, cuda.gridsize(1)):
+        own[values[i]] += 1
+    cuda.syncthreads()
+    for b in range(cuda.threadIdx.x, 256, cuda.blockDim.x):
+        cuda.atomic.add(bins, b, own[b])
 
 
 @wrong("3.4.e", "add up bins: is the sum n?")

@@ -245,8 +245,8 @@ RIGHT = [
     ("1.3.d", by_torch),
 ]
 WRONG = [
-    ("1.3.a", undivided, "each score divided by sqrt(D)"),
-    ("1.3.a", by_the_size_of_a_value, "each score divided by sqrt(D)"),
+    ("1.3.a", undivided, "the scores were not divided at all"),
+    ("1.3.a", by_the_size_of_a_value, "divided by the root of a value's length, V"),
     ("1.3.a", over_the_queries, "each row is one query's and must sum to 1"),
     ("1.3.a", exp_without_the_largest, "exp of a large score is inf"),
     ("1.3.a", a_billion_below, "scores all of them far below 0"),
@@ -267,4 +267,35 @@ WRONG = [
     ("1.3.d", expanded, "bytes of new tensors"),
     ("1.3.d", every_other, "neighbours share"),
     ("1.3.d", first_kv_head_for_all, "query head h reads kv head h // 1"),
+]
+
+
+def by_the_number_of_keys(query, key, value, mask):
+    scores = query @ key.transpose(-2, -1) / math.sqrt(key.shape[-2])
+    if mask is not None:
+        scores = scores.masked_fill(~mask, -math.inf)
+    return torch.softmax(scores, dim=-1).nan_to_num(0.0) @ value
+
+
+def with_scores_cut_off(query, key, value, mask):
+    scores = query @ key.transpose(-2, -1) / math.sqrt(query.shape[-1])
+    scores = scores.clamp(-60, 60)
+    if mask is not None:
+        scores = scores.masked_fill(~mask, -math.inf)
+    return torch.softmax(scores, dim=-1).nan_to_num(0.0) @ value
+
+
+def in_double(query, key, value, mask):
+    return by_softmax(query, key, value, mask).double()
+
+
+def nothing_but_fast(query, key, value):
+    return torch.zeros_like(query)
+
+
+WRONG += [
+    ("1.3.a", by_the_number_of_keys, "divided by the root of the number of keys, S"),
+    ("1.3.a", with_scores_cut_off, "a score that was cut off"),
+    ("1.3.a", in_double, "has dtype torch.float64, expected torch.float32"),
+    ("1.3.d", nothing_but_fast, "what is spared must not change the result"),
 ]

@@ -1,35 +1,14 @@
-"""Answers to the exercises of unit 1.7: the right ones differ, the wrong ones are common mistakes.
-
-`WRONG` holds (exercise, answer, part of the reason that the check must give); `RIGHT` holds
-(exercise, answer).
-"""
+"""Answers to the exercises of unit 1.7: right ones that differ, and common mistakes."""
 
 from __future__ import annotations
 
 import math
-from collections.abc import Callable
-from typing import Any
 
 import torch
 
-WRONG: list[tuple[str, Any, str]] = []
-RIGHT: list[tuple[str, Any]] = []
+from planting import plot
 
-
-def wrong(exercise: str, reason: str) -> Callable[[Any], Any]:
-    def keep(answer: Any) -> Any:
-        WRONG.append((exercise, answer, reason))
-        return answer
-
-    return keep
-
-
-def right(exercise: str) -> Callable[[Any], Any]:
-    def keep(answer: Any) -> Any:
-        RIGHT.append((exercise, answer))
-        return answer
-
-    return keep
+RIGHT, WRONG, right, wrong = plot()
 
 
 # --- 1.7.a keys and values ---------------------------------------------------------------------

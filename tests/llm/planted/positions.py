@@ -3,31 +3,13 @@
 from __future__ import annotations
 
 import math
-from collections.abc import Callable
-from typing import Any
 
 import torch
 
 from aiinfra_labs.llm.attention import attention, causal_mask
+from planting import plot
 
-WRONG: list[tuple[str, Any, str]] = []
-RIGHT: list[tuple[str, Any]] = []
-
-
-def wrong(exercise: str, reason: str) -> Callable[[Any], Any]:
-    def keep(answer: Any) -> Any:
-        WRONG.append((exercise, answer, reason))
-        return answer
-
-    return keep
-
-
-def right(exercise: str) -> Callable[[Any], Any]:
-    def keep(answer: Any) -> Any:
-        RIGHT.append((exercise, answer))
-        return answer
-
-    return keep
+RIGHT, WRONG, right, wrong = plot()
 
 
 # --- 1.2.a the sinusoidal table ------------------------------------------------------------------
@@ -58,7 +40,7 @@ def table_by_loops(positions, width):
 def table_of_complex_numbers(positions, width):
     speeds = torch.exp(-math.log(10_000) * torch.arange(0, width, 2) / width).double()
     hands = torch.polar(torch.ones(1, 1).double(), positions[:, None] * speeds)
-    return torch.stack((hands.imag, hands.real), -1).reshape(len(positions), width)
+    return torch.stack((hands.imag, hands.real), -1).reshape(len(positions), width).float()
 
 
 @wrong("1.2.a", "sines stand in even columns, cosines in odd")

@@ -47,7 +47,8 @@ WHOLE = "serves a whole workload in as few steps as the rules allow"
 @exercise(
     "4.3.a",
     title="The plan of a step",
-    points=6,
+    points=10,
+    central=WHOLE,
     skill=SKILL,
     arguments=("running", "waiting", "budget", "slots"),
     changes=("running", "waiting"),
@@ -328,7 +329,8 @@ SINGLE = "knows answers of one token, and of none"
 @exercise(
     "4.3.b",
     title="What the caller sees",
-    points=4,
+    points=6,
+    central=PER,
     skill=SKILL,
     arguments=("arrivals", "log"),
     hints=(

@@ -31,7 +31,8 @@ Held = tuple[str, int, int]  # name, blocks that it holds, blocks that it must h
 @exercise(
     "4.3.c",
     title="Who gives way",
-    points=5,
+    points=8,
+    central=BOOKS,
     skill=SKILL,
     arguments=("running", "free"),
     hints=(
@@ -219,7 +220,8 @@ class Handed:
 @exercise(
     "4.3.d",
     title="Hand a sequence over",
-    points=6,
+    points=8,
+    central=SIZES,
     skill=SKILL,
     arguments=("sequence", "source", "target"),
     hints=(

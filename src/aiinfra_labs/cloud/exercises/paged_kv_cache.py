@@ -47,7 +47,8 @@ LARGE = "has no nan, however large the scores are"
 @exercise(
     "4.2.a",
     title="Paged attention",
-    points=5,
+    points=8,
+    central=TABLE,
     skill=SKILL,
     arguments=("query", "keys", "values", "block_table", "context"),
     hints=(
@@ -99,6 +100,12 @@ def _attended(r: Any, function: Any, case: Case) -> None:
             what=f"the result is {_kind(got)}, expected an array of shape {case.query.shape}",
             why="each query head gives one row: a mean of the values, weighted",
             try_="make `out = np.empty_like(query)`, fill out[head], and return it",
+        )
+        r.that(
+            got.dtype == np.float32,
+            what=f"the result has dtype {got.dtype}, expected float32",
+            why="each number of it takes 4 bytes, as those of the query",
+            try_="np.empty_like(query) has the query's dtype",
         )
         good = case.expected()
         if not np.allclose(got, good, atol=1e-4, rtol=1e-4):

@@ -27,7 +27,8 @@ FULL = "says when none is free, and changes nothing"
 @exercise(
     "4.2.b",
     title="Blocks on demand, shared until they are written",
-    points=6,
+    points=10,
+    central=OWN,
     skill=SKILL,
     arguments=("num_blocks", "block_size"),
     hints=(
@@ -203,7 +204,14 @@ class Pool:
         self._look()
 
     def free(self, name: str) -> None:
-        self.mine.free(self.tables.pop(name))
+        table = self.tables.pop(name)
+        self.mine.free(table)
+        self.r.that(
+            table == [],
+            what=f"after free, the table of the sequence that ended is {table!r}",
+            why="whoever still holds it would read blocks that belong to others by then",
+            try_="table.clear() at the end of free",
+        )
         del self.texts[name]
         self._look()
 

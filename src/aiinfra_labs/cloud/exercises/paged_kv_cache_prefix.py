@@ -22,6 +22,23 @@ SMALL = "has names that do not grow with the text"
 ONCE = "reads each token once"
 
 
+# Two texts that a name made by arithmetic, or of digits or bytes side by side, takes for one.
+COLLIDING = (
+    ([1, 2], [2, 1], 2),
+    ([1, 4], [2, 3], 2),
+    ([2, 6], [3, 4], 2),
+    ([1, 23], [12, 3], 2),
+    ([0, 7], [7, 0], 2),
+    ([1, 2, 3, 4], [3, 4, 1, 2], 2),
+    ([1, 2, 3, 4], [1, 2, 4, 3], 4),
+    ([5, 5], [9, 9], 2),
+    ([3], [259], 1),
+    ([3], [65_539], 1),
+    *(([1, base], [2, 0], 2) for base in (10, 31, 33, 37, 131, 256, 257, 1_000, 65_536, 100_003)),
+    *(([1, base], [2, 0], 1) for base in (10, 31, 33, 37, 131, 256, 257, 1_000, 65_536, 100_003)),
+)
+
+
 class Counted(tuple):
     """Tokens that count how often one of them is read."""
 
@@ -41,7 +58,8 @@ class Counted(tuple):
 @exercise(
     "4.2.c",
     title="The name of a block",
-    points=4,
+    points=10,
+    central=CHAIN,
     skill=SKILL,
     arguments=("tokens", "block_size", "key"),
     hints=(
@@ -104,6 +122,16 @@ def names(function: Any, require: Any) -> None:
                         else "it holds another token",
                         try_="let each name depend on the one before it",
                     )
+        for one, other, size in COLLIDING:
+            with r.input(f"the texts {one} and {other}, blocks of {size}"):
+                mine, theirs = (_named(r, function, text, size) for text in (one, other))
+                r.that(
+                    mine[-1:] != theirs[-1:],
+                    what=f"the last blocks of two texts have one name, {mine[-1]!r:.60}",
+                    why="a request would be given keys and values of another text, and answer it",
+                    try_="hash the tokens as they are: a sum, a product or the digits side by side "
+                    "are the same for many texts",
+                )
         with r.input("[7, 7, 7, 7], blocks of 2"):
             found = _named(r, function, [7, 7, 7, 7], 2)
             r.that(
@@ -112,15 +140,25 @@ def names(function: Any, require: Any) -> None:
                 why="the second one's tokens see the first ones: its keys and values are others",
                 try_="let each name depend on the one before it",
             )
-    with require(KEYED) as r, r.input("the same 8 tokens, with the keys '' and 'adapter-7'"):
-        one = _named(r, function, range(8), 4)
-        other = _named(r, function, range(8), 4, "adapter-7")
-        r.that(
-            not set(one) & set(other),
-            what=f"{len(set(one) & set(other))} of 2 names are the same",
-            why="another adapter computes other keys and values from the same tokens",
-            try_="begin the chain with the key",
-        )
+        if _is_linear(r, function):  # others fail below, and would not come to an end here
+            _tells_many_apart(r, function)
+    with require(KEYED) as r:
+        for left, right, text, more in (
+            ("", "adapter-7", range(8), range(8)),
+            ("adapter-7", "7-adapter", range(8), range(8)),
+            ("lora1", "lora", [23, 4], [123, 4]),
+        ):
+            with r.input(
+                f"the tokens {list(text)} with the key {left!r}, {list(more)} with {right!r}"
+            ):
+                one = _named(r, function, text, len(text) // 2, left)
+                other = _named(r, function, more, len(more) // 2, right)
+                r.that(
+                    not set(one) & set(other),
+                    what=f"{len(set(one) & set(other))} of 2 names are the same",
+                    why="another adapter computes other keys and values from the same tokens",
+                    try_="begin the chain with the key, told apart from the tokens",
+                )
     with require(SMALL) as r, r.input("4,000 tokens, blocks of 4"):
         found = _named(r, function, range(4000), 4)
         first, last = (_bytes(r, found[i]) for i in (0, -1))
@@ -155,6 +193,25 @@ def _named(r: Any, function: Any, tokens: Any, size: int, key: str = "") -> list
     return list(got)
 
 
+def _tells_many_apart(r: Any, function: Any, count: int = 200_000) -> None:
+    with r.input(f"{count:,} texts, each a token longer than the one before, blocks of 1"):
+        alike = count - len(set(_named(r, function, range(count), 1)))
+        r.that(
+            not alike,
+            what=f"{alike:,} of {count:,} names stand for two texts",
+            why="32 bits are 4 billion names, and among 200,000 of them some are the same: a "
+            "request would be given keys and values of another text",
+            try_="keep 64 bits of a hash or more: hash(...), or hashlib.sha256(...).digest()",
+        )
+
+
+def _is_linear(r: Any, function: Any) -> bool:
+    """Whether names neither grow with the text nor take ever longer to make."""
+    Counted.reads = 0
+    found = _named(r, function, Counted(range(400)), 4)
+    return Counted.reads <= 800 and not isinstance(found[-1], list | tuple | str)
+
+
 def _bytes(r: Any, name: Any) -> int:
     try:
         return len(pickle.dumps(name))
@@ -187,7 +244,8 @@ NONE = "says when none is free"
 @exercise(
     "4.2.d",
     title="Which block to give up",
-    points=4,
+    points=8,
+    central=EACH,
     skill=SKILL,
     arguments=("num_blocks",),
     hints=(

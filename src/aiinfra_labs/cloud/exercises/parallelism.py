@@ -77,7 +77,8 @@ SAME = "ends with the same bits on every rank"
 @exercise(
     "4.6.a",
     title="All-reduce in a ring",
-    points=4,
+    points=6,
+    central=UNEVEN,
     skill=SKILL,
     arguments=("x", "rank", "size", "shift"),
     hints=(
@@ -221,7 +222,8 @@ VOLUME = "sends no more than plain data parallelism"
 @exercise(
     "4.6.e",
     title="ZeRO: a step of which each rank does a part",
-    points=4,
+    points=6,
+    central=STEP,
     skill=SKILL,
     arguments=("weights", "gradients", "rank", "size", "reduce_scatter", "all_gather", "adam"),
     hints=(

@@ -13,6 +13,7 @@ from aiinfra_labs.cloud.serving.parallel import schedules, tensor
 from aiinfra_labs.cloud.serving.parallel.errors import Deadlock
 from aiinfra_labs.cloud.serving.parallel.grid import KINDS, Grid
 from aiinfra_labs.course import exercise
+from aiinfra_labs.course.comparing import is_whole
 from aiinfra_labs.course.drawing import many
 
 from . import parallelism_views as views
@@ -31,7 +32,8 @@ SHAPE = ModelConfig(64, 24, 32, 1, 4, 4, 6, 32)
 @exercise(
     "4.6.b",
     title="Which rank holds which rows",
-    points=4,
+    points=8,
+    central=IN_ATTENTION,
     skill=SKILL,
     arguments=("name", "weight", "rank", "size", "heads", "kv_heads", "head_dim"),
     hints=(
@@ -66,6 +68,7 @@ def shard(function: Any, require: Any) -> None:
     with require(IN_ATTENTION) as r:
         for heads, kv_heads, size in ((4, 4, 1), (4, 4, 2), (4, 2, 2), (8, 4, 4)):
             _attention(r, function, replace(SHAPE, **_heads(heads, kv_heads)), size)
+        _attention(r, function, replace(SHAPE, head_dim=10, **_heads(4, 2)), 2)
     with require(BIAS) as r:
         config = replace(SHAPE, qkv_bias=True)
         _attention(r, function, replace(config, **_heads(4, 2)), 2)
@@ -117,6 +120,12 @@ def _part(
         f"{list(shape)}",
         why=_why_shape(name, tuple(got.shape), tuple(weight.shape), shape, size),
         try_="print name, weight.shape and what you return, for each rank",
+    )
+    r.that(
+        got.dtype == weight.dtype,
+        what=f"rank {rank}'s part of {name} has dtype {got.dtype}, expected {weight.dtype}",
+        why="a part takes as many bytes a number as the whole",
+        try_="cut and put together, and compute nothing",
     )
     return got.detach()
 
@@ -228,7 +237,8 @@ PIPES = ((1, 1), (1, 3), (2, 1), (2, 4), (3, 2), (4, 1), (5, 2), (4, 4), (4, 8),
 @exercise(
     "4.6.c",
     title="One forward, one backward",
-    points=4,
+    points=6,
+    central=BUBBLE,
     skill=SKILL,
     arguments=("stage", "stages", "micro_batches"),
     hints=(
@@ -315,10 +325,7 @@ def _complete(r: Any, function: Any, stages: int, m: int) -> None:
 
 def _is_schedule(got: Any) -> bool:
     return isinstance(got, list | tuple) and all(
-        isinstance(task, tuple)
-        and len(task) == 2
-        and task[0] in ("F", "B")
-        and isinstance(task[1], int)
+        isinstance(task, tuple) and len(task) == 2 and task[0] in ("F", "B") and is_whole(task[1])
         for task in got
     )
 
@@ -373,7 +380,8 @@ MEGATRON = {
 @exercise(
     "4.6.d",
     title="Whom a rank talks to",
-    points=3,
+    points=4,
+    central=ANY,
     skill=SKILL,
     arguments=("rank", "tensor", "data", "pipeline"),
     hints=(
@@ -426,7 +434,7 @@ def _asked(r: Any, function: Any, rank: int, sizes: tuple[int, ...]) -> dict[str
         why=f"a dict was asked for, with {', '.join(KINDS)}",
         try_='return {"tensor": [...], "data": [...], "pipeline": [...]}',
     )
-    return {kind: [int(other) for other in got[kind]] for kind in KINDS}
+    return {kind: r.whole(got[kind], f"the {kind} group") for kind in KINDS}
 
 
 def _grouped(

@@ -92,7 +92,8 @@ ONE_VALUE = "serves rows of one value, and of zeros"
 @exercise(
     "4.5.a",
     title="An affine grid",
-    points=4,
+    points=6,
+    central=NEAREST,
     skill=SKILL,
     arguments=("w", "bits"),
     hints=(
@@ -238,7 +239,8 @@ EMPTY = "serves a group of zeros"
 @exercise(
     "4.5.b",
     title="Two weights to a byte",
-    points=5,
+    points=6,
+    central=FORMAT,
     skill=SKILL,
     arguments=("w", "group"),
     hints=(

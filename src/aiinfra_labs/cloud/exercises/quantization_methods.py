@@ -48,6 +48,7 @@ KEEPS = "leaves w and h as they are"
     "4.5.c",
     title="Rounding with feedback",
     points=6,
+    central=FEEDBACK,
     skill=SKILL,
     arguments=("w", "h", "step"),
     changes=("w", "h", "step"),  # a requirement of its own looks at them
@@ -225,7 +226,8 @@ INT3 = Scheme(3, "channel")
 @exercise(
     "4.5.d",
     title="Factors for large inputs",
-    points=5,
+    points=6,
+    central=LESS,
     skill=SKILL,
     arguments=("w", "x", "round_rows"),
     seconds=20.0,
@@ -354,6 +356,7 @@ TRAINS = "trains to less than rounding after training has"
     "4.5.e",
     title="Straight through",
     points=4,
+    central=GRADIENT,
     skill=SKILL,
     arguments=("w", "step"),
     seconds=20.0,

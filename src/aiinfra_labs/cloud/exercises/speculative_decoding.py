@@ -88,6 +88,7 @@ def _token(found: Any, size: int) -> int:
     "4.4.a",
     title="Accept or draw anew",
     points=5,
+    central=EXACT,
     skill=SKILL,
     arguments=("p", "q", "token", "random"),
     seconds=20.0,
@@ -222,7 +223,8 @@ FEW = "gives at most count tokens, and fewer where the text ends"
 @exercise(
     "4.4.b",
     title="Prompt lookup",
-    points=4,
+    points=8,
+    central=FEW,
     skill=SKILL,
     arguments=("ids", "count", "longest"),
     hints=(
@@ -283,7 +285,7 @@ def _looks(r: Any, function: Any, ids: list[int], count: int, longest: int) -> N
             why="a draft is a list of ids, an empty one where there is nothing to guess",
             try_="return ids[a:b], or []",
         )
-        got, wanted = [int(x) for x in found], reference_lookup(ids, count, longest)
+        got, wanted = r.whole(found, "the draft"), reference_lookup(ids, count, longest)
         r.that(
             got == wanted,
             what=f"the draft is {got}, expected {wanted}",

@@ -46,6 +46,9 @@ class CountedModel:
         self.calls: list[int] = []  # tokens read, a number a call
         self.furthest = 0  # tokens in the cache, at most
 
+    def __deepcopy__(self, known: dict) -> CountedModel:
+        return self  # what a copy reads counts as well
+
     def new_cache(self) -> Cache:
         """An empty cache, which the model fills."""
         return Cache()
@@ -118,6 +121,7 @@ RUNS = ((3, 1, 2, 0), (3, 4, 2, 1), (4, 9, 3, 0), (5, 12, 3, 4), (1, 20, 4, 3), 
     "4.4.c",
     title="Speculate",
     points=7,
+    central=ALL_RIGHT,
     skill=SKILL,
     arguments=("model", "guess", "prompt", "count", "k"),
     hints=(
@@ -239,7 +243,7 @@ def _speculates(r: Any, function: Any, run: tuple[int, int, int, int]) -> Counte
             why="the new tokens are asked for, as a list of ids",
             try_="end with `return` and the list",
         )
-        got, wanted = [int(x) for x in found], continued(prompt, count)
+        got, wanted = r.whole(found, "the list of new tokens"), continued(prompt, count)
         if got != wanted:
             what = f"the new tokens are {got[:12]}, expected {wanted[:12]}"
             r.that(False, what, *_why_tokens(got, wanted, prompt, wrong_every))
@@ -291,7 +295,8 @@ CERTAIN = "knows a rate of 1, and of 0"
 @exercise(
     "4.4.d",
     title="Does it pay?",
-    points=4,
+    points=6,
+    central=COSTS,
     skill=SKILL,
     arguments=("a", "draft", "verify"),
     hints=(
@@ -343,7 +348,14 @@ def _pays(r: Any, function: Any, a: float, draft: float, verify: list[float]) ->
             why="both are asked for: how many drafts, and how much faster that is",
             try_="return k, speedup",
         )
-        k, speed = int(found[0]), float(found[1])
+        (k,) = r.whole(found[0], "k")
+        r.that(
+            isinstance(found[1], int | float) and not isinstance(found[1], bool),
+            what=f"the speed-up is {found[1]!r}",
+            why="a number was asked for",
+            try_="return k, speedup",
+        )
+        speed = float(found[1])
         wanted_k, wanted = reference_best(a, draft, verify)
         r.that(
             k == wanted_k and abs(speed - wanted) < 1e-6,

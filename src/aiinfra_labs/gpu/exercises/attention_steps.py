@@ -34,6 +34,7 @@ PARTS = ("largest", "total", "output")
     "3.6.d",
     title="The inner update of FlashAttention",
     points=4,
+    central=RESCALES,
     skill=SKILL,
     arguments=("largest", "total", "output", "tile_largest", "tile_total", "tile_output"),
     kind="kernel",
@@ -243,7 +244,8 @@ def make_cache(contexts: tuple[int, ...], block_size: int, heads: int, kv_heads:
 @exercise(
     "3.6.e",
     title="Keys by block table, one reading for a group of heads",
-    points=5,
+    points=8,
+    central=ADDRESS,
     skill=SKILL,
     arguments=("query", "key_cache", "block_table", "context_lengths", "scores"),
     kind="kernel",

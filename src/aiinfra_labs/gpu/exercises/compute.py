@@ -59,7 +59,8 @@ NAMES = "names a resource that is used up"
 @exercise(
     "3.7.a",
     title="Occupancy by hand",
-    points=4,
+    points=8,
+    central="agrees with NVIDIA's calculator on 7 kinds of SM, 700 blocks",
     skill=SKILL,
     arguments=("sm", "threads", "registers", "shared"),
     kind="function",
@@ -159,7 +160,7 @@ def _pair(r: Any, got: Any) -> tuple[Any, Any]:
         why="two things are asked for: how many blocks, and what allows no more",
         try_='return blocks, name; for example 8, "warps"',
     )
-    return got[0], got[1]
+    return r.whole(got[0], "the number of blocks")[0], got[1]
 
 
 def _limits(found: emulator.Occupancy) -> str:
@@ -236,6 +237,7 @@ TOO_MUCH = (
     "3.7.b",
     title="A block that fills the SM",
     points=3,
+    central=REACHES,
     skill=SKILL,
     arguments=("registers", "fixed", "per_thread", "target", "device"),
     kind="function",
@@ -360,7 +362,8 @@ ONCE = "does no work that it throws away"
 @exercise(
     "3.7.c",
     title="Two jobs, and no warp that parts",
-    points=4,
+    points=6,
+    central=JOBS,
     skill=SKILL,
     arguments=("x", "out"),
     kind="kernel",

@@ -35,7 +35,8 @@ INFINITY = 0x7F80
 @exercise(
     "3.7.d",
     title="bf16, by its bits",
-    points=4,
+    points=8,
+    central=NEAREST,
     skill=SKILL,
     arguments=("x",),
     kind="function",
@@ -206,7 +207,8 @@ ALLOWED = 4  # units of roundoff of the sum of the terms' sizes; Kahan's bound i
 @exercise(
     "3.7.e",
     title="fp16 in, fp32 out, and no digit lost on the way",
-    points=4,
+    points=6,
+    central=DIGITS,
     skill=SKILL,
     arguments=("a", "b", "out"),
     kind="kernel",

@@ -97,7 +97,8 @@ FLAT = "arithmetic decides above it"
 @exercise(
     "3.1.a",
     title="The roof",
-    points=3,
+    points=4,
+    central=SLOPE,
     skill=SKILL,
     arguments=("peak_tflops", "bandwidth_gb", "intensity"),
     hints=(
@@ -188,7 +189,8 @@ LANES = "counts the lanes of a CPU's vectors"
 @exercise(
     "3.1.b",
     title="A peak from the data sheet",
-    points=3,
+    points=4,
+    central=CORES,
     skill=SKILL,
     arguments=("figures", "precision"),
     hints=(

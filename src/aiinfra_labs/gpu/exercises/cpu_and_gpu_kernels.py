@@ -32,6 +32,7 @@ JUDGES = "judges by the device: the same kernel, another ridge"
     "3.1.c",
     title="Bound by memory or by arithmetic?",
     points=4,
+    central=COUNTS,
     skill=SKILL,
     arguments=("metrics", "peak_tflops", "bandwidth_gb"),
     hints=(
@@ -156,7 +157,8 @@ WHOLE = "counts whole warps"
 @exercise(
     "3.1.d",
     title="Little's law: how many warps hide the latency",
-    points=3,
+    points=4,
+    central=FILLS,
     skill=SKILL,
     arguments=("bandwidth_gb", "latency_ns", "sms", "bytes_a_lane"),
     hints=(
@@ -229,6 +231,12 @@ def _show_warps(function: Any) -> views.Picture:
 
 # --- 3.1.e -------------------------------------------------------------------------------------
 
+# Weights, and bytes of cache a token: one answer that knows a single model by heart fails.
+MODELS = (
+    (LLAMA_3_1_8B.weights, LLAMA_3_1_8B.kv_bytes()),
+    (3_000_000_000, 114_688),
+    (70_553_706_496, 327_680),
+)
 SHORT = "finds the batch where the weights are all there is to read"
 CACHE = "counts each sequence's own KV cache"
 NEVER = "says None where no batch is enough"
@@ -238,6 +246,7 @@ NEVER = "says None where no batch is enough"
     "3.1.e",
     title="From which batch on is decoding bound by arithmetic?",
     points=4,
+    central=CACHE,
     skill=SKILL,
     arguments=("peak_tflops", "bandwidth_gb", "weights", "kv_bytes", "context"),
     hints=(
@@ -267,13 +276,16 @@ def smallest_batch(function: Any, require: Any) -> None:
     """The smallest batch at which a decode step is bound by arithmetic; None if there is none."""
     with require(SHORT) as r:
         for key in ("h100", "a100", "b200", "l4"):
-            _batch(r, function, key, LLAMA_3_1_8B.weights, LLAMA_3_1_8B.kv_bytes(), 0)
+            for weights, kv_bytes in MODELS:
+                _batch(r, function, key, weights, kv_bytes, 0)
     with require(CACHE) as r:
         for key, context in (("h100", 64), ("h100", 200), ("a100", 256), ("a100", 500)):
-            _batch(r, function, key, LLAMA_3_1_8B.weights, LLAMA_3_1_8B.kv_bytes(), context)
+            for weights, kv_bytes in MODELS:
+                _batch(r, function, key, weights, kv_bytes, context)
     with require(NEVER) as r:
         for key, context in (("h100", 2048), ("a100", 8192), ("b200", 512)):
-            _batch(r, function, key, LLAMA_3_1_8B.weights, LLAMA_3_1_8B.kv_bytes(), context)
+            for weights, kv_bytes in MODELS:
+                _batch(r, function, key, weights, kv_bytes, context)
 
 
 def batch_by_trial(ridge: float, weights: int, kv: int, context: int) -> int | None:
@@ -295,6 +307,7 @@ def _batch(r: Any, function: Any, key: str, weights: int, kv: int, context: int)
         got = number(got)
         if got is not None:
             a_number(r, got, "a batch", also=" or None")
+            r.whole(got, "the batch")
         limit = 2 * weights / (context * kv) if context else math.inf
         r.that(
             got == expected,

@@ -57,7 +57,8 @@ ONCE = "writes each element exactly once, and nothing else"
 @exercise(
     "3.2.a",
     title="Vector add: one thread, one element",
-    points=3,
+    points=4,
+    central=INSIDE,
     skill=SKILL,
     arguments=("a", "b", "out"),
     kind="kernel",
@@ -102,7 +103,7 @@ def vector_add(kernel: Any, require: Any) -> None:
                     out.copy_to_host(),
                     a.copy_to_host() + b.copy_to_host(),
                     name="out",
-                    why=NAN_WHY,
+                    why=_why_sum(out, dtype),
                     try_="work out by hand which element the last thread of block 0 takes, and "
                     "the first of block 1; show draws who wrote what",
                 )
@@ -116,15 +117,32 @@ def vector_add(kernel: Any, require: Any) -> None:
                     out.copy_to_host(),
                     a.copy_to_host() + b.copy_to_host(),
                     name="out",
-                    why=NAN_WHY,
+                    why=_why_sum(out, np.float32),
                     try_="which threads have an element? They work, and no others",
                 )
     with require(ONCE) as r:
-        for blocks, threads in ((1, 32), (4, 64), (10, 96)):
-            with r.input(f"n = {blocks * threads}, {shape_of(blocks, threads)}"):
-                traced = TracedLaunch(kernel, blocks, threads, *_vectors(blocks * threads))
+        for n, blocks, threads in (
+            (32, 1, 32),
+            (256, 4, 64),
+            (1, 1, 32),
+            (100, 2, 64),
+            (1000, 11, 96),
+        ):
+            with r.input(f"n = {n}, {shape_of(blocks, threads)}"):
+                traced = TracedLaunch(kernel, blocks, threads, *_vectors(n))
                 not_written(r, traced, {0: "a", 1: "b"})
                 written_once(r, traced, 2, "out")
+
+
+def _why_sum(out: Any, dtype: Any) -> str:
+    if np.isnan(out.copy_to_host()).any():
+        return NAN_WHY
+    if dtype is np.float64:
+        return (
+            "the arrays are float64 here, and each sum is rounded once, to float64: a sum that was "
+            "made in float32 has lost half of its digits"
+        )
+    return "every element was written, and some are not a[i] + b[i]"
 
 
 # --- 3.2.b -------------------------------------------------------------------------------------
@@ -141,10 +159,18 @@ def add(a, b, out):
         out[i] = a[i] + b[i]
 
 
+@cuda.jit
+def add_and_one(a, b, out):
+    i = cuda.grid(1)
+    if i < out.size:
+        out[i] = a[i] + b[i] + np.float32(1)
+
+
 @exercise(
     "3.2.b",
     title="Host and device: copy once, launch often",
-    points=4,
+    points=6,
+    central=SUM,
     skill=SKILL,
     arguments=("kernel", "x", "y", "times"),
     changes=("x", "y"),  # a requirement of its own looks at them
@@ -174,11 +200,18 @@ def add(a, b, out):
 def add_many(function: Any, require: Any) -> None:
     """x + y + ... + y by `times` launches of an add kernel, with one copy of each array."""
     with require(SUM) as r:
-        for n, times in ((1, 1), (100, 1), (100, 3), (1000, 10), (5000, 2), (100, 0)):
+        for n, times in ((1, 1), (100, 1), (100, 3), (1000, 10), (5000, 2), (100, 0), (40_000, 1)):
             with r.input(f"n = {n}, times = {times}"):
                 x, y = _host_vectors(n)
-                got = function(add, x.copy(), y.copy(), times)
+                given = x.copy(), y.copy()
+                got = function(add, *given, times)
                 _is_host_array(r, got)
+                r.that(
+                    not any(np.shares_memory(got, array) for array in given),
+                    what="the result is one of the arrays that were given",
+                    why="whoever changes the sum would change x or y, too",
+                    try_="return what copy_to_host() gives, also for no launch at all",
+                )
                 r.equal(
                     got,
                     _added(x, y, times),
@@ -197,6 +230,16 @@ def add_many(function: Any, require: Any) -> None:
                     why="the kernel adds y once, so adding it several times takes several launches",
                     try_="for _ in range(times): kernel[blocks, threads](...)",
                 )
+        with r.input("n = 1000, times = 3, and a kernel that adds 1 as well"):
+            x, y = _host_vectors(1000)
+            r.equal(
+                function(add_and_one, x.copy(), y.copy(), 3),
+                _added(x, y, 3) + np.float32(3),
+                tolerance=1e-5,
+                why="the sum is not the one that the kernel has made on the device: another "
+                "kernel was given here, and must make another sum",
+                try_="return what the last launch has written, and compute nothing on the host",
+            )
     with require(COPIES) as r:
         for n, times in ((1000, 10), (5000, 25)):
             with r.input(f"n = {n}, times = {times}"):
@@ -273,7 +316,8 @@ def _copied_at_most(r: Any, where: str, moved: int, enough: int, times: int) -> 
 @exercise(
     "3.2.c",
     title="Grid-stride loop: any grid, any length",
-    points=3,
+    points=4,
+    central="computes alpha * x + y, whatever the grid",
     skill=SKILL,
     arguments=("alpha", "x", "y"),
     kind="kernel",
@@ -362,7 +406,8 @@ RED, GREEN, BLUE = 0.299, 0.587, 0.114  # ITU-R BT.601-7, section 2.5.1: luma fr
 @exercise(
     "3.2.d",
     title="A photograph in grey: rows, columns, x and y",
-    points=4,
+    points=6,
+    central=PIXELS,
     skill=SKILL,
     arguments=("rgb", "out"),
     kind="kernel",
@@ -426,7 +471,7 @@ def grey(kernel: Any, require: Any) -> None:
                 _all_pixels(r, out.copy_to_host(), grid, block)
                 _equal_grey(r, rgb, out, "of a pixel is made from rgb at the same place")
     with require("writes each pixel exactly once, and nothing else") as r:
-        for rows, columns, block in ((16, 16, (8, 8)), (24, 24, (8, 4))):
+        for rows, columns, block in ((16, 16, (8, 8)), (24, 24, (8, 4)), (37, 19, (16, 16))):
             grid = _grid_over(rows, columns, block)
             with r.input(f"an image of {rows} x {columns}, {shape_of(grid, block)}"):
                 traced = TracedLaunch(kernel, grid, block, *_random_image(rows, columns))
@@ -511,7 +556,8 @@ EDGES = "averages only what lies inside, at edges and corners"
 @exercise(
     "3.2.e",
     title="A blur that knows where the image ends",
-    points=4,
+    points=6,
+    central=PIXELS,
     skill=SKILL,
     arguments=("image", "out"),
     kind="kernel",
@@ -585,7 +631,7 @@ def blur(kernel: Any, require: Any) -> None:
                     try_="test every neighbour's row and column before you read it",
                 )
     with require("writes each pixel exactly once, and leaves the image as it was") as r:
-        for rows, columns in ((8, 8), (16, 16)):
+        for rows, columns in ((8, 8), (16, 16), (13, 21)):
             grid = _grid_over(rows, columns, (8, 8))
             with r.input(f"an image of {rows} x {columns}, {shape_of(grid, (8, 8))}"):
                 with _past_the_edge():

@@ -74,7 +74,8 @@ KEEPS_TAKEN = "leaves the list of instances as it was"
 @exercise(
     "3.9.a",
     title="Where may an instance begin?",
-    points=2,
+    points=6,
+    central=APART,
     skill=SKILL,
     arguments=("size", "starts", "taken"),
     changes=("starts", "taken"),  # a requirement of its own looks at them
@@ -170,7 +171,8 @@ BESIDE = "works beside instances that are there already"
 @exercise(
     "3.9.b",
     title="Plan a board: all requests, or none",
-    points=4,
+    points=6,
+    central=ORDER,
     skill=SKILL,
     arguments=("profiles", "requests", "taken"),
     seconds=20.0,

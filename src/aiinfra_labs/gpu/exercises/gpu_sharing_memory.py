@@ -114,7 +114,8 @@ class WatchedDriver:
 @exercise(
     "3.9.c",
     title="A memory limit for several processes",
-    points=6,
+    points=10,
+    central=LOCKS,
     skill="GPU sharing",
     arguments=("region", "driver"),
     hints=(
@@ -228,6 +229,18 @@ def limited_memory(make: Any, require: Any) -> None:
                     "lock: what you saw of `used` is old by then",
                     try_="with region.lock(): look at used, refuse or add",
                 )
+        with r.input("limit 100: allocate 30 and 40, free both"):
+            memory, region, driver = _made(make, 100)
+            for pointer in [memory.allocate(30), memory.allocate(40)]:
+                memory.free(pointer)
+            _counted(r, region, 0, "after both were freed")
+            r.that(
+                not region.broken,
+                what=region.broken,
+                why="two processes that count at the same moment lose one of the two counts, also "
+                "when they take bytes off",
+                try_="with region.lock(): region.add(-nbytes), in free as well",
+            )
     with require(DRIVER_ALONE) as r, r.input("limit 100: allocate 10, free it"):
         memory, region, driver = _made(make, 100)
         pointer = memory.allocate(10)

@@ -40,7 +40,8 @@ Job = tuple[int, int]
 @exercise(
     "3.9.d",
     title="Round robin: when does each job end?",
-    points=4,
+    points=6,
+    central=ALL,
     skill=SKILL,
     arguments=("jobs", "slice_us", "switch_us"),
     hints=(
@@ -143,6 +144,7 @@ def _ends(r: Any, function: Any, jobs: list[Job], slice_us: int, switch_us: int,
             why="each job has its end, in the order in which the jobs were given",
             try_="ends = [0] * len(jobs), and ends[job] = now when one is done",
         )
+        got = r.whole(got, "the list of ends")
         wrong = [i for i in range(len(jobs)) if got[i] != expected[i]]
         if wrong:
             job = min(wrong, key=lambda i: expected[i])
@@ -177,7 +179,8 @@ SECONDS = 60.0
 @exercise(
     "3.9.e",
     title="The cheapest way to keep every promise",
-    points=7,
+    points=12,
+    central=P99,
     skill=SKILL,
     arguments=("tenants", "options", "try_option"),
     seconds=30.0,

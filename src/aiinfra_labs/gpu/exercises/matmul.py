@@ -43,7 +43,8 @@ ALONG = "lets a warp walk along the rows of b and c"
 @exercise(
     "3.5.a",
     title="One thread, one element of C",
-    points=4,
+    points=6,
+    central=ANY,
     skill=SKILL,
     arguments=("a", "b", "c"),
     kind="kernel",
@@ -110,7 +111,8 @@ BANKS = "asks each bank for one word at a time"
 @exercise(
     "3.5.b",
     title="Tiles in shared memory",
-    points=4,
+    points=6,
+    central=SHARES,
     skill=SKILL,
     arguments=("a", "b", "c"),
     kind="kernel",
@@ -146,7 +148,7 @@ BANKS = "asks each bank for one word at a time"
 )
 def tiled(kernel: Any, require: Any) -> None:
     """c = a b by blocks of 16 x 16 threads that share their tiles."""
-    with require(ANY, points=0.5) as r:
+    with require(ANY) as r:
         multiplies(
             kernel,
             r,
@@ -156,7 +158,7 @@ def tiled(kernel: Any, require: Any) -> None:
             "take K = 16 first, one round. Then K = 17: what stands in the second tile beside the "
             "one column that is left?",
         )
-    with require(ORDERED, points=0.5) as r:
+    with require(ORDERED) as r:
         ordered(kernel, r, TILED, TILED_BLOCK)
     with require(SHARES) as r:
         little_traffic(

@@ -43,7 +43,8 @@ MOST_WAVEFRONTS = 0.7
 @exercise(
     "3.5.c",
     title="Sixteen elements a thread",
-    points=5,
+    points=6,
+    central=REUSES,
     skill=SKILL,
     arguments=("a", "b", "c"),
     kind="kernel",
@@ -142,7 +143,8 @@ EARLY = "asks for the next tile before it computes with this one"
 @exercise(
     "3.5.d",
     title="Two buffers, one barrier",
-    points=4,
+    points=8,
+    central=EARLY,
     skill=SKILL,
     arguments=("a", "b", "c"),
     kind="kernel",
@@ -172,7 +174,7 @@ EARLY = "asks for the next tile before it computes with this one"
 )
 def double_buffered(kernel: Any, require: Any) -> None:
     """c = a b as in 3.5.b, with the next tile on its way during the maths of this one."""
-    with require(ANY, points=0.5) as r:
+    with require(ANY) as r:
         multiplies(
             kernel,
             r,
@@ -181,9 +183,9 @@ def double_buffered(kernel: Any, require: Any) -> None:
             TILED_BLOCK,
             "count the steps for K = 16, 17 and 48: how many tiles are loaded, how many are used?",
         )
-    with require(ORDERED, points=0.5) as r:
+    with require(ORDERED) as r:
         ordered(kernel, r, TILED, TILED_BLOCK)
-    with require(SHARES, points=0.5) as r:
+    with require(SHARES) as r:
         little_traffic(
             kernel,
             r,

@@ -44,7 +44,8 @@ SHAPES = ((1, 1, 32), (3, 2, 64), (5, 3, 16), (7, 4, 128))  # tokens, heads, dim
 @exercise(
     "3.8.b",
     title="Rotary embedding: change the line that the report names",
-    points=4,
+    points=6,
+    central=TURNS,
     skill=SKILL,
     arguments=("x", "cos", "sin", "out"),
     kind="kernel",
@@ -166,6 +167,7 @@ CUBE = 0.044715
     "3.8.c",
     title="Dequantise and GELU, all in float32",
     points=2,
+    central=GELU,
     skill=SKILL,
     arguments=("sums", "scale", "out"),
     kind="kernel",
@@ -253,7 +255,8 @@ MOVES = "moves each array once: over the link, and on the device"
 @exercise(
     "3.8.d",
     title="SwiGLU: one launch for two, and no array between them",
-    points=3,
+    points=4,
+    central=PRODUCT,
     skill=SKILL,
     arguments=("gate", "up"),
     hints=(

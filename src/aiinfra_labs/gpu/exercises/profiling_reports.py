@@ -31,7 +31,8 @@ LOOK = {
 @exercise(
     "3.8.a",
     title="Read a report: which fault, and on which line?",
-    points=3,
+    points=4,
+    central=NAMES,
     skill=SKILL,
     arguments=("report",),
     hints=(

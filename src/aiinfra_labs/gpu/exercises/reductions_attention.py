@@ -44,7 +44,8 @@ MOST_DIVERGENT = 16  # a block: 6 in a tree, 10 with shuffles, 48 where neighbou
 @exercise(
     "3.6.a",
     title="The sum of a block",
-    points=5,
+    points=8,
+    central=SUMS,
     skill=SKILL,
     arguments=("x", "sums"),
     kind="kernel",
@@ -197,7 +198,8 @@ MOST_SHUFFLES = 6  # a warp: one more than the steps
 @exercise(
     "3.6.b",
     title="Prefix sums by shuffles",
-    points=4,
+    points=6,
+    central=PREFIX,
     skill=SKILL,
     arguments=("x", "out"),
     kind="kernel",
@@ -322,7 +324,8 @@ SIDE_BY_SIDE = "lets the lanes of a warp read side by side"
 @exercise(
     "3.6.c",
     title="Online softmax: maximum and sum in one reading",
-    points=5,
+    points=8,
+    central=BOTH,
     skill=SKILL,
     arguments=("x", "largest", "total"),
     kind="kernel",
@@ -432,17 +435,24 @@ def _same_pairs(r: Any, kernel: Any, values: np.ndarray, name: str) -> None:
             expected_total,
             name="total",
             tolerance=1e-4,
-            why=_why_no_number(got, np.isinf(values).any()),
+            why=_why_no_number(got, values),
             try_="follow one lane through its first two columns: by what must the sum be "
             "multiplied when the largest changes?",
         )
 
 
-def _why_no_number(got: np.ndarray, masked: bool) -> str:
+def _why_no_number(got: np.ndarray, values: np.ndarray) -> str:
     if np.isnan(got).any():
-        made = (
-            "-inf - -inf was taken" if masked else "an exponential became inf, and inf x 0 is nan"
-        )
+        idle = 32 - values.shape[1]
+        if np.isinf(values).any():
+            made = "-inf - -inf was taken, which is nan"
+        elif idle > 0:
+            made = (
+                f"-inf - -inf was taken, which is nan: {count(idle, 'lane', 'lanes')} of the warp "
+                "had no column, so its largest value is still -inf when two of them are merged"
+            )
+        else:
+            made = "an exponential became inf, and inf x 0 is nan"
         return f"total is full of nan before the launch, and was not written; or {made}"
     if np.isinf(got).any():
         return "exp overflowed: float32 ends at exp(88.7)"

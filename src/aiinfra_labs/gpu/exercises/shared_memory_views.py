@@ -99,15 +99,15 @@ def handed_over(accesses: list[Access]) -> Drawing:
 
 
 def atomics_bars(rows: list[tuple[str, int, int]]) -> Drawing:
-    """For each row its name, the atomic requests of the learner's kernel, and how many do."""
+    """For each row its name, the atomic additions of the learner's kernel, and how many do."""
     said = "; ".join(f"{name}: {yours:,}, and {enough:,} do" for name, yours, enough in rows)
-    fig, ax = figures.figure(alt=f"Atomic requests to global memory. {said}.", height=1.9)
+    fig, ax = figures.figure(alt=f"Atomic additions to bins. {said}.", height=1.9)
     for k, (_, yours, enough) in enumerate(rows):
         _bar(ax, k - 0.2, yours, "orange", "yours" if k == 0 else "")
         _bar(ax, k + 0.2, enough, "blue", "enough" if k == 0 else "")
     ax.set_yticks(range(len(rows)), [name for name, *_ in rows])
     ax.set_xlim(0, 1.6 * max(max(row[1:]) for row in rows))
-    ax.set_xlabel("atomic requests to global memory")
+    ax.set_xlabel("atomic additions to bins")
     ax.invert_yaxis()
     ax.legend(loc="center right", frameon=False, labelcolor=figures.INK)
     return Drawing(fig)

@@ -14,7 +14,7 @@ from aiinfra_labs.llm.attention_cost import allocated
 
 from . import attention_views as views
 from .attention_grading import count, heads_apart, is_mask, normal, same, seen_by_change
-from .tensors import is_tensor
+from .tensors import is_tensor, near
 
 SKILL = "Attention"
 
@@ -42,7 +42,8 @@ ZEROS = "gives zeros to a query that sees no key"
 @exercise(
     "1.3.a",
     title="Scaled dot-product attention",
-    points=4,
+    points=6,
+    central=MEAN,
     skill=SKILL,
     arguments=("query", "key", "value", "mask"),
     hints=(
@@ -71,7 +72,7 @@ ZEROS = "gives zeros to a query that sees no key"
 )
 def scaled_dot_product(function: Any, require: Any) -> None:
     """softmax(Q K^T / sqrt(D)) V with a mask. Q [..., T, D], K [..., S, D], V [..., S, V]."""
-    with require(MEAN, points=2) as r:
+    with require(MEAN) as r:
         for lead, t, s, d, v in (
             ((), 1, 1, 1, 1),
             ((), 3, 3, 4, 4),
@@ -80,12 +81,12 @@ def scaled_dot_product(function: Any, require: Any) -> None:
         ):
             with r.input(f"Q {[*lead, t, d]}, K {[*lead, s, d]}, V {[*lead, s, v]}, no mask"):
                 query, key, value = normal(0, (*lead, t, d), (*lead, s, d), (*lead, s, v))
+                got = function(query, key, value, None)
                 same(
                     r,
-                    function(query, key, value, None),
+                    got,
                     F.scaled_dot_product_attention(query, key, value),
-                    why="a query's weights are the softmax of its scores over the keys, each "
-                    "score divided by sqrt(D)",
+                    why=_divided_by(got, query, key, value),
                     try_="print the weights: each row is one query's and must sum to 1",
                 )
     with require(LARGE) as r:
@@ -95,12 +96,21 @@ def scaled_dot_product(function: Any, require: Any) -> None:
                 got = function(scale * query, key, value, None)
                 is_tensor(r, got, "the result", (4, 8))
                 broken = int((~torch.isfinite(got)).sum())
+                expected = F.scaled_dot_product_attention(scale * query, key, value)
                 r.that(
                     not broken,
                     what=f"{count(broken, 'element')} of 32 are nan or inf",
                     why="exp of a large score is inf, and inf / inf is nan",
                     try_="take the largest score of each row off before exp, or let torch.softmax "
                     "do it",
+                )
+                same(
+                    r,
+                    got,
+                    expected,
+                    why="a score that was cut off, or divided by more than the root of D, gives "
+                    "other weights: large scores leave nearly all of the weight to the largest",
+                    try_="subtract the row's largest score; change none of the differences",
                 )
     with require(NO_WEIGHT) as r:
         for t, s, scale in ((3, 3, 1.0), (4, 6, 1.0), (4, 6, 1e11)):
@@ -146,6 +156,25 @@ def scaled_dot_product(function: Any, require: Any) -> None:
                 )
 
 
+def _divided_by(got: Any, query: Tensor, key: Tensor, value: Tensor) -> str:
+    """What is said of a wrong mean: by which number its scores were divided, where that shows."""
+    right = query.shape[-1]
+    for width, name in (
+        (1, "not divided at all"),
+        (right**2, "divided by D, not by its root"),
+        (value.shape[-1], "divided by the root of a value's length, V"),
+        (key.shape[-2], "divided by the root of the number of keys, S"),
+        (query.shape[-2], "divided by the root of the number of queries, T"),
+    ):
+        other = F.scaled_dot_product_attention(query, key, value, scale=width**-0.5)
+        if width != right and near(got, other, 1e-5):
+            return f"the scores were {name}; each score is divided by sqrt(D), D = {right} here"
+    return (
+        "a query's weights are the softmax of its scores over the keys, each score divided by "
+        "sqrt(D)"
+    )
+
+
 scaled_dot_product.show(views.weights_of)
 
 
@@ -159,7 +188,8 @@ ALL = "lets every token see all that it may"
 @exercise(
     "1.3.b",
     title="One mask: causal, and no padding",
-    points=3,
+    points=4,
+    central=FUTURE,
     skill=SKILL,
     arguments=("real", "queries"),
     hints=(
@@ -235,6 +265,7 @@ HEADS = "is torch's MultiheadAttention, with any number of heads"
     "1.3.c",
     title="Split into heads, and merge",
     points=4,
+    central=HEADS,
     skill=SKILL,
     arguments=("x", "w_q", "w_k", "w_v", "w_o", "heads"),
     hints=(
@@ -307,6 +338,7 @@ NO_COPY = "reads each key where it lies, and copies none"
     "1.3.d",
     title="Grouped-query attention without a copy",
     points=4,
+    central=NO_COPY,
     skill=SKILL,
     arguments=("query", "key", "value"),
     hints=(
@@ -354,7 +386,13 @@ def grouped_query(function: Any, require: Any) -> None:
         for b, heads, kv_heads, s in ((1, 8, 2, 512), (2, 8, 1, 300), (1, 32, 8, 700)):
             with r.input(f"Q {[b, heads, 1, 128]}, K and V {[b, kv_heads, s, 128]}"):
                 query, key, value = normal(7, (b, heads, 1, 128), *[(b, kv_heads, s, 128)] * 2)
-                is_tensor(r, function(query, key, value), "the result", query.shape)
+                same(
+                    r,
+                    function(query, key, value),
+                    _by_repeating(query, key, value),
+                    why="what is spared must not change the result",
+                    try_="get the requirement above right first",
+                )
                 given = query, key, value
                 made = allocated(lambda g=given: unwatched(function)(*g))
                 r.that(

@@ -92,7 +92,8 @@ SHARED = "puts the shared position key behind every head's key"
 @exercise(
     "1.7.a",
     title="Keys and values from a latent",
-    points=3,
+    points=4,
+    central=MANY,
     skill=SKILL,
     arguments=("latent", "shared", "w_up", "heads", "nope"),
     hints=(
@@ -212,6 +213,7 @@ NOT_MADE = "makes no key and no value"
     "1.7.b",
     title="Attention without keys and values",
     points=5,
+    central=NOT_MADE,
     skill=SKILL,
     arguments=("q_nope", "q_rope", "latent", "shared", "w_key", "w_value"),
     hints=(
@@ -245,18 +247,28 @@ NOT_MADE = "makes no key and no value"
 )
 def absorbed(function: Any, require: Any) -> None:
     """One new token's attention over latents: q [B, H, N], [B, H, R] to [B, H, V]."""
-    with require(SAME, points=2) as r:
+    with require(SAME) as r:
         # N + R = L = 4, so that either root is right here.
         for b, heads, s, v in ((1, 1, 1, 2), (1, 1, 5, 3), (2, 3, 4, 4), (3, 4, 9, 2)):
             _absorbs(r, function, b, heads, s, 4, 3, 1, v)
     with require(SCALE) as r:
         for latent, nope, rope in ((16, 3, 2), (6, 8, 8), (32, 4, 4)):
             _absorbs(r, function, 2, 3, 6, latent, nope, rope, 4)
-    with require(NOT_MADE, points=2) as r:
+    with require(NOT_MADE) as r:
         for heads, s in ((16, 512), (32, 300)):
             given = inputs(1, heads, s, 64, 32, 16, 32)
             with r.input(f"{heads} heads, {s} tokens, latents of 64, keys of 32 + 16"):
-                is_tensor(r, function(*given), "the result", (1, heads, 32))
+                got = function(*given)
+                is_tensor(r, got, "the result", (1, heads, 32))
+                equal(
+                    r,
+                    got,
+                    attention_by_heads(*given),
+                    "the result",
+                    1e-3,  # sums of 64 x 32 products, in another order
+                    why="what is spared must not change the result",
+                    try_="get the requirements above right first",
+                )
                 made = allocated(lambda g=given: unwatched(function)(*g))
                 limit = heads * s * 32 * 4 // 2
                 r.that(

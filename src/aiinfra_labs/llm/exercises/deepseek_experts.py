@@ -61,7 +61,8 @@ def routed(tokens: int, count: int, width: int, seed: int) -> tuple[Tensor, Tens
 @exercise(
     "1.7.c",
     title="A mixture of experts",
-    points=5,
+    points=6,
+    central=SUM,
     skill=SKILL,
     arguments=("x", "scores", "bias", "k", "experts", "shared"),
     hints=(
@@ -89,7 +90,7 @@ def routed(tokens: int, count: int, width: int, seed: int) -> tuple[Tensor, Tens
 )
 def mixture(function: Any, require: Any) -> None:
     """Each token through its k best experts and the shared one: x [T, C] to [T, C]."""
-    with require(SUM, points=2) as r:
+    with require(SUM) as r:
         for tokens, count, k in ((1, 1, 1), (3, 4, 1), (5, 6, 2), (9, 8, 8)):
             _mixes(r, function, tokens, count, k, torch.zeros(count))
     with require(WEIGHTS) as r:
@@ -243,7 +244,8 @@ EVENS = "evens out a skewed router within 400 steps"
 @exercise(
     "1.7.d",
     title="Balance by a bias",
-    points=3,
+    points=6,
+    central=BY_GAMMA,
     skill=SKILL,
     arguments=("bias", "load", "gamma"),
     changes=("bias",),  # a requirement of its own looks at it

@@ -87,7 +87,8 @@ def reference_loss(
 @exercise(
     "1.7.e",
     title="The loss of GRPO",
-    points=6,
+    points=8,
+    central=GROUP,
     skill=SKILL,
     arguments=("new", "old", "reference", "rewards", "mask", "clip", "beta"),
     hints=(
@@ -121,7 +122,7 @@ def reference_loss(
 )
 def grpo_loss(function: Any, require: Any) -> None:
     """GRPO's loss for one group: log-probabilities [G, T], rewards [G], mask [G, T]; a scalar."""
-    with require(GROUP, points=2) as r:
+    with require(GROUP) as r:
         for given in (case([1.0, 0.0], [1, 1]), case([0.0, 1.0, 1.0, 0.5], [3, 3, 3, 3])):
             _compare(r, function, given)
     with require(SILENT) as r:
@@ -147,7 +148,8 @@ def grpo_loss(function: Any, require: Any) -> None:
         for rewards in ([0.0, 0.0], [1.0, 0.0, 0.0]):
             given = case(rewards, [4] * len(rewards), 6)
             away = given.new + 0.6 * random(*given.new.shape, seed=9)
-            _compare(r, function, replace(given, reference=away, beta=0.5))
+            for beta in (0.5, 0.04):
+                _compare(r, function, replace(given, reference=away, beta=beta))
 
 
 def _run(r: Any, function: Any, given: Case) -> tuple[Tensor, Tensor]:

@@ -59,7 +59,8 @@ NAMES = ("exact match", "nats a token", "drawn match")
 @exercise(
     "1.8.a",
     title="Three rulers",
-    points=4,
+    points=6,
+    central=PADDED,
     skill=SKILL,
     arguments=("logits", "targets"),
     hints=(
@@ -183,7 +184,8 @@ TAUGHT = "hands a gradient to images, texts and scale"
 @exercise(
     "1.8.b",
     title="The contrastive loss",
-    points=4,
+    points=6,
+    central=BOTH_WAYS,
     skill=SKILL,
     arguments=("images", "texts", "scale"),
     hints=(
@@ -303,6 +305,7 @@ UNIT = "makes a class's mean as long as that of every other"
     "1.8.c",
     title="Classes from prompts",
     points=4,
+    central=UNIT,
     skill=SKILL,
     arguments=("images", "prompts"),
     hints=(

@@ -27,7 +27,8 @@ BATCHED = "cuts a batch, each image by itself"
 @exercise(
     "1.8.d",
     title="An image as a sequence",
-    points=3,
+    points=6,
+    central=BATCHED,
     skill=SKILL,
     arguments=("images", "side"),
     hints=(
@@ -118,7 +119,8 @@ IMAGE = "lets the patches of one image see each other, both ways"
 @exercise(
     "1.8.e",
     title="One stream",
-    points=5,
+    points=6,
+    central=AHEAD,
     skill=SKILL,
     arguments=("parts", "answer", "ids"),
     hints=(

@@ -55,7 +55,8 @@ ZERO = "takes the likeliest at 0, of equal ones the first"
 @exercise(
     "1.5.a",
     title="Temperature",
-    points=4,
+    points=6,
+    central=SHARPER,
     skill=SKILL,
     arguments=("logits", "temperature"),
     hints=(
@@ -83,9 +84,13 @@ def probabilities(function: Any, require: Any) -> None:
         for logits in ([1000.0, 1001.0], [-1000.0, -1001.0], [3e4, 0.0, 2.9999e4]):
             _tempered(r, function, torch.tensor(logits), 1.0, why)
         _tempered(r, function, torch.tensor([40.0, 39.0, -5.0]), 0.01, why)
+        _tempered(r, function, torch.tensor([1e30, 0.0, -1e30]), 1.0, why)
     with require(SHARPER) as r:
         for t in (0.5, 2.0, 0.1, 10.0):
             logits = 2 * random(30, seed=1)
+            _tempered(r, function, logits, t, f"every logit is divided by {t} before exp")
+        for t in (1e-2, 1e-3, 1e-5):  # small, and no 0: what is left of the logits still counts
+            logits = t * torch.tensor([1.0, 0.0, -0.5])
             _tempered(r, function, logits, t, f"every logit is divided by {t} before exp")
     with require(ZERO) as r:
         for logits in ([1.0, 3.0, 2.0], [2.0, 5.0, 5.0, -math.inf], [-4.0, -4.0]):
@@ -102,9 +107,23 @@ def _tempered(r: Any, function: Any, logits: Tensor, t: float, why: str) -> None
             got,
             sampling.temperature(logits, t).softmax(-1),
             "the probabilities",
+            tolerance=_rounding(logits, t),
             why=why,
             try_="print logits, what you divide, and the sum of what you return",
         )
+
+
+def _rounding(logits: Tensor, t: float) -> float:
+    """How far a right answer may be off, whichever of the usual ways it takes.
+
+    logit / T and, in some of them, the logarithm of the sum are numbers of this size, in float32: a
+    difference of two is off by up to 2 roundings of 2^-24 of it, and exp makes that the same share
+    of a probability. Where the largest are apart by more than 100, it is 0 or 1 in any case.
+    """
+    top = logits.double().topk(min(2, len(logits)))[0] / (t or 1.0)
+    if len(top) < 2 or float(top[0] - top[1]) > 100:
+        return 1e-4
+    return max(1e-4, float(top.abs().max()) * 2**-22)
 
 
 @probabilities.show
@@ -123,9 +142,11 @@ SHARED = "shares the whole probability among those that are kept"
 @exercise(
     "1.5.b",
     title="Top-p: the nucleus",
-    points=4,
+    points=6,
+    central=FEWEST,
     skill=SKILL,
     arguments=("probabilities", "p"),
+    new=True,
     hints=(
         (
             FEWEST,

@@ -33,7 +33,20 @@ class CountedModel:
         for name, weight in self.llama.named_parameters():
             if "norm" not in name:
                 weight.data.mul_(12)  # so that a token depends on all before it
-        self.calls: list[int] = []
+        self.__read: list[tuple[list[int], list[int], int]] = []
+
+    @property
+    def calls(self) -> list[int]:
+        """How many tokens each call has read."""
+        return [len(ids) for ids, *_ in self.__read]
+
+    @property
+    def read(self) -> list[tuple[list[int], list[int], int]]:
+        """Of each call the ids, their positions, and which cache was filled; 0 for none."""
+        return list(self.__read)
+
+    def __deepcopy__(self, known: dict) -> CountedModel:
+        return self  # what a copy reads counts as well
 
     def new_cache(self) -> KVCache:
         """An empty cache, which the model fills."""
@@ -50,7 +63,9 @@ class CountedModel:
                 "Why: it reads a row of tokens, each at its own position\n"
                 "Try: torch.tensor([id]) for one token, and torch.tensor([position])"
             )
-        self.calls.append(len(ids))
+        self.__read.append(
+            (ids.tolist(), positions.tolist(), id(cache) if cache is not None else 0)
+        )
         decoder = self.llama.model
         cos, sin = rope_angles(positions, decoder.frequencies)
         x = decoder.embed_tokens(ids.long())[None]  # [1, T, C]
@@ -70,6 +85,7 @@ CALLS = "reads the whole prompt in one call"
     "1.5.c",
     title="Prefill, then decode",
     points=6,
+    central=ONCE,
     skill=SKILL,
     arguments=("model", "prompt", "count"),
     seconds=20.0,
@@ -114,6 +130,7 @@ def decode(function: Any, require: Any) -> None:
                     else "what follows the last new token is not asked",
                     try_="print len(ids) at each call",
                 )
+                _is_the_text(r, model, length, count)
     with require(CALLS) as r:
         for length, count in ((6, 4), (20, 12)):
             with r.input(f"a prompt of {length} tokens, {count} new ones"):
@@ -126,6 +143,27 @@ def decode(function: Any, require: Any) -> None:
                     "steps of decoding",
                     try_="the first call takes the whole prompt, and chooses the first token",
                 )
+
+
+def _is_the_text(r: Any, model: CountedModel, length: int, count: int) -> None:
+    """What was read is the prompt and the new tokens but the last, each at its own position."""
+    prompt = prompt_of(length)
+    text = [*prompt.tolist(), *reference(CountedModel(), prompt, count)][:-1]
+    read = [at for ids, positions, _ in model.read for at in zip(ids, positions, strict=True)]
+    for place, ((id, position), wanted) in enumerate(zip(read, text, strict=True)):
+        r.that(
+            (id, position) == (wanted, place),
+            what=f"token {place} that was read is {id}, at position {position}; expected {wanted}, "
+            f"at {place}",
+            why="the cache is to hold the text, token by token: what else is read answers nothing",
+            try_="give the model the prompt first, and then each token that you chose",
+        )
+    r.that(
+        len({cache for *_, cache in model.read}) == 1 and 0 not in {c for *_, c in model.read},
+        what="the calls did not share one cache",
+        why="what one call has read must be there for the next",
+        try_="cache = model.new_cache() once, and the same one in every call",
+    )
 
 
 def prompt_of(length: int) -> Tensor:
@@ -153,7 +191,7 @@ def _greedy(r: Any, function: Any, length: int, count: int) -> CountedModel:
         why="the new tokens are asked for, as a list of ids",
         try_="end with `return` and the list",
     )
-    mine = [int(x) for x in got]
+    mine = r.whole(got, "the list of new tokens")
     if mine != expected:
         what = f"the new tokens are {mine[:8]}, expected {expected[:8]}"
         r.that(False, what, *_which(mine, prompt, count, expected))
@@ -204,6 +242,7 @@ TEXT = "the cat sat\non the mat\n\nthe dog"
     "1.5.d",
     title="A stream that stops in time",
     points=6,
+    central=ACROSS,
     skill=SKILL,
     arguments=("pieces", "stop"),
     hints=(
@@ -244,7 +283,12 @@ def stream(function: Any, require: Any) -> None:
         ):
             _sends(r, function, pieces, stop)
     with require(PROMPTLY) as r:
-        for pieces, stop in ((list(TEXT), "\n\n"), (list("a</b</to</tool>"), "</tool>")):
+        for pieces, stop in (
+            (list(TEXT), "\n\n"),
+            (list("a</b</to</tool>"), "</tool>"),
+            (["the cat", " sat on", " the mat.", "\n", "\nthe dog"], "\n\n"),
+            (["ab</", "cd</to", "ol", "</tool", ">e"], "</tool>"),
+        ):
             _sends(r, function, pieces, stop, promptly=True)
     with require(NO_MORE) as r:
         for pieces, stop in ((["a", "X", "b", "c"], "X"), (list(TEXT), "\n\n")):

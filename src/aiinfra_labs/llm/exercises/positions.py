@@ -33,7 +33,8 @@ STEP = "a step of k is the same turn, wherever it starts"
 @exercise(
     "1.2.a",
     title="The sinusoidal table",
-    points=4,
+    points=6,
+    central=WAVES,
     skill=SKILL,
     arguments=("positions", "width"),
     hints=(
@@ -145,7 +146,8 @@ PAIRS = "turns dimension i with i + D/2, as Hugging Face's checkpoints want it"
 @exercise(
     "1.2.b",
     title="RoPE: turn by the position",
-    points=3,
+    points=4,
+    central=PAIRS,
     skill=SKILL,
     arguments=("x", "positions", "base"),
     hints=(
@@ -316,7 +318,8 @@ class CountedTurn:
 @exercise(
     "1.2.c",
     title="Decoding: at which position does the new token stand?",
-    points=3,
+    points=4,
+    central=PIECES,
     skill=SKILL,
     arguments=("query", "key", "value", "keys", "values", "turn"),
     hints=(

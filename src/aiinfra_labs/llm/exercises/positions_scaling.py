@@ -25,7 +25,8 @@ LOW, HIGH = 1.0, 4.0
 @exercise(
     "1.2.d",
     title="Past the trained length: Llama 3.1's frequencies",
-    points=4,
+    points=6,
+    central=BETWEEN,
     skill=SKILL,
     arguments=("frequencies", "factor", "trained"),
     seconds=30.0,

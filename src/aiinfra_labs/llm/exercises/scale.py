@@ -117,7 +117,8 @@ LLAMAS = ("llama-3-8b", "llama-3-70b", "llama-3-405b")
 @exercise(
     "1.6.a",
     title="The parameters of a config",
-    points=3,
+    points=4,
+    central=PUBLISHED,
     skill=SKILL,
     arguments=("config",),
     hints=(
@@ -236,7 +237,8 @@ STAGED = {
 @exercise(
     "1.6.b",
     title="The memory of a training step under ZeRO",
-    points=4,
+    points=6,
+    central=STAGED[1],
     skill=SKILL,
     arguments=("parameters", "gpus", "stage"),
     hints=(

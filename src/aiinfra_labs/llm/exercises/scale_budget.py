@@ -51,6 +51,7 @@ OTHERS = (
     "1.6.c",
     title="The best split of a budget",
     points=4,
+    central=LEAST,
     skill=SKILL,
     arguments=("flops", "law"),
     hints=(
@@ -78,7 +79,7 @@ OTHERS = (
 )
 def split(function: Any, require: Any) -> None:
     """(parameters, tokens) of the least loss that a number of operations allows."""
-    with require(SPENT, points=1) as r:
+    with require(SPENT) as r:
         for flops in BUDGETS:
             with r.input(f"{flops:g} operations, the published law"):
                 _spent(r, flops, *_positive(r, function(flops, as_given(HOFFMANN))))
@@ -179,7 +180,8 @@ def reported() -> dict[str, tuple[tuple[float, ...], float, float]]:
 @exercise(
     "1.6.d",
     title="The days and the dollars of a run",
-    points=3,
+    points=4,
+    central=REPORTED,
     skill=SKILL,
     arguments=("parameters", "tokens", "gpus", "peak_tflops", "mfu", "price"),
     hints=(

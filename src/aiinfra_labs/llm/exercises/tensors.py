@@ -12,8 +12,10 @@ import torch
 from torch import Tensor
 
 
-def is_tensor(r: Any, got: Any, name: str, shape: tuple[int, ...]) -> None:
-    """Fail the requirement `r` unless `got` is a floating-point tensor of this shape."""
+def is_tensor(
+    r: Any, got: Any, name: str, shape: tuple[int, ...], dtype: torch.dtype = torch.float32
+) -> None:
+    """Fail the requirement `r` unless `got` is a tensor of this shape and dtype."""
     kind = "None" if got is None else f"a {type(got).__name__}"
     r.that(
         isinstance(got, Tensor),
@@ -30,11 +32,19 @@ def is_tensor(r: Any, got: Any, name: str, shape: tuple[int, ...]) -> None:
         try_="print the shapes of the tensors that it is made from",
     )
     r.that(
-        got.is_floating_point(),
-        what=f"{name} has dtype {got.dtype}, expected {torch.float32}",
-        why="sines, cosines and scores are no whole numbers",
-        try_="turn whole numbers into floats before you compute: positions.float()",
+        got.dtype == dtype,
+        what=f"{name} has dtype {got.dtype}, expected {dtype}",
+        why=_why_dtype(got.dtype, dtype),
+        try_="print the dtype after each line: where does it become another?",
     )
+
+
+def _why_dtype(got: torch.dtype, wanted: torch.dtype) -> str:
+    if not got.is_floating_point:
+        return "whole numbers have no fractions: what comes after would be rounded to 0 or 1"
+    if got.itemsize < wanted.itemsize:
+        return f"{got.itemsize} bytes hold fewer digits: each number was rounded"
+    return f"a number takes {got.itemsize} bytes where {wanted.itemsize} were asked for"
 
 
 def equal(
@@ -47,10 +57,10 @@ def equal(
     try_: str = "",
 ) -> None:
     """Fail the requirement `r` unless `got` is a tensor of expected's shape and values."""
-    is_tensor(r, got, name, tuple(expected.shape))
+    is_tensor(r, got, name, tuple(expected.shape), expected.dtype)
     r.equal(
         array(got),
-        array(expected.to(got.dtype)),
+        array(expected),
         name=name,
         tolerance=tolerance,
         dtype=False,

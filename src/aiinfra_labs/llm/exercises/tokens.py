@@ -37,7 +37,8 @@ AGAIN = "learns the merges of tokenizers, called again and again"
 @exercise(
     "1.1.a",
     title="The next merge",
-    points=4,
+    points=6,
+    central=AGAIN,
     skill=SKILL,
     arguments=("words",),
     hints=(
@@ -95,6 +96,7 @@ def next_merge(function: Any, require: Any) -> None:
             pair = _trained().vocabulary[left], _trained().vocabulary[right]
             with r.input(f"merge {step + 1} of the text {TEXT[:24]!r} ..."):
                 got = function(dict(words))
+                _is_pair(r, got)
                 r.that(
                     got == pair,
                     what=f"it returned {shown(got)}, expected {pair}: {left!r} + {right!r}",
@@ -116,6 +118,7 @@ def show_next_merge(function: Any) -> Any:
 def _next(r: Any, function: Any, words: Words) -> None:
     with r.input(f"words = {words!r:.90}"):
         got, expected = function(dict(words)), _best(words)
+        _is_pair(r, got)
         r.that(
             got == expected,
             what=f"it returned {shown(got)}, expected {shown(expected)}",
@@ -124,6 +127,12 @@ def _next(r: Any, function: Any, words: Words) -> None:
             if _ties(words)
             else "write down every pair of neighbours of each word, as often as the word occurs",
         )
+
+
+def _is_pair(r: Any, got: Any) -> None:
+    """Nothing, or a pair of ids."""
+    if isinstance(got, tuple):
+        r.whole(got, "the pair")
 
 
 def _pair_counts(words: Words) -> Counter[tuple[int, int]]:
@@ -197,7 +206,8 @@ REAL = "gives the ids of tokenizers for real text"
 @exercise(
     "1.1.b",
     title="Encode a word",
-    points=4,
+    points=6,
+    central=REAL,
     skill=SKILL,
     arguments=("ids", "merges"),
     hints=(
@@ -291,7 +301,7 @@ def _encoded(r: Any, function: Any, ids: list[int], merges: list[tuple[int, int]
 def _called(r: Any, function: Any, ids: list[int], merges: list[tuple[int, int]]) -> Any:
     """The answer as a list."""
     got = function(list(ids), list(merges))
-    return list(got) if isinstance(got, tuple) else got
+    return r.whole(got, "the result") if isinstance(got, tuple | list) else got
 
 
 def _merged_in_turn(ids: list[int], merges: list[tuple[int, int]]) -> list[int]:

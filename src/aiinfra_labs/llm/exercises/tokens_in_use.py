@@ -5,12 +5,14 @@ Streams are cut at every place within a character. Contents spell special tokens
 
 from __future__ import annotations
 
+import codecs
 import functools
 import random
 from collections.abc import Iterator, Sequence
 from typing import Any
 
 from aiinfra_labs.course import exercise
+from aiinfra_labs.course.comparing import is_whole
 from aiinfra_labs.llm import chat
 from aiinfra_labs.llm.bpe import Tokenizer, train
 
@@ -28,7 +30,8 @@ BROKEN = "shows U+FFFD only for bytes that can become no character"
 @exercise(
     "1.1.c",
     title="Text while it is generated",
-    points=4,
+    points=6,
+    central=HOLD,
     skill=SKILL,
     arguments=("pieces",),
     hints=(
@@ -81,6 +84,13 @@ def stream_text(function: Any, require: Any) -> None:
             [b"\xf0\x9f", b"\x98", "\ufffd".encode()],
         ):
             _streamed(r, function, pieces)
+        for pieces in (
+            [b"\x80", b"a", b"b"],
+            [b"\xff", b"a", b"b"],
+            [b"a\x80", "它".encode(), b"c"],
+            [b"\xe5\xae", b"b", b"c"],
+        ):
+            _at_once(r, function, pieces)
 
 
 @stream_text.show
@@ -165,13 +175,20 @@ def _at_once(r: Any, function: Any, pieces: list[bytes]) -> None:
                 try_="yield within the loop over pieces, once each time",
             )
             decoded += text
-            whole = b"".join(pieces[:number]).decode("utf-8", errors="ignore")
+            whole = _whole_by_now(b"".join(pieces[:number]))
             r.that(
-                decoded == whole,
+                # Whether 0xFF begins a character is told by a table, or by the byte after it.
+                decoded in (whole, whole.removesuffix("\ufffd")),
                 what=f"after {number} pieces it has shown {decoded!r}, expected {whole!r}",
-                why="these are the characters that are whole by then",
+                why="these are the characters that are whole by then; a byte that can become none "
+                "shows at once, and what comes after it waits for nothing",
                 try_="show a character with the piece that holds its last byte",
             )
+
+
+def _whole_by_now(data: bytes) -> str:
+    """All characters that are whole in these bytes, and U+FFFD for bytes that can become none."""
+    return codecs.getincrementaldecoder("utf-8")("replace").decode(data)
 
 
 # --- 1.1.d -------------------------------------------------------------------------------------
@@ -185,7 +202,8 @@ ROLE = "refuses a role that has no token"
 @exercise(
     "1.1.d",
     title="A prompt that cannot be forged",
-    points=4,
+    points=6,
+    central=FORGED,
     skill=SKILL,
     arguments=("messages", "tokenizer"),
     hints=(
@@ -221,6 +239,7 @@ def chat_ids(function: Any, require: Any) -> None:
             [("user", "")],
             [("system", "Be brief."), ("user", "我喜欢吃苹果，它很甜。")],
             [("user", " a "), ("assistant", "the cat\n"), ("user", "\n\nthat mat")],
+            [("user", "Hi"), ("assistant", "the cat")],
         ):
             _prompt(r, function, tokenizer, messages)
     with require(FORGED) as r:
@@ -251,8 +270,8 @@ def chat_ids(function: Any, require: Any) -> None:
                     got = function([{"role": role, "content": "Hi"}], tokenizer)
                 except ValueError:
                     continue
-                except KeyError as error:
-                    got = f"a KeyError({error})"
+                except Exception as error:
+                    got = f"an error of another kind, {type(error).__name__}({error})"
                 r.that(
                     False,
                     what=f"it gave {shown(got)}, expected a ValueError",
@@ -284,7 +303,7 @@ def _ids(r: Any, function: Any, tokenizer: Tokenizer, messages: Sequence[tuple[s
     """The answer, as a list of ids that the tokenizer has."""
     got = function([_message(role, content) for role, content in messages], tokenizer)
     known = isinstance(got, list | tuple) and all(
-        isinstance(i, int) and 0 <= i < len(tokenizer) for i in got
+        is_whole(i) and 0 <= i < len(tokenizer) for i in got
     )
     r.that(
         known,

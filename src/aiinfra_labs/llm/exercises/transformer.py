@@ -59,7 +59,8 @@ GRADIENT = "has torch's gradient, at a vector of zeros too"
 @exercise(
     "1.4.a",
     title="RMSNorm that holds in half precision",
-    points=3,
+    points=4,
+    central=VALUES,
     skill=SKILL,
     arguments=("x", "weight", "eps"),
     hints=(
@@ -93,6 +94,7 @@ def rms_norm(function: Any, require: Any) -> None:
             ((3, 8), 1.0, 1e-5),
             ((2, 5, 7), 30.0, 1e-6),
             ((1, 1, 33), 1e-3, 1e-6),
+            ((2, 6), 1.0, 0.25),
         ):
             with r.input(f"x of {list(shape)} and size {size:g}, eps = {eps:g}"):
                 x, weight = normal(*shape) * size + size, normal(shape[-1])
@@ -168,7 +170,8 @@ BOTTOM = "brings the gradient down through 64 blocks"
 @exercise(
     "1.4.b",
     title="A block whose gradient reaches the bottom",
-    points=3,
+    points=4,
+    central=SUM,
     skill=SKILL,
     arguments=("x", "attention", "mlp", "norm1", "norm2"),
     hints=(

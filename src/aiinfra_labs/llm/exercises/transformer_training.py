@@ -27,7 +27,8 @@ ENDS = "holds at the ends: no warm-up, steps past the end"
 @exercise(
     "1.4.c",
     title="A learning rate that warms up and cools down",
-    points=3,
+    points=4,
+    central=COSINE,
     skill=SKILL,
     arguments=("step", "steps", "warm_up", "peak", "last"),
     hints=(
@@ -116,6 +117,7 @@ ONE = "keeps one part's graph at a time"
     "1.4.d",
     title="Many small batches, one large gradient",
     points=4,
+    central=UNEQUAL,
     skill=SKILL,
     arguments=("model", "parts"),
     hints=(
@@ -228,6 +230,7 @@ COPY = "keeps its own copy while training goes on"
     "1.4.e",
     title="What must be saved, so that a killed run goes on",
     points=4,
+    central=GOES_ON,
     skill=SKILL,
     arguments=("run",),
     hints=(
