@@ -1,7 +1,5 @@
 """The batch timeline: it counts as Python does, shows real runs, and needs no kernel."""
 
-import base64
-import json
 from dataclasses import asdict
 
 import pytest
@@ -17,29 +15,7 @@ from aiinfra_labs.cloud.widgets.batch_timeline import (
     totals,
 )
 from aiinfra_labs.course.figures import contrast
-
-PAGE = """<!doctype html><html data-theme="{theme}"><meta charset="utf-8">
-<meta name="viewport" content="width=device-width"><style>{css}</style>
-<body style="margin:12px;background:{ground}"><div id="here"></div></body></html>"""
-
-START = """async ([source, state]) => {
-  window.module = await import(`data:text/javascript;base64,${source}`);
-  const heard = {};
-  window.state = state;
-  const model = {
-    get: (name) => state[name],
-    set: (name, value) => { state[name] = value; },
-    save_changes: () => {},
-    on: (event, f) => { (heard[event] ??= []).push(f); },
-    off: (event, f) => { heard[event] = heard[event].filter((g) => g !== f); },
-  };
-  window.change = (name, value) => {
-    state[name] = value;
-    for (const f of heard[`change:${name}`] ?? []) f();
-  };
-  window.heard = () => Object.values(heard).flat().length;
-  window.stop = module.default.render({ model, el: document.getElementById("here") });
-}"""
+from widget_pages import result
 
 
 @pytest.fixture(scope="module")
@@ -59,32 +35,6 @@ def timelines():
         name: replay(engine_without_model(rule, 128), requests, lambda work: 1.0)
         for name, rule in rules.items()
     }
-
-
-@pytest.fixture
-def shown(chromium):
-    """`shown(widget)` renders it from its stored state, without a kernel, and gives the page."""
-    pages = []
-
-    def show(widget, width=1000, theme="light"):
-        state = json.loads(json.dumps(widget.get_state()))
-        page = chromium.new_page(viewport={"width": width, "height": 900})
-        pages.append(page)
-        page.errors = []
-        page.on("pageerror", lambda error: page.errors.append(str(error)))
-        ground = {"light": "#ffffff", "dark": "#14181e"}[theme]
-        page.set_content(PAGE.format(theme=theme, css=state["_css"], ground=ground))
-        page.evaluate(START, [base64.b64encode(state["_esm"].encode()).decode(), state])
-        return page
-
-    yield show
-    for page in pages:
-        assert page.errors == []
-        page.close()
-
-
-def result(page):
-    return page.locator("[role=status]").inner_text()
 
 
 def test_what_is_stored_is_what_the_engine_did(timelines):
@@ -132,7 +82,7 @@ def test_a_policy_and_a_step_are_chosen_with_the_keyboard(shown, timelines):
     assert "again after" in page.locator(".whole").inner_text()
     run = page.evaluate("state.runs['small pool']")
     at = next(i for i, step in enumerate(run["steps"]) if step["preempted"])
-    page.evaluate("at => change('step', at)", at)
+    page.evaluate("at => model.from_python('step', at)", at)
     who = run["steps"][at]["preempted"][0]
     assert f"{who} is preempted: its blocks are taken" in page.locator(".rows").inner_text()
     assert "1 preempted" in result(page)
@@ -159,7 +109,7 @@ def test_a_step_behind_a_shorter_run_is_its_last(shown, timelines):
     last = len(timelines["chunked"].steps)
     assert result(page).startswith(f"step {last}:")
     page.evaluate("stop()")
-    assert page.evaluate("heard()") == 0
+    assert page.evaluate("model.heard()") == 0
 
 
 WIDE = "[...document.querySelectorAll('#here *')].filter(e => {\

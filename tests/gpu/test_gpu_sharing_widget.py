@@ -1,6 +1,5 @@
 """The MIG board widget: its rules are Python's, and it needs neither a kernel nor a mouse."""
 
-import base64
 import json
 import random
 
@@ -9,54 +8,7 @@ import pytest
 from aiinfra_labs.course.figures import contrast
 from aiinfra_labs.gpu.sharing import mig
 from aiinfra_labs.gpu.widgets.mig_board import MigBoard, tables
-
-PAGE = """<!doctype html><html data-theme="{theme}"><meta charset="utf-8">
-<meta name="viewport" content="width=device-width"><style>{css}</style>
-<body style="margin:12px;background:{ground}"><div id="here"></div></body></html>"""
-
-START = """async ([source, state]) => {
-  const module = await import(`data:text/javascript;base64,${source}`);
-  const heard = {};
-  const model = {
-    get: (name) => state[name],
-    set: (name, value) => { state[name] = value; },
-    save_changes: () => {},
-    on: (event, f) => { (heard[event] ??= []).push(f); },
-    off: (event, f) => { heard[event] = heard[event].filter((g) => g !== f); },
-  };
-  Object.assign(window, { state, module, heard });
-  window.change = (name, value) => {
-    state[name] = value;
-    for (const f of heard[`change:${name}`] ?? []) f();
-  };
-  window.stop = module.default.render({ model, el: document.getElementById("here") });
-}"""
-
-
-@pytest.fixture
-def shown(chromium):
-    """`shown(widget)` renders it from its stored state, without a kernel, and gives the page."""
-    pages = []
-
-    def show(widget, width=1000, theme="light"):
-        state = json.loads(json.dumps(widget.get_state()))
-        page = chromium.new_page(viewport={"width": width, "height": 900})
-        pages.append(page)
-        page.errors = []
-        page.on("pageerror", lambda error: page.errors.append(str(error)))
-        ground = {"light": "#ffffff", "dark": "#14181e"}[theme]
-        page.set_content(PAGE.format(theme=theme, css=state["_css"], ground=ground))
-        page.evaluate(START, [base64.b64encode(state["_esm"].encode()).decode(), state])
-        return page
-
-    yield show
-    for page in pages:
-        assert page.errors == []
-        page.close()
-
-
-def result(page):
-    return page.locator("[role=status]").inner_text()
+from widget_pages import result
 
 
 def random_boards(count, seed=0):
@@ -154,10 +106,10 @@ def test_another_board_begins_empty(shown):
 
 def test_python_can_change_it_and_it_lets_go(shown):
     page = shown(MigBoard())
-    page.evaluate("change('instances', [['7g.80gb', 0]])")
+    page.evaluate("model.from_python('instances', [['7g.80gb', 0]])")
     assert "no room for 1g.10gb" in result(page)
     page.evaluate("stop()")
-    assert page.evaluate("Object.values(heard).flat().length") == 0
+    assert page.evaluate("model.heard()") == 0
 
 
 WIDE = "[...document.querySelectorAll('#here *')].filter(e => {\

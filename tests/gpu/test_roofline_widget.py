@@ -1,6 +1,5 @@
 """The roofline explorer: its figures are Python's, and it works without a kernel."""
 
-import base64
 import json
 
 import numpy as np
@@ -11,59 +10,7 @@ from aiinfra_labs.gpu.devices import devices
 from aiinfra_labs.gpu.roofline import roofline
 from aiinfra_labs.gpu.widgets.roofline import RooflineExplorer
 from aiinfra_labs.gpu.widgets.roofs import CONTEXTS, SHOWN, rows, settled, tables
-
-PAGE = """<!doctype html><html data-theme="{theme}"><meta charset="utf-8">
-<meta name="viewport" content="width=device-width"><style>{css}</style>
-<body style="margin:12px;background:{ground}"><div id="here"></div></body></html>"""
-
-# What a static page gives a widget: its stored state, and nobody who answers.
-START = """async ([source, state]) => {
-  const module = await import(`data:text/javascript;base64,${source}`);
-  const heard = {};
-  window.saved = 0;
-  window.model = {
-    get: (name) => state[name],
-    set: (name, value) => { state[name] = value; },
-    save_changes: () => { window.saved += 1; },
-    on: (event, f) => { (heard[event] ??= []).push(f); },
-    off: (event, f) => { heard[event] = heard[event].filter((g) => g !== f); },
-    from_python: (name, value) => {
-      state[name] = value;
-      for (const f of heard[`change:${name}`] ?? []) f();
-    },
-    heard: () => Object.values(heard).flat().length,
-  };
-  window.state = state;
-  window.module = module;
-  window.stop = module.default.render({ model, el: document.getElementById("here") });
-}"""
-
-
-@pytest.fixture
-def shown(chromium):
-    """`shown(widget)` renders it from its stored state, without a kernel, and gives the page."""
-    pages = []
-
-    def show(widget, width=1000, theme="light"):
-        state = json.loads(json.dumps(widget.get_state()))
-        page = chromium.new_page(viewport={"width": width, "height": 900})
-        pages.append(page)
-        page.errors = []
-        page.on("pageerror", lambda error: page.errors.append(str(error)))
-        ground = {"light": "#ffffff", "dark": "#14181e"}[theme]
-        page.set_content(PAGE.format(theme=theme, css=state["_css"], ground=ground))
-        page.evaluate(START, [base64.b64encode(state["_esm"].encode()).decode(), state])
-        return page
-
-    yield show
-    for page in pages:
-        assert page.errors == []
-        page.close()
-
-
-def result(page):
-    return page.locator("[role=status]").inner_text()
-
+from widget_pages import result
 
 # --- in Python ------------------------------------------------------------------------------------
 

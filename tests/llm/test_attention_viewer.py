@@ -1,8 +1,5 @@
 """The attention viewer: what it shows are Python's numbers, and it works without a kernel."""
 
-import base64
-import json
-
 import numpy as np
 import pytest
 import torch
@@ -13,31 +10,9 @@ from aiinfra_labs.llm.widgets.attention_viewer import (
     AttentionViewerError,
 )
 from aiinfra_labs.llm.widgets.attention_viewer import shown as written
+from widget_pages import result
 
 WORDS = ["我", "喜欢", "吃", "苹果", "，", "它", "很", "甜", "。"]
-
-PAGE = """<!doctype html><html data-theme="{theme}"><meta charset="utf-8">
-<meta name="viewport" content="width=device-width"><style>{css}</style>
-<body style="margin:12px;background:{ground}"><div id="here"></div></body></html>"""
-
-START = """async ([source, state]) => {
-  const module = await import(`data:text/javascript;base64,${source}`);
-  const heard = {};
-  const model = {
-    get: (name) => state[name],
-    set: (name, value) => { state[name] = value; },
-    save_changes: () => { window.saved = (window.saved ?? 0) + 1; },
-    on: (event, f) => { (heard[event] ??= []).push(f); },
-    off: (event, f) => { heard[event] = heard[event].filter((g) => g !== f); },
-  };
-  Object.assign(window, { state, module });
-  window.heard = () => Object.values(heard).flat().length;
-  window.change = (name, value) => {
-    state[name] = value;
-    for (const f of heard[`change:${name}`] ?? []) f();
-  };
-  window.stop = module.default.render({ model, el: document.getElementById("here") });
-}"""
 
 
 def weights(layers=2, heads=3, t=9, seed=0):
@@ -47,32 +22,6 @@ def weights(layers=2, heads=3, t=9, seed=0):
 
 def viewer(**settings):
     return AttentionViewer(weights(), WORDS, **settings)
-
-
-@pytest.fixture
-def shown(chromium):
-    """`shown(widget)` renders it from its stored state, without a kernel, and gives the page."""
-    pages = []
-
-    def show(widget, width=1000, theme="light"):
-        state = json.loads(json.dumps(widget.get_state()))
-        page = chromium.new_page(viewport={"width": width, "height": 900})
-        pages.append(page)
-        page.errors = []
-        page.on("pageerror", lambda error: page.errors.append(str(error)))
-        ground = {"light": "#ffffff", "dark": "#14181e"}[theme]
-        page.set_content(PAGE.format(theme=theme, css=state["_css"], ground=ground))
-        page.evaluate(START, [base64.b64encode(state["_esm"].encode()).decode(), state])
-        return page
-
-    yield show
-    for page in pages:
-        assert page.errors == []
-        page.close()
-
-
-def result(page):
-    return page.locator("[role=status]").inner_text()
 
 
 # --- in Python ------------------------------------------------------------------------------------
@@ -186,13 +135,13 @@ def test_the_pointer_shows_a_row_and_a_click_keeps_it(shown):
 
 def test_python_can_move_it_too_and_it_lets_go(shown):
     page = shown(viewer())
-    page.evaluate("change('token', 4)")
+    page.evaluate("model.from_python('token', 4)")
     assert result(page) == viewer(token=4).sentence
-    page.evaluate("change('layer', 9)")  # is not there: left as it is
+    page.evaluate("model.from_python('layer', 9)")  # is not there: left as it is
     assert result(page) == viewer(token=4).sentence
-    assert page.evaluate("heard()") > 0
+    assert page.evaluate("model.heard()") > 0
     page.evaluate("stop()")
-    assert page.evaluate("heard()") == 0
+    assert page.evaluate("model.heard()") == 0
 
 
 WIDE = "[...document.querySelectorAll('#here *')].filter(e => {\

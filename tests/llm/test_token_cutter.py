@@ -1,7 +1,5 @@
 """The token cutter: it cuts as bpe.py does, and needs neither a kernel nor a mouse."""
 
-import base64
-import json
 import random
 import unicodedata
 
@@ -10,30 +8,7 @@ import pytest
 from aiinfra_labs.llm import bilingual, bpe
 from aiinfra_labs.llm.bpe import Tokenizer, TokenizerError
 from aiinfra_labs.llm.widgets.token_cutter import TokenCutter
-
-PAGE = """<!doctype html><html data-theme="{theme}"><meta charset="utf-8">
-<meta name="viewport" content="width=device-width"><style>{css}</style>
-<body style="margin:12px"><div id="here"></div></body></html>"""
-
-START = """async ([source, state]) => {
-  const code = new TextDecoder().decode(Uint8Array.from(atob(source), (c) => c.charCodeAt(0)));
-  const url = URL.createObjectURL(new Blob([code], { type: "text/javascript" }));
-  const module = await import(url);
-  const heard = {};
-  const model = {
-    get: (name) => state[name],
-    set: (name, value) => { state[name] = value; },
-    save_changes: () => {},
-    on: (event, f) => { (heard[event] ??= []).push(f); },
-    off: (event, f) => { heard[event] = heard[event].filter((g) => g !== f); },
-  };
-  Object.assign(window, { state, module, heard });
-  window.change = (name, value) => {
-    state[name] = value;
-    for (const f of heard[`change:${name}`] ?? []) f();
-  };
-  window.stop = module.default.render({ model, el: document.getElementById("here") });
-}"""
+from widget_pages import result
 
 
 @pytest.fixture(scope="module")
@@ -43,31 +18,6 @@ def tokenizers():
         "with Chinese": bpe.train(texts["English"] + texts["Chinese"], 1500),
         "without": bpe.train(texts["English"], 1000),
     }
-
-
-@pytest.fixture
-def shown(chromium):
-    """`shown(widget)` renders it from its stored state, without a kernel, and gives the page."""
-    pages = []
-
-    def show(widget, width=1000, theme="light"):
-        state = json.loads(json.dumps(widget.get_state()))
-        page = chromium.new_page(viewport={"width": width, "height": 900})
-        pages.append(page)
-        page.errors = []
-        page.on("pageerror", lambda error: page.errors.append(str(error)))
-        page.set_content(PAGE.format(theme=theme, css=state["_css"]))
-        page.evaluate(START, [base64.b64encode(state["_esm"].encode()).decode(), state])
-        return page
-
-    yield show
-    for page in pages:
-        assert page.errors == []
-        page.close()
-
-
-def result(page):
-    return page.locator("[role=status]").inner_text()
 
 
 def random_texts(count):
@@ -143,9 +93,9 @@ def test_another_vocabulary_and_another_text(shown, tokenizers):
 
 def test_python_moves_it_until_it_is_taken_away(shown, tokenizers):
     page = shown(TokenCutter(tokenizers, "内核"))
-    page.evaluate("change('text', ' the')")
+    page.evaluate("model.from_python('text', ' the')")
     assert result(page).startswith("1 token for 4")
-    page.evaluate("stop(); change('text', '')")
+    page.evaluate("stop(); model.from_python('text', '')")
     assert result(page).startswith("1 token for 4")
 
 

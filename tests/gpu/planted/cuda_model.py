@@ -116,7 +116,7 @@ def add_in_place(a, b, out):
         a[i] = a[i] + b[i]
 
 
-@wrong("3.2.a", "the loop went round")
+@wrong("3.2.a", "the loop never ends")
 @cuda.jit
 def add_for_ever(a, b, out):
     i = cuda.grid(1)
@@ -341,7 +341,7 @@ def saxpy_without_y(alpha, x, y):
         y[i] = alpha * x[i]
 
 
-@wrong("3.2.c", "the loop went round")
+@wrong("3.2.c", "the loop never ends")
 @cuda.jit
 def saxpy_for_ever(alpha, x, y):
     i = cuda.grid(1)
