@@ -114,8 +114,8 @@ def test_show_draws_a_right_answer(exercise: str, answer: Any) -> None:
         ("3.4.a", turns.turn_without_a_tile, "touches no shared memory"),
         ("3.4.d", barriers.smooth_without_barriers, "24 of them are read by another warp"),
         ("3.4.d", barriers.smooth_without_a_tile, "stores nothing in shared memory"),
-        ("3.4.e", barriers.count_in_global_memory, "20,000 values: 625, and 16 do"),
-        ("3.4.e", barriers.count_in_blocks, "20,000 values: 16, and 16 do"),
+        ("3.4.e", barriers.count_in_global_memory, "20,000 values: 20,000, and 512 do"),
+        ("3.4.e", barriers.count_in_blocks, "20,000 values: 512, and 512 do"),
     ],
     ids=name_of,
 )
