@@ -17,7 +17,7 @@ from aiinfra_labs.gpu.devices import device, devices
 from aiinfra_labs.gpu.exercises import cpu_and_gpu_kernels as kernels
 from aiinfra_labs.gpu.intensity import LLAMA_3_1_8B
 from aiinfra_labs.gpu.roofline import roofline
-from planting import name_of
+from planting import name_of, reasons
 
 EXERCISES = ("3.1.a", "3.1.b", "3.1.c", "3.1.d", "3.1.e")
 
@@ -57,13 +57,14 @@ def test_numpys_numbers_are_numbers():
             assert result.passed, str(result)
 
 
-def test_a_learners_figures_are_not_changed_by_the_check():
+def test_a_learner_who_changes_the_figures_is_told_so():
     def spoils(figures, precision):
         value = planted.peak_by_cases(figures, precision)
         figures.clear()
         return value
 
-    assert try_out(find("3.1.b"), spoils).passed
+    result = try_out(find("3.1.b"), spoils)
+    assert not result.passed and "figures, which was given to your function" in reasons(result)
 
 
 def test_show_draws_the_learners_own_numbers():
