@@ -12,6 +12,7 @@ import pytest
 
 import planting
 from aiinfra_labs.course.checking import check, show, try_out
+from aiinfra_labs.course.registry import find
 from aiinfra_labs.gpu import emulator as cuda
 from aiinfra_labs.gpu.exercises import attention_steps, reduction_views, reductions_attention
 from aiinfra_labs.gpu.kernels import reduction
