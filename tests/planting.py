@@ -16,19 +16,25 @@ them here by name.
 
 from __future__ import annotations
 
+import ast
 import functools
 import importlib.util
+import linecache
 import sys
 from collections.abc import Callable
 from pathlib import Path
 from types import ModuleType
 from typing import Any
 
+from aiinfra_labs.course import rules
 from aiinfra_labs.course.checking import try_out
+from aiinfra_labs.course.merging import source
 from aiinfra_labs.course.registry import find
 from aiinfra_labs.course.results import Result
+from aiinfra_labs.course.units import UNITS
 
 TESTS = Path(__file__).parent
+KEPT = (ast.Import, ast.ImportFrom, ast.FunctionDef, ast.ClassDef)
 Right = list[tuple[str, Any]]  # exercise, answer
 Wrong = list[tuple[str, Any, str]]  # exercise, answer, part of the reason
 
@@ -92,3 +98,24 @@ def reasons(result: Result) -> str:
 def name_of(value: Any) -> str:
     """The name of an answer, to tell a test by."""
     return getattr(value, "__name__", "") if not isinstance(value, str) else ""
+
+
+def from_notebook(exercise, tree):
+    """The learner's object as the notebook of `tree` defines it: from its definitions alone."""
+    path = TESTS.parent / tree / UNITS[exercise.unit].notebook
+    notebook = rules.read(path)
+    names = {name for _, id, name in rules.checked(notebook) if id == exercise.id}
+    assert len(names) == 1, f"{path.name} must check {exercise.id} once"
+    space = {"__name__": f"{tree}_{exercise.unit}"}
+    for cell in rules.code_cells(notebook):
+        body = [node for node in ast.parse(source(cell)).body if isinstance(node, KEPT)]
+        if body:
+            # Compiled from a file that holds the cell, for kernels are translated from source.
+            _run(source(cell), body, space)
+    return space[names.pop()]
+
+
+def _run(text, body, space):
+    name = f"<cell {hash(text)}>"
+    linecache.cache[name] = (len(text), None, text.splitlines(keepends=True), name)
+    exec(compile(ast.Module(body, []), name, "exec"), space)

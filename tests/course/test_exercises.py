@@ -7,44 +7,17 @@ any module there may have `RIGHT` and `WRONG`. `WRONG` lists (id, answer, part o
 what it holds.
 """
 
-import ast
-
 import pytest
 
-from aiinfra_labs.course import registry, rules
+from aiinfra_labs.course import registry
 from aiinfra_labs.course.checking import try_out
-from aiinfra_labs.course.merging import source
 from aiinfra_labs.course.starters import is_starter
 from aiinfra_labs.course.units import UNITS, repository
-from planting import module_of, reasons, tried
+from planting import from_notebook, module_of, reasons, tried
 
 ROOT = repository()
 EXERCISES = registry.all_exercises()
 IDS = [exercise.id for exercise in EXERCISES]
-KEPT = (ast.Import, ast.ImportFrom, ast.FunctionDef, ast.ClassDef)
-
-
-def from_notebook(exercise, tree):
-    """The learner's object as the notebook of `tree` defines it: from its definitions alone."""
-    path = ROOT / tree / UNITS[exercise.unit].notebook
-    notebook = rules.read(path)
-    names = {name for _, id, name in rules.checked(notebook) if id == exercise.id}
-    assert len(names) == 1, f"{path.name} must check {exercise.id} once"
-    space = {"__name__": f"{tree}_{exercise.unit}"}
-    for cell in rules.code_cells(notebook):
-        body = [node for node in ast.parse(source(cell)).body if isinstance(node, KEPT)]
-        if body:
-            # Compiled from a file that holds the cell, for kernels are translated from source.
-            _run(source(cell), body, space)
-    return space[names.pop()]
-
-
-def _run(text, body, space):
-    import linecache
-
-    name = f"<cell {hash(text)}>"
-    linecache.cache[name] = (len(text), None, text.splitlines(keepends=True), name)
-    exec(compile(ast.Module(body, []), name, "exec"), space)
 
 
 def planted():

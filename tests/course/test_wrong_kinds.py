@@ -7,11 +7,12 @@ mistakes that people make; these are the kinds of them that a check forgets.
 import numpy as np
 import pytest
 import torch
-from test_exercises import EXERCISES, from_notebook
 
+from aiinfra_labs.course import registry
 from aiinfra_labs.course.checking import try_out
+from planting import from_notebook
 
-ASKED = [e for e in EXERCISES if e.kind == "function"]
+ASKED = [e for e in registry.all_exercises() if e.kind == "function"]
 WRITABLE = torch.Tensor | np.ndarray | list | dict | set
 NUMBERS = (int, float, str, bool, type(None))
 # A setting that changes nothing by the exercise's own words, or a function that returns nothing.
