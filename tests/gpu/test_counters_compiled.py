@@ -3,10 +3,21 @@
 The expected figures were counted in the machine code of sm_90 (numba-cuda, ptxas -O3).
 """
 
+import importlib.util
+import json
+import os
+import re
+import subprocess
+import sys
+from collections import Counter
+from pathlib import Path
+
 import numpy as np
 import pytest
 
 from aiinfra_labs.gpu import emulator as cuda
+
+BENCHMARKS = Path(__file__).parents[2] / "benchmarks"
 
 
 def figures(kernel, *arrays):
@@ -170,3 +181,80 @@ def test_what_is_known_before_the_kernel_runs_is_not_counted():
         out[cuda.grid(1)] = a[cuda.grid(1)] * np.float32(1 / 256)
 
     assert figures(mean, ones(SINGLE), ones(SINGLE))[0] == {"fp32_mul": 128}
+
+
+# --- beside the machine code, where NVIDIA's compilers are ------------------------------------
+
+
+TO_PTX = """
+import json, sys, types
+import numba, numpy as np
+from numba import cuda
+import test_counters_compiled as own
+
+made = {}
+for name, dtype in json.load(sys.stdin):
+    kernel = getattr(own, name).py_func
+    kernel = types.FunctionType(kernel.__code__, {"cuda": cuda, "np": np}, name)
+    array = numba.from_dtype(np.dtype(dtype))[::1]
+    made[name + dtype] = cuda.compile_ptx(kernel, (array, array), cc=(9, 0))[0]
+json.dump(made, sys.stdout)
+"""
+
+
+@pytest.fixture(scope="module")
+def machine_code(tmp_path_factory):
+    """{kernel and dtype: how often each instruction stands in the code of sm_90}."""
+    if importlib.util.find_spec("numba") is None:
+        pytest.skip("numba is not installed")
+    spec = importlib.util.spec_from_file_location("registers", BENCHMARKS / "registers.py")
+    registers = importlib.util.module_from_spec(spec)
+    spec.loader.exec_module(registers)
+    ptxas, disassembler = registers.tool("ptxas"), registers.tool("nvdisasm")
+    if not (ptxas and disassembler):
+        pytest.skip("ptxas or nvdisasm is not installed: NVIDIA's packages on PyPI have both")
+    asked = json.dumps([(k.__name__, np.dtype(d).str) for k, d in STRAIGHT])
+    paths = os.pathsep.join([str(Path(__file__).parent), *filter(None, sys.path)])
+    made = subprocess.run(
+        [sys.executable, "-W", "ignore", "-c", TO_PTX],
+        input=asked,
+        capture_output=True,
+        text=True,
+        env=os.environ | {"PYTHONPATH": paths, "NUMBA_ENABLE_CUDASIM": "0"},
+    )
+    if made.returncode:
+        pytest.skip(f"numba-cuda makes no PTX here: {made.stderr.strip().splitlines()[-1]}")
+    folder, found = tmp_path_factory.mktemp("sass"), {}
+    for name, ptx in json.loads(made.stdout).items():
+        source, cubin = folder / "kernel.ptx", folder / "kernel.cubin"
+        source.write_text(ptx)
+        subprocess.run([ptxas, "-arch=sm_90", "-O3", str(source), "-o", str(cubin)], check=True)
+        listing = subprocess.run(
+            [disassembler, str(cubin)], capture_output=True, text=True, check=True
+        )
+        words = re.findall(r"\*/\s+(?:@!?U?P\d\s+)?([A-Z0-9]+)\b", listing.stdout)
+        found[name] = Counter(words)
+    return found
+
+
+STRAIGHT = [(k, d) for k, d, counted in SASS if "divisions" not in counted] + [
+    (copy, SINGLE),
+    (copy, np.complex64),
+    (copy, np.complex128),
+]
+
+
+@pytest.mark.parametrize(
+    ("kernel", "dtype"), STRAIGHT, ids=[f"{k.__name__}-{np.dtype(d)}" for k, d in STRAIGHT]
+)
+def test_the_counters_are_those_of_the_machine_code(machine_code, kernel, dtype):
+    code = machine_code[kernel.__name__ + np.dtype(dtype).str]
+    report = figures(kernel, ones(dtype), ones(dtype))[1]
+    warps, threads = 4, 128
+    assert code["LDG"] == report.global_load_requests / warps
+    assert code["STG"] == report.global_store_requests / warps
+    for letter, name in (("F", "fp32"), ("D", "fp64")):
+        # an fma does a sum and a product; of x + x it takes x * 2 for the product
+        fused = code["FFMA" if letter == "F" else "DFMA"]
+        operations = code[f"{letter}ADD"] + code[f"{letter}MUL"] + 2 * fused
+        assert operations == report.flops_by_dtype[name] / threads
