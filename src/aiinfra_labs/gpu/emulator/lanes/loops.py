@@ -14,7 +14,7 @@ import numpy as np
 
 from ..errors import LaneError, StepBudgetExceeded, described
 from ..translation.promotion import INT64
-from ..translation.values import conform, merge
+from ..translation.values import UNDEFINED, conform, merge
 from .mask import EMPTY, Mask
 from .views import ArrayView
 from .waiting import POLLS, one_element, unchanged
@@ -159,7 +159,7 @@ class Loop:
         if kinds is None:
             return values
         for value, kind in zip(values, kinds, strict=True):
-            if getattr(value, "dtype", None) is not kind:
+            if value is UNDEFINED or getattr(value, "dtype", None) is not kind:
                 return self._conform(values, "header")
         return values
 
