@@ -1,5 +1,7 @@
 """The build: quiet, only when something changed, and no warning goes by."""
 
+import re
+
 import pytest
 from nbformat.v4 import new_code_cell, new_markdown_cell, new_output
 
@@ -98,8 +100,8 @@ def builds(monkeypatch):
     """Each site that is built, by its folder; Jupyter Book is not asked."""
     made = []
 
-    def run(root, site, doctrees):
-        site.mkdir()
+    def run(root, site, doctrees, keep_code=False):
+        site.mkdir(exist_ok=True)
         (site / "index.html").write_text(f"build {len(made)}")
         made.append(site)
 
@@ -162,7 +164,7 @@ def test_a_renamed_file_is_a_change(folder):
 
 
 def test_a_site_that_failed_is_built_again(folder, builds, monkeypatch):
-    def fail(*_):
+    def fail(*_, **__):
         raise SiteError("no", "", "")
 
     run = course_site._run
@@ -173,6 +175,114 @@ def test_a_site_that_failed_is_built_again(folder, builds, monkeypatch):
     assert not (folder / "_build" / "html").exists()
     monkeypatch.setattr(course_site, "_run", run)
     assert (build(folder) / "index.html").is_file()
+
+
+# --- only what changed ----------------------------------------------------------------------------
+
+
+def notebook_of(path, text):
+    import json
+
+    cells = [{"cell_type": "markdown", "source": [text]}]
+    path.parent.mkdir(parents=True, exist_ok=True)
+    path.write_text(json.dumps({"cells": cells}))
+
+
+@pytest.fixture
+def asked(folder, monkeypatch):
+    """`asked()` builds, and says what of the site of before was kept: all, or nothing."""
+    notebook_of(folder / "book" / "intro.ipynb", "# Intro\n\none")
+    notebook_of(folder / "book" / "a.ipynb", "# A\n\none")
+    kept = []
+
+    def run(root, site, doctrees, keep_code=False):
+        found = {path.stem for path in (doctrees / "book").glob("*.doctree")}
+        kept.append(sorted(found) if keep_code else None)
+        (doctrees / "book").mkdir(parents=True, exist_ok=True)
+        (doctrees / "environment.pickle").touch()
+        for path in (root / "book").glob("*.ipynb"):
+            (doctrees / "book" / f"{path.stem}.doctree").touch()
+
+    monkeypatch.setattr(course_site, "_run", run)
+
+    def once():
+        build(folder)
+        return kept[-1]
+
+    assert once() is None
+    return once
+
+
+def test_a_page_that_changed_is_read_and_the_others_are_kept(folder, asked):
+    notebook_of(folder / "book" / "a.ipynb", "# A\n\ntwo")
+    assert asked() == ["intro"]
+    notebook_of(folder / "book" / "intro.ipynb", "# Intro\n\ntwo")
+    assert asked() == ["a"]
+
+
+@pytest.mark.parametrize(
+    "name",
+    ["_config.yml", "_toc.yml", "labs/a.ipynb", "src/aiinfra_labs/gpu/door.py"]
+    + ["book/_site/static/course.css", "book/new.ipynb"],
+)
+def test_what_may_stand_on_other_pages_builds_all(folder, asked, name):
+    (folder / name).parent.mkdir(parents=True, exist_ok=True)
+    (folder / name).write_text("2")
+    assert asked() is None
+
+
+@pytest.mark.parametrize("text", ["# Another title", "# A\n\n## A section", "(label)=\n# A"])
+def test_a_heading_that_changed_builds_all(folder, asked, text):
+    notebook_of(folder / "book" / "a.ipynb", text)
+    assert asked() is None
+
+
+def test_a_page_that_was_removed_builds_all(folder, asked):
+    (folder / "book" / "a.ipynb").unlink()
+    assert asked() is None
+
+
+def test_a_site_whose_notes_are_spoilt_is_built_whole(folder, asked):
+    (folder / "_build" / "html" / course_site.PAGES).write_text("{")
+    notebook_of(folder / "book" / "a.ipynb", "# A\n\ntwo")
+    assert asked() is None
+
+
+def shown_of(out):
+    """Each page's HTML. MyST-NB's stylesheet has its checksum in its address only where it was
+    there before the page: it is the same file."""
+    checksum = re.compile(r"(mystnb\.[0-9a-f]+\.css)\?v=[0-9a-f]+")
+    pages = out.rglob("*.html")
+    return {p.relative_to(out): checksum.sub(r"\1", p.read_text("utf-8")) for p in pages}
+
+
+def test_one_page_is_built_and_the_site_is_as_if_all_were(small_course, write_page):
+    """The small course itself: a changed page, then a page that goes."""
+    page, toc = small_course / "book" / "claims.ipynb", small_course / "_toc.yml"
+    write_page(page, [new_markdown_cell("# What the talk says\n\nIt says *gravitation*.")])
+    out = build(small_course)
+    write_page(page, [new_markdown_cell("# What the talk says\n\nIt says *levitation*.")])
+    before = {p: p.stat().st_mtime_ns for p in (out / course_site.DOCTREES).rglob("*.doctree")}
+    build(small_course)
+    read = {
+        p.stem
+        for p in (out / course_site.DOCTREES).rglob("*.doctree")
+        if before.get(p) != p.stat().st_mtime_ns
+    }
+    assert read == {"claims"}
+    shown = (out / "book" / "claims.html").read_text("utf-8")
+    assert "levitation" in shown and "gravitation" not in shown
+    assert "levit" in (out / "searchindex.js").read_text("utf-8")
+    one = shown_of(out)
+    build(small_course, force=True)
+    assert shown_of(out) == one
+
+    page.unlink()
+    lines = [line for line in toc.read_text().splitlines() if "book/claims" not in line]
+    toc.write_text("\n".join(lines) + "\n")
+    build(small_course)
+    assert not (out / "book" / "claims.html").exists()
+    assert "levit" not in (out / "searchindex.js").read_text("utf-8")
 
 
 def test_nobody_elses_folder_is_replaced(folder, builds):

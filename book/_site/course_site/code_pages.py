@@ -9,6 +9,7 @@ that is no page, such as a lab, to a download of it. A link to nothing is a warn
 from __future__ import annotations
 
 import ast
+import os
 import re
 from collections.abc import Iterator
 from html import escape
@@ -23,6 +24,7 @@ from sphinx.application import Sphinx
 from sphinx.transforms import SphinxTransform
 
 from aiinfra_labs.course.rules import units_named
+from aiinfra_labs.course.site import KEEP_CODE
 from aiinfra_labs.course.units import UNITS
 
 SOURCES = ("src/aiinfra_labs", "benchmarks")  # have pages, of their modules and folders
@@ -101,6 +103,8 @@ def page_of(root: Path, path: Path) -> str | None:
 
 def pages(app: Sphinx) -> Iterator[tuple[str, dict[str, Any], str]]:
     """Every page of the code, as Sphinx asks for them: name, context, template."""
+    if os.environ.get(KEEP_CODE):  # those of the site of before are there, and nothing changed
+        return
     places = [Path(app.srcdir, source) for source in SOURCES]
     folders = [path for place in places for path in (place, *sorted(place.rglob("*")))]
     for folder in folders:

@@ -3,14 +3,21 @@
 Jupyter Book does the work, as `_config.yml` and `_toc.yml` say, in a process of its own. Here is
 what it lacks: nothing is done when nothing changed, any warning is an error, and a build that
 fails leaves the site as it was.
+
+Where only pages changed, and each kept its headings, only these are built: the rest is taken from
+the site of before. A heading stands on other pages, too, in their tables of contents and in links
+to it. So does all else that goes in, such as the configuration or the code: then all is built.
 """
 
 from __future__ import annotations
 
 import argparse
+import contextlib
 import hashlib
+import json
 import os
 import re
+import shutil
 import subprocess
 import sys
 import tempfile
@@ -37,6 +44,9 @@ INPUTS = (
 )
 BUILDERS = ("jupyter-book", "myst-nb", "pydata-sphinx-theme", "sphinx", "sphinx-book-theme")
 STAMP = ".inputs"  # in the site's folder: the hash of what it was built from
+PAGES = ".pages.json"  # in the site's folder: what `_pages_only` compares
+DOCTREES = ".doctrees"  # in the site's folder: the pages as Sphinx has read them
+KEEP_CODE = "AIINFRA_SITE_KEEP_CODE"  # set: the code's pages are there; course_site/code_pages.py
 MOST_WARNINGS = 20  # shown of one build
 _MARKS = ("WARNING:", "ERROR:", "CRITICAL:", "rror:", "rror!", "[key path:")  # of what went wrong
 _COLOUR = re.compile(r"\x1b\[[0-9;]*m")
@@ -86,32 +96,69 @@ def build(root: Path, out: Path | None = None, force: bool = False) -> Path:
     if not force and stamp.is_file() and stamp.read_text(encoding="utf-8") == inputs:
         return out
     out.parent.mkdir(parents=True, exist_ok=True)
+    now = _state(root)
+    changed = None if force else _pages_only(out, now)
     with tempfile.TemporaryDirectory(prefix=".site-", dir=out.parent) as folder:
         made = Path(folder) / "html"
-        _run(root, made, Path(folder) / "doctrees")
+        doctrees = made / DOCTREES
+        if changed is not None:
+            shutil.copytree(out, made, symlinks=True)  # with its times, by which Sphinx goes
+            (made / STAMP).unlink()
+            for page in changed:  # so that Sphinx reads it, whatever the time of its file
+                (doctrees / page).with_suffix(".doctree").unlink(missing_ok=True)
+        _run(root, made, doctrees, keep_code=changed is not None)
+        (made / PAGES).write_text(json.dumps(now), encoding="utf-8")
         (made / STAMP).write_text(inputs, encoding="utf-8")
-        _exchange(out, made, Path(folder) / "old")
+        if out.exists():
+            out.rename(Path(folder) / "old")
+        made.rename(out)
     return out
 
 
-def _exchange(out: Path, made: Path, old: Path) -> None:
-    """Put the new site where the old one is. The old one comes back where that cannot be done."""
+def _state(root: Path) -> dict[str, dict[str, list[str]]]:
+    """Each page by the hashes of its file and of its headings; all else as one."""
+    pages, rest = {}, hashlib.sha256()
+    for path in _inputs(root):
+        name, content = path.relative_to(root).as_posix(), path.read_bytes()
+        whole = hashlib.sha256(content).hexdigest()
+        if name.startswith("book/") and name.endswith(".ipynb"):
+            outline = "\n".join(_headings(content))
+            pages[name] = [whole, hashlib.sha256(outline.encode()).hexdigest()]
+        else:
+            rest.update(f"{name}\0{whole}\0".encode())
+    rest.update("\0".join(_builders()).encode())
+    return {"pages": pages, "rest": {"all": [rest.hexdigest()]}}
+
+
+def _headings(notebook: bytes) -> list[str]:
+    """The lines of a notebook that other pages may show or link to: its headings and labels."""
     try:
-        if out.exists():
-            out.rename(old)
-        try:
-            made.rename(out)
-        except BaseException:
-            if old.exists():
-                old.rename(out)
-            raise
-    except OSError as error:
-        raise SiteError(
-            f"the site could not be put into {out}: {error.strerror}",
-            "a build replaces its whole folder; one that is a disk of its own, or in use, "
-            "cannot be replaced",
-            "name another folder with --out",
-        ) from error
+        cells = json.loads(notebook)["cells"]
+        lines = [
+            line
+            for cell in cells
+            if cell["cell_type"] == "markdown"
+            for line in "".join(cell["source"]).splitlines()
+        ]
+    except (ValueError, KeyError, TypeError):  # no notebook: its content stands for it
+        return [hashlib.sha256(notebook).hexdigest()]
+    marks = ("#", "(", "===", "---", ":label:", ":name:")  # of headings, labels and formulas
+    return [line for line in lines if line.lstrip().startswith(marks) or "{#" in line]
+
+
+def _pages_only(out: Path, now: dict[str, dict[str, list[str]]]) -> list[str] | None:
+    """The pages that changed since `out` was built, if nothing else did; None to build all."""
+    try:
+        before = json.loads((out / PAGES).read_text(encoding="utf-8"))
+        was, pages = before["pages"], now["pages"]
+        if before["rest"] != now["rest"] or set(was) != set(pages):
+            return None
+        if any(was[name][1] != pages[name][1] for name in pages):
+            return None
+        changed = [name for name in pages if was[name][0] != pages[name][0]]
+    except (OSError, ValueError, KeyError, TypeError, IndexError):
+        return None
+    return changed if changed and (out / DOCTREES / "environment.pickle").is_file() else None
 
 
 def fingerprint(root: Path) -> str:
@@ -120,12 +167,18 @@ def fingerprint(root: Path) -> str:
     for path in _inputs(root):
         digest.update(f"{path.relative_to(root).as_posix()}\0".encode())
         digest.update(hashlib.sha256(path.read_bytes()).digest())
-    for package in BUILDERS:
-        try:
-            digest.update(f"{package} {version(package)}\0".encode())
-        except PackageNotFoundError:
-            continue
+    for builder in _builders():
+        digest.update(f"{builder}\0".encode())
     return digest.hexdigest()
+
+
+def _builders() -> list[str]:
+    """What builds the site, each with its version."""
+    found = []
+    for package in BUILDERS:
+        with contextlib.suppress(PackageNotFoundError):
+            found.append(f"{package} {version(package)}")
+    return found
 
 
 def _inputs(root: Path) -> Iterator[Path]:
@@ -138,9 +191,12 @@ def _inputs(root: Path) -> Iterator[Path]:
             yield from (Path(folder, file) for file in sorted(files) if not file.startswith("."))
 
 
-def _run(root: Path, site: Path, doctrees: Path) -> None:
+def _run(root: Path, site: Path, doctrees: Path, keep_code: bool = False) -> None:
     command = [sys.executable, "-c", _BUILD, str(root), str(site), str(doctrees)]
     environment = os.environ | {"PYTHONUTF8": "1"}
+    environment.pop(KEEP_CODE, None)
+    if keep_code:
+        environment[KEEP_CODE] = "1"
     done = subprocess.run(command, capture_output=True, encoding="utf-8", env=environment)
     said = _COLOUR.sub("", done.stdout + done.stderr).strip().splitlines()
     if "No module named 'jupyter_book'" in done.stderr:
