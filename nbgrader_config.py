@@ -1,6 +1,21 @@
-"""How nbgrader makes `labs/` from `solutions/`: read by nbgrader itself and by `make labs`."""
+"""How nbgrader makes `labs/` from `solutions/`, and grades: read by nbgrader and by `make labs`.
+
+An assignment is a unit: `source/3.2/02-cuda-model.ipynb`, so that `nbgrader autograde 3.2` grades
+one lab, with a deadline of its own. Copy this file into the folder of your class.
+"""
 
 c = get_config()  # noqa: F821  (nbgrader gives it)
+
+# Submissions are judged in a process that their code cannot reach: see course/judging/judge.py.
+c.Autograde.autograde_preprocessors = [
+    "aiinfra_labs.course.judging.autograding.ExecuteAndJudge",
+    "nbgrader.preprocessors.IgnorePattern",
+    "nbconvert.preprocessors.ClearMetadataPreprocessor",
+    "nbgrader.preprocessors.LimitOutput",
+    "nbgrader.preprocessors.SaveAutoGrades",
+    "nbgrader.preprocessors.AssignLatePenalties",
+    "nbgrader.preprocessors.CheckCellMetadata",
+]
 
 c.CourseDirectory.course_id = "aiinfra-labs"
 c.CourseDirectory.source_directory = "solutions"

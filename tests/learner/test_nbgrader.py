@@ -14,7 +14,7 @@ from aiinfra_labs.course.registry import all_exercises
 from aiinfra_labs.course.units import UNITS
 
 UNIT = UNITS["3.2"]
-LESSON, NAME = UNIT.chapter.folder, UNIT.stem
+LESSON, NAME = UNIT.id, UNIT.stem  # an assignment is a unit
 HALF = {  # exercise: the part of its answer that is replaced, what replaces it, the points left
     "3.2.a": ("if i < out.size:", "if i >= 0:", 1),
     "3.2.c": ("cuda.gridsize(1)", "cuda.blockDim.x", 1),
@@ -40,7 +40,50 @@ def submissions(root):
         "unsolved": filled(lab, {}),
         "half": filled(lab, halves),
         "solved": filled(lab, answers),
+        "cheat": cheated(lab),
     }
+
+
+# What a learner may put into a cell of the lab, so that every check seems to pass.
+CHEAT = """
+import sys, builtins, atexit, threading
+import aiinfra_labs.course, aiinfra_labs.course.checking as checking
+from IPython import get_ipython
+
+class Passed:
+    passed, score = True, 100
+    def __repr__(self):
+        return "100"
+    def _repr_html_(self):
+        return "<b>100</b>"
+
+check = lambda *arguments: Passed()
+checking.check = checking.try_out = aiinfra_labs.course.check = check
+builtins.check = check
+shell = get_ipython()
+shell.display_formatter.format = lambda obj, *a, **k: ({"text/plain": "100"}, {})
+run = shell.run_cell
+def forged(source, *arguments, **options):
+    return run("100" if "check" in source or "answer" in source else source, *arguments, **options)
+shell.run_cell = forged
+vector_add = add_many = saxpy = grey = blur = lambda *arguments: None
+"""
+
+
+def cheated(lab):
+    """The lab with that cell, more points in its metadata, and its checks edited away."""
+    from nbformat.v4 import new_code_cell, new_output
+
+    made = copy.deepcopy(lab)
+    for cell in made.cells:
+        graded = cell.metadata.get("nbgrader", {})
+        if graded.get("grade"):
+            graded["points"] = 100
+            cell.source = "None"
+            cell.outputs = [new_output("execute_result", {"text/plain": "100"}, execution_count=1)]
+    made.cells.insert(1, new_code_cell(CHEAT))
+    made.metadata["aiinfra"] = {"unit": "1.1"}
+    return made
 
 
 def filled(lab, answers):
@@ -57,7 +100,7 @@ def filled(lab, answers):
 def nbgrader(tmp_path, root, monkeypatch):
     """The course of an instructor, with three submissions: nbgrader's command line in it."""
     from nbgrader.apps import NbGraderAPI
-    from traitlets.config import Config
+    from traitlets.config.loader import PyFileConfigLoader
 
     # nbgrader starts a program of its environment, `alembic`, by name.
     programs = Path(sys.executable).parent
@@ -68,12 +111,12 @@ def nbgrader(tmp_path, root, monkeypatch):
         folder = tmp_path / "submitted" / student / LESSON
         folder.mkdir(parents=True)
         nbformat.write(notebook, folder / f"{NAME}.ipynb")
-    config = Config()
+    config = PyFileConfigLoader("nbgrader_config.py", path=str(root)).load_config()
+    for name, folder in (("source", "source"), ("release", "release")):
+        config.CourseDirectory[f"{name}_directory"] = folder
+    del config.CourseDirectory["student_id"]
     config.CourseDirectory.root = str(tmp_path)
-    config.CourseDirectory.course_id = "aiinfra-labs"
     config.CourseDirectory.db_url = f"sqlite:///{tmp_path / 'gradebook.db'}"
-    config.ClearSolutions.code_stub = {"python": "# Write your code here."}
-    config.ExecutePreprocessor.timeout = 120
     config.Exchange.root = str(tmp_path / "exchange")
     return NbGraderAPI(config=config)
 
@@ -90,10 +133,10 @@ def points(api, student):
 
 # nbgrader and SQLAlchemy warn of their own ways; the settings make an error of it.
 @pytest.mark.filterwarnings("ignore")
-def test_the_points_that_a_class_gets(nbgrader):
+def test_the_points_that_a_class_gets(nbgrader, home):
     made = nbgrader.generate_assignment(LESSON, force=True, create=True)
     assert made["success"], made["log"]
-    for student in ("unsolved", "half", "solved"):
+    for student in ("unsolved", "half", "solved", "cheat"):
         graded = nbgrader.autograde(LESSON, student, force=True, create=True)
         assert graded["success"], graded["log"]
     assert points(nbgrader, "unsolved") == dict.fromkeys(FULL, 0)
@@ -101,3 +144,9 @@ def test_the_points_that_a_class_gets(nbgrader):
         id: left for id, (_, _, left) in HALF.items()
     }
     assert points(nbgrader, "solved") == FULL
+    assert points(nbgrader, "cheat") == dict.fromkeys(FULL, 0)
+    assert not (home / "progress.db").exists(), "the teacher's own progress is left alone"
+    folder = Path(nbgrader.coursedir.root, "autograded", "half", LESSON)
+    half = nbformat.read(folder / f"{NAME}.ipynb", as_version=4)
+    told = "".join(str(cell.get("outputs", "")) for cell in half.cells)
+    assert "stays inside the arrays" in told, "the reasons are in the graded notebook"

@@ -27,11 +27,33 @@ def check(id: str = "", obj: Any = _NOTHING) -> Result:
     (`NBGRADER_EXECUTION` is set) a check without any points raises `ExerciseFailed`, which is
     what costs the points there; part of the points is given as partial credit.
     """
-    result = _check(id, obj)
+    if os.environ.get("AIINFRA_JUDGED"):
+        return _elsewhere(id)
     mode = os.environ.get("NBGRADER_EXECUTION")
+    result = _judged(id, obj) if mode == "autograde" else _check(id, obj)
     if mode and not result.passed and (mode != "autograde" or not result.score):
         raise ExerciseFailed(str(result))
     return result
+
+
+def _elsewhere(id: Any) -> Result:
+    """The answer in a notebook that is graded: its checks are judged in another process."""
+    note = "Graded notebooks are judged in another process, at the cells that check."
+    return Result(_named(id), "", NOT_ATTEMPTED, notes=(note,))
+
+
+def _judged(id: Any, obj: Any) -> Result:
+    """Under nbgrader, without the course's own autograder: by a judge in another process.
+
+    An exercise that this notebook defines itself is known here only, and is tried here.
+    """
+    exercise = _found(id, obj)
+    ours = isinstance(exercise, Exercise) and exercise.body.__module__.startswith("aiinfra_labs.")
+    if not ours or obj is _NOTHING:
+        return _check(id, obj)
+    from .judging.client import graded
+
+    return graded(id, obj)
 
 
 def _check(id: str, obj: Any) -> Result:
@@ -120,6 +142,8 @@ def show(id: str = "", obj: Any = _NOTHING) -> Any:
 
     Like `check` it does not raise: what cannot be drawn is answered by a `Result` that says why.
     """
+    if os.environ.get("AIINFRA_JUDGED"):
+        return _elsewhere(id)
     exercise = _found(id, obj)
     if isinstance(exercise, Result):
         return exercise

@@ -129,8 +129,11 @@ def _check(chosen: argparse.Namespace) -> int:
     else:
         rows = [(id, f"{score:g}/{points:g}") for id, score, points in done.exercises]
         print(_table(("exercise", "points"), rows))
+        for result in done.results:
+            if not result.passed:
+                print(f"\n{result}")
         for error in done.errors:
-            print(f"a cell ended in {error}")
+            print(f"\na cell ended in {error}")
     return 0 if done.passed else 1
 
 

@@ -107,6 +107,8 @@ _WHY = {
 def explain(error: BaseException, seconds: float) -> Parts:
     """The three parts of whatever came out of a learner's code."""
     code = learners_lines(error.__traceback__)
+    if isinstance(error, TimeLimit) and getattr(error, "place", None):  # in another process
+        code = tuple(error.place.split("\n"))
     if isinstance(error, Waited):
         return Parts(
             f"your code was stopped: it had not ended after {PATIENCE * seconds:g} s, "

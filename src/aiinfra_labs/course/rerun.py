@@ -1,7 +1,8 @@
 """A notebook run anew from the top, in a clean process: `aiinfra check`, and what a class collects.
 
 What a notebook shows may come from cells that were changed since. A run of its own, with a
-progress file of its own, says what its code is worth.
+progress file of its own, says what its code is worth; and a judge in another process says it, which
+the notebook's code cannot reach (`judging/judge.py`).
 """
 
 from __future__ import annotations
@@ -14,8 +15,8 @@ from dataclasses import dataclass
 from pathlib import Path
 
 from .parts import CourseError
-from .progress import Progress
 from .registry import all_exercises
+from .results import NOT_ATTEMPTED, Result
 from .units import UNITS
 
 
@@ -25,10 +26,14 @@ class RerunError(CourseError):
 
 @dataclass(frozen=True)
 class Rerun:
-    """What the run gave: (id, score, points) of each exercise of the unit, and errors in cells."""
+    """What the run gave: (id, score, points) of each exercise of the unit, and errors in cells.
+
+    `results` says of each exercise why it has its points.
+    """
 
     exercises: tuple[tuple[str, float, float], ...]
     errors: tuple[str, ...]
+    results: tuple[Result, ...] = ()
 
     @property
     def passed(self) -> bool:
@@ -39,8 +44,9 @@ def rerun(path: Path, timeout: int = 600) -> Rerun:
     """Run the notebook in a kernel of its own. `timeout` is in seconds, for one cell."""
     try:
         import nbformat
-        from nbclient import NotebookClient
         from nbclient.exceptions import CellTimeoutError, DeadKernelError
+
+        from .judging.notebooks import JudgingClient
 
         notebook = nbformat.read(path, as_version=4)
     except ImportError as error:
@@ -56,22 +62,24 @@ def rerun(path: Path, timeout: int = 600) -> Rerun:
             "give the path of a notebook, for example work/3-gpu/02-cuda-model.ipynb",
         ) from error
     place = {"metadata": {"path": str(path.resolve().parent)}}
-    with _own_home() as home:
+    with _own_home():
+        client = JudgingClient(notebook, timeout=timeout, allow_errors=True, resources=place)
         try:
-            NotebookClient(notebook, timeout=timeout, allow_errors=True, resources=place).execute()
+            client.execute()
         except (CellTimeoutError, DeadKernelError) as error:
             raise RerunError(
                 f"{path.name} did not run to its end: {type(error).__name__}",
                 "a cell takes too long, or its kernel died, perhaps for want of memory",
                 "run it in JupyterLab, cell by cell",
             ) from error
-        records = Progress(home / "progress.db").records()
+    found = client.judged.results
     unit = notebook.metadata.get("aiinfra", {}).get("unit") or _unit_of(path)
-    exercises = tuple(
-        (e.id, records[e.id].best if e.id in records else 0.0, e.points)
+    results = tuple(
+        found.get(e.id) or Result(e.id, e.title, NOT_ATTEMPTED, points=e.points)
         for e in all_exercises()
         if e.unit == unit
     )
+    exercises = tuple((result.id, result.score, result.points) for result in results)
     errors = tuple(
         f"{output.ename}: {output.evalue}"
         for cell in notebook.cells
@@ -79,7 +87,7 @@ def rerun(path: Path, timeout: int = 600) -> Rerun:
         for output in cell.outputs
         if output.output_type == "error"
     )
-    return Rerun(exercises, errors)
+    return Rerun(exercises, errors, results)
 
 
 def _unit_of(path: Path) -> str:

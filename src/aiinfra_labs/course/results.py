@@ -7,6 +7,7 @@ import os
 import re
 from dataclasses import asdict, dataclass, field
 from html import escape
+from typing import Any
 
 NOT_ATTEMPTED, FAILED, PASSED = "not attempted", "failed", "passed"
 
@@ -111,6 +112,14 @@ class Result:
     @property
     def _hint_head(self) -> str:
         return f"Hint {self.hint_number}" if self.hint_number else "Hint"
+
+
+def result_of(data: dict[str, Any]) -> Result:
+    """A `Result` from its plain data."""
+    outcomes = tuple(
+        Outcome(**(outcome | {"code": tuple(outcome["code"])})) for outcome in data["requirements"]
+    )
+    return Result(**(data | {"requirements": outcomes, "notes": tuple(data["notes"])}))
 
 
 class ExerciseFailed(Exception):

@@ -1,0 +1,158 @@
+"""A notebook run from top to bottom, with each of its checks judged in another process.
+
+The cells run in a kernel, as in JupyterLab. Where a cell checks an exercise, the judge calls what
+the kernel holds under that name, whatever `check` means there, and the score is the judge's.
+"""
+
+from __future__ import annotations
+
+import ast
+import asyncio
+import contextlib
+import os
+import socket
+from collections.abc import Iterator
+from dataclasses import dataclass, field, replace
+from typing import Any
+
+from nbclient import NotebookClient
+from nbclient.util import run_sync
+from nbformat import NotebookNode
+from nbformat.v4 import new_output
+
+from ..parts import Parts
+from ..results import FAILED, Outcome, Result
+from .client import Judge, JudgeError
+
+JUDGED = "AIINFRA_JUDGED"  # in the kernel's environment: its own `check` and `show` do nothing
+_ANSWER = "__import__({module!r}, fromlist=['answer']).answer({address!r}, {name})"
+
+
+@dataclass(frozen=True)
+class Checked:
+    """A call `check("3.2.a", name)` in a cell: the exercise's id, and the text of what is given."""
+
+    id: str
+    name: str
+
+
+def checked(source: str) -> list[Checked]:
+    """The checks that a cell makes with an exercise's id written out, in order."""
+    try:
+        tree = ast.parse(source)
+    except (SyntaxError, ValueError):
+        return []
+    found = []
+    for node in ast.walk(tree):
+        if not (isinstance(node, ast.Call) and len(node.args) == 2 and not node.keywords):
+            continue
+        called = node.func.attr if isinstance(node.func, ast.Attribute) else None
+        called = node.func.id if isinstance(node.func, ast.Name) else called
+        id, given = node.args
+        if called == "check" and isinstance(id, ast.Constant) and isinstance(id.value, str):
+            found.append(Checked(id.value, ast.unparse(given)))
+    return found
+
+
+@dataclass
+class Judged:
+    """What the judge found, by exercise, while a notebook ran."""
+
+    results: dict[str, Result] = field(default_factory=dict)
+
+
+class JudgingClient(NotebookClient):
+    """`NotebookClient` whose checks are judged; `judged` holds the results."""
+
+    def __init__(self, *args: Any, **kwargs: Any):
+        super().__init__(*args, **kwargs)
+        self.judged, self.judge = Judged(), Judge()
+
+    def execute(self, *args: Any, **kwargs: Any) -> Any:
+        with in_a_judged_kernel(), self.judge:
+            return super().execute(*args, **kwargs)
+
+    async def async_execute_cell(
+        self, cell: NotebookNode, cell_index: int, *args: Any, **kwargs: Any
+    ) -> NotebookNode:
+        run = super().async_execute_cell
+        checks = checked(cell.source) if cell.cell_type == "code" else []
+        if not checks:
+            return await run(cell, cell_index, *args, **kwargs)
+        results = [await judge_cell(self, run, cell, cell_index, check) for check in checks]
+        for result in results:
+            before = self.judged.results.get(result.id)
+            if before is None or result.score > before.score:
+                self.judged.results[result.id] = result
+        cell.outputs = [shown(result) for result in results]
+        return cell
+
+    execute_cell = run_sync(async_execute_cell)
+
+
+async def judge_cell(client: Any, run: Any, cell: Any, index: int, check: Checked) -> Result:
+    """The judge's result for one check. `run` executes a cell in the kernel of `client`."""
+    try:
+        address = client.judge.begin(check.id, _process(client))
+        source = _ANSWER.format(
+            module=f"{__package__}.answering", address=address, name=f"({check.name})"
+        )
+        asking = NotebookNode(cell | {"source": source, "outputs": []})
+        asking.metadata = NotebookNode({"tags": ["raises-exception"]})
+        ended = None
+        try:
+            await run(asking, index, store_history=False)
+            ended = _error(asking)
+        finally:
+            client.nb.cells[index] = cell  # where nbclient has put what it ran
+            # Whoever ends without having answered: the judge waits no longer.
+            with contextlib.suppress(OSError), socket.socket(socket.AF_UNIX) as stream:
+                stream.connect(address)
+        loop = asyncio.get_running_loop()
+        result = await loop.run_in_executor(None, client.judge.result)
+    except JudgeError as error:
+        client.judge.close()
+        return _failed(check.id, Parts(error.what, error.why, error.try_))
+    if ended is not None and not result.score:
+        what = f"{ended} (when `{check.name}` was looked up for the check)"
+        why = "the cell above, which defines it, may have failed"
+        return replace(_failed(check.id, Parts(what, why, "run the notebook from the top")),
+                       title=result.title, points=result.points)  # fmt: skip
+    return result
+
+
+def _process(client: Any) -> int | None:
+    provisioner = getattr(getattr(client, "km", None), "provisioner", None)
+    return getattr(provisioner, "pid", None)
+
+
+def _error(cell: Any) -> str | None:
+    """The error with which a cell ended, in one line."""
+    for output in cell.outputs:
+        if output.output_type == "error":
+            return f"{output.ename}: {output.evalue}"
+    return None
+
+
+def _failed(id: str, parts: Parts) -> Result:
+    outcome = Outcome("can be tried", False, 0.0, "", parts.what, parts.why, parts.try_)
+    return Result(id, "", FAILED, requirements=(outcome,))
+
+
+def shown(result: Result) -> Any:
+    """A result as the output of a cell."""
+    data = {"text/plain": str(result), "text/html": result._repr_html_()}
+    return new_output("display_data", data)
+
+
+@contextlib.contextmanager
+def in_a_judged_kernel() -> Iterator[None]:
+    """The kernels that are started within the block leave checking to the judge."""
+    before = os.environ.get(JUDGED)
+    os.environ[JUDGED] = "1"
+    try:
+        yield
+    finally:
+        del os.environ[JUDGED]
+        if before is not None:
+            os.environ[JUDGED] = before
