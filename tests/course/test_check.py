@@ -7,7 +7,7 @@ import time
 import numpy as np
 import pytest
 
-from aiinfra_labs.course import check, progress, show
+from aiinfra_labs.course import check, hints, progress, show
 from aiinfra_labs.course.results import ExerciseFailed
 from aiinfra_labs.gpu import cuda
 
@@ -289,6 +289,15 @@ def test_after_a_stop_nothing_is_left_ticking(doubling):
     assert check("1.1.z", right).passed
 
 
+def test_nobody_is_asked_during_a_check(doubling):
+    import builtins
+
+    before = builtins.input
+    failed = check("1.1.z", lambda x: x * int(input("factor?"))).requirements[0]
+    assert "asks a person" in failed.what and "parameters" in failed.try_ and failed.slip
+    assert builtins.input is before
+
+
 def test_a_million_lines_are_told_in_one(doubling, capsys):
     def chatty(x):
         for i in range(250_000):
@@ -337,9 +346,73 @@ def test_points_are_shared_equally_but_for_those_given(define):
 
 
 def test_each_failure_shows_the_next_hint(doubling):
-    hints = [check("1.1.z", lambda x: x).hint for _ in range(3)]
+    answers = (lambda x: x, lambda x: x + 1, lambda x: x * 3)
+    hints = [check("1.1.z", answer).hint for answer in answers]
     assert hints == ["What is twice x?", "x + x is twice x.", "x + x is twice x."]
     assert progress.current().records()["1.1.z"].attempts == 3
+
+
+def test_the_same_failing_cell_takes_no_further_hint(doubling):
+    def wrong():
+        def answer(x):
+            return x + 1
+
+        return answer
+
+    assert {check("1.1.z", wrong()).hint for _ in range(3)} == {"What is twice x?"}
+    assert check("1.1.z", lambda x: x + 2).hint == "x + x is twice x."
+    assert check("1.1.z", wrong()).hint == "What is twice x?", "and gets its own again"
+
+
+def test_hints_that_were_given_can_be_seen_again(doubling):
+    assert "no hint was given yet" in repr(hints("1.1.z"))
+    check("1.1.z", lambda x: x)
+    result = check("1.1.z", lambda x: x + 1)
+    assert result.earlier == ("What is twice x?",) and "Earlier hints:" in str(result)
+    assert "<summary>1 earlier hint</summary>" in result._repr_html_()
+    again = hints("1.1.z")
+    assert again.given == ("What is twice x?", "x + x is twice x.")
+    assert "2 of 2 hints were given" in repr(again) and "<ol>" in again._repr_html_()
+    assert hints("1.1.z") == again, "looking takes none"
+    assert "did you mean 1.1.z" in repr(hints("1.1.zz")) and "no exercise 3" in repr(hints(3))
+
+
+def misspelt(x):
+    return xx * 2  # noqa: F821
+
+
+def recursive(x):
+    while True:
+        pass
+
+
+@pytest.mark.parametrize(
+    "slip",
+    [
+        *(misspelt, recursive, lambda x: list(x), lambda x: "text", lambda x: x.doubled()),
+        *(lambda x: x + "1", lambda x: 7),
+    ],
+)
+def test_a_slip_takes_no_hint(doubling, slip):
+    result = check("1.1.z", slip)
+    assert not result.passed and not result.hint and result.requirements[0].slip
+    assert hints("1.1.z").given == ()
+    assert check("1.1.z", lambda x: x).hint == "What is twice x?"
+
+
+def test_a_slip_beside_a_wrong_answer_takes_the_wrong_ones_hint(define):
+    def body(function, require):
+        with require("is twice x") as r:
+            r.equal(function(3), 6)
+        with require("takes text") as r:
+            r.equal(function("a"), "aa")
+
+    define(body, hints=(("takes text", "Text, too."), ("is twice x", "3 + 3.")))
+
+    def wrong(x):
+        return x + 1  # of a text a TypeError
+
+    assert check("1.1.z", wrong).hint == "3 + 3."
 
 
 def test_what_cannot_be_tried_takes_no_hint(doubling):

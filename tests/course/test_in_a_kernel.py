@@ -59,3 +59,26 @@ def test_the_points_that_nbgrader_gives(monkeypatch, answer, points):
     grade = {"grade": True, "points": 3, "solution": False, "grade_id": "a", "locked": True}
     cell.metadata["nbgrader"] = grade | {"schema_version": 3, "task": False}
     assert determine_grade(cell) == (points, 3)
+
+
+def test_after_a_cell_that_failed_the_old_function_is_not_checked():
+    right = "def f(x):\n    return 2 * x"
+    shown = outputs(
+        right,
+        "def f(x):\n    return 2 * * x",
+        "check('1.1.z', f)",
+        right,
+        "check('1.1.z', f)",
+        "@nothing\ndef f(x):\n    return x",
+        "check('1.1.z', f)",
+        "def f(x):\n    return x\n\n1 / 0",  # it is defined, and what follows fails
+        "check('1.1.z', f)",
+        "def g(x):\n    return 2 * x",
+        "check('1.1.z', g)",
+    )
+    texts = [cell[0].data["text/plain"] if cell and "data" in cell[0] else "" for cell in shown]
+    assert "the cell that defines f failed when it was last run: SyntaxError" in texts[2]
+    assert "line 2: return 2 * * x" in texts[2] and "nothing was checked" in texts[2]
+    assert "passed" in texts[4]
+    assert "NameError: name 'nothing' is not defined" in texts[6]
+    assert "failed, 1.5 of 3 points" in texts[8] and "passed" in texts[10]

@@ -10,6 +10,7 @@ from typing import Any
 _HOMES = {
     "check": "checking",
     "show": "checking",
+    "hints": "hinting",
     "exercise": "registry",
     "Exercise": "registry",
     "Result": "results",

@@ -5,11 +5,11 @@ from __future__ import annotations
 import contextlib
 import importlib
 import os
-from dataclasses import replace
 from typing import Any
 
-from . import progress, registry
+from . import cells, registry
 from .guard import Alarm, TimeLimit, captured, explain
+from .hinting import with_hint
 from .limits import Intact, spare_memory
 from .parts import Parts
 from .registry import Exercise
@@ -18,6 +18,7 @@ from .results import FAILED, NOT_ATTEMPTED, PASSED, ExerciseFailed, Outcome, Res
 from .starters import is_starter
 
 _NOTHING = object()
+cells.follow()
 
 
 def check(id: str = "", obj: Any = _NOTHING) -> Result:
@@ -62,12 +63,12 @@ def _check(id: str, obj: Any) -> Result:
         return exercise
     if obj is _NOTHING:
         return _refused(id, exercise.title, _nothing_given(exercise))
-    objection = exercise.objection(obj)
+    objection = cells.stale(obj) or exercise.objection(obj)
     if objection is not None:
         return _refused(id, exercise.title, objection, exercise.points)
     if is_starter(obj):
         return Result(id, exercise.title, NOT_ATTEMPTED, points=exercise.points)
-    return _record(exercise, try_out(exercise, obj))
+    return with_hint(exercise, obj, try_out(exercise, obj))
 
 
 def _found(id: Any, obj: Any) -> Exercise | Result:
@@ -125,18 +126,6 @@ def _run(exercise: Exercise, obj: Any, require: Require, alarm: Alarm) -> None:
     alarm.on = False
 
 
-def _record(exercise: Exercise, result: Result) -> Result:
-    failed = {outcome.name for outcome in result.requirements if not outcome.passed}
-    hints = {} if result.passed else exercise.hints_for(failed)
-    number = progress.current().attempt(
-        exercise.id, result.score, result.points, result.passed, tuple(hints)
-    )
-    if not hints:
-        return result
-    which = f"{list(hints).index(number) + 1} of {len(hints)}"
-    return replace(result, hint=hints[number], hint_number=which)
-
-
 def show(id: str = "", obj: Any = _NOTHING) -> Any:
     """Draw the learner's own run of exercise `id`, where the exercise has a drawing.
 
@@ -151,7 +140,7 @@ def show(id: str = "", obj: Any = _NOTHING) -> Any:
         return _refused(id, exercise.title, _nothing_given(exercise, "show"))
     if exercise.shower is None:
         return _refused(id, exercise.title, _no_drawing(exercise))
-    objection = exercise.objection(obj)
+    objection = cells.stale(obj) or exercise.objection(obj)
     if objection is not None:
         return _refused(id, exercise.title, objection)
     if is_starter(obj):

@@ -37,6 +37,7 @@ def difference(got: Any, expected: Any, name: str, measure: Measure) -> Parts | 
             f"{name} is None, expected {_kind(expected)}",
             "a function without a return statement returns None",
             "return the result at the end of the function",
+            slip=True,
         )
     if isinstance(expected, np.ndarray):
         return _array_difference(got, expected, name, measure)
@@ -58,6 +59,7 @@ def difference(got: Any, expected: Any, name: str, measure: Measure) -> Parts | 
             f"{name} is {_kind(got)}, expected {_kind(expected)}",
             "the type is not the one that was asked for",
             "print the value and its type on this input",
+            slip=True,
         )
     return None if _same(got, expected) else _unequal(name, got, expected, measure)
 
@@ -68,6 +70,7 @@ def _array_difference(got: Any, expected: np.ndarray, name: str, measure: Measur
             f"{name} is {_kind(got)}, expected {_kind(expected)}",
             "an array was asked for",
             "return a NumPy array; np.asarray makes one from a list",
+            slip=True,
         )
     if got.shape != expected.shape:
         return Parts(

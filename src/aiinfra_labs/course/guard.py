@@ -6,6 +6,7 @@ learner's own lines are kept.
 
 from __future__ import annotations
 
+import builtins
 import contextlib
 import io
 import linecache
@@ -52,10 +53,18 @@ class Captured(io.TextIOBase):
 
 @contextlib.contextmanager
 def captured() -> Iterator[Captured]:
-    """Within the block, what is printed goes into the stream that is given."""
+    """Within the block, what is printed goes into the stream that is given; nobody is asked."""
     stream = Captured()
-    with contextlib.redirect_stdout(stream), contextlib.redirect_stderr(stream):
-        yield stream
+    ask, builtins.input = builtins.input, _nobody_answers
+    try:
+        with contextlib.redirect_stdout(stream), contextlib.redirect_stderr(stream):
+            yield stream
+    finally:
+        builtins.input = ask
+
+
+def _nobody_answers(prompt: object = "") -> str:
+    raise EOFError(f"input({str(prompt)!r:.60}) asks a person, and a check has none")
 
 
 def learners_lines(trace: TracebackType | None, last: int = 4) -> tuple[str, ...]:
@@ -100,8 +109,25 @@ _WHY = {
         "more memory was asked for than there is",
         "work out the bytes of the array in this line: its elements times the bytes of each",
     ),
+    EOFError: (
+        "a check calls your function many times, and nobody sits there to answer",
+        "take what you need from the parameters",
+    ),
     SystemExit: ("your code asked Python to end", "remove the call of exit or quit"),
 }
+
+
+# What is wrong with the code, and not with what the exercise asks: no hint is spent on it.
+_SLIPS = (
+    NameError,
+    ImportError,
+    SyntaxError,
+    AttributeError,
+    TypeError,
+    MemoryError,
+    SystemExit,
+    EOFError,
+)
 
 
 def explain(error: BaseException, seconds: float) -> Parts:
@@ -118,6 +144,7 @@ def explain(error: BaseException, seconds: float) -> Parts:
             "look at the line named here: what does it wait for? "
             "If for nothing, check again when the machine is less busy",
             code,
+            slip=True,
         )
     if isinstance(error, TimeLimit):
         return Parts(
@@ -125,13 +152,14 @@ def explain(error: BaseException, seconds: float) -> Parts:
             "a loop does not end, or takes far more rounds than the task needs",
             "look at the line named here: what must change in each round, so that the loop ends?",
             code,
+            slip=True,
         )
     if has_parts(error):
         place = getattr(error, "place", None)
         where = tuple(str(place).split("\n")) if place is not None else code
         if both := getattr(error, "places", ()):  # a race has two lines, and says who in words
             where = tuple(dict.fromkeys(str(place).split("\n")[0] for place in both))
-        return Parts(error.what, error.why, error.try_, where)
+        return Parts(error.what, error.why, error.try_, where, isinstance(error, _SLIPS))
     why, try_ = next(
         (text for kind, text in _WHY.items() if isinstance(error, kind)),
         ("your code raised it while the check ran it", ""),
@@ -144,6 +172,7 @@ def explain(error: BaseException, seconds: float) -> Parts:
         why,
         try_ or "call your function on this input in a cell of its own, and look at the values",
         code,
+        isinstance(error, _SLIPS),
     )
 
 

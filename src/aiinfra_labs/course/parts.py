@@ -12,12 +12,16 @@ from typing import Any
 
 @dataclass(frozen=True)
 class Parts:
-    """What went wrong. `what` has the figures; `code` holds the learner's lines it came from."""
+    """What went wrong. `what` has the figures; `code` holds the learner's lines it came from.
+
+    A `slip` is mended by what is said of it, such as a misspelt name: it takes no hint.
+    """
 
     what: str
     why: str = ""
     try_: str = ""
     code: tuple[str, ...] = ()
+    slip: bool = False
 
     def __str__(self) -> str:
         lines = [self.what, *(f"  {line}" for line in self.code)]

@@ -24,12 +24,15 @@ from urllib.parse import quote
 T = TypeVar("T")
 
 _WAIT = 30.0  # seconds to wait for another process's write
-_VERSION = 1
+_VERSION = 2
 _TABLES = """
 CREATE TABLE IF NOT EXISTS attempts (
   at REAL NOT NULL, exercise TEXT NOT NULL, score REAL NOT NULL, points REAL NOT NULL,
   passed INTEGER NOT NULL, hint INTEGER NOT NULL);
 CREATE INDEX IF NOT EXISTS attempts_by_exercise ON attempts (exercise);
+CREATE TABLE IF NOT EXISTS hinted (
+  exercise TEXT NOT NULL, same TEXT NOT NULL, hint INTEGER NOT NULL,
+  PRIMARY KEY (exercise, same));
 CREATE TABLE IF NOT EXISTS predictions (
   at REAL NOT NULL, id TEXT NOT NULL, question TEXT NOT NULL, value TEXT, measured TEXT);
 """
@@ -68,7 +71,7 @@ _open: dict[Path, Progress] = {}
 def current() -> Progress:
     """The progress of this user; under nbgrader one in memory, for it is not the user's own."""
     grading = bool(os.environ.get("NBGRADER_EXECUTION"))
-    path = Path(":memory:") if grading else folder() / "progress.db"
+    path = folder() / (":memory:" if grading else "progress.db")
     if path not in _open:
         _open[path] = Progress(path)
         if grading:
@@ -85,23 +88,44 @@ class Progress:
         self.memory: sqlite3.Connection | None = None
 
     def attempt(
-        self, exercise: str, score: float, points: float, passed: bool, hints: Sequence[int] = ()
+        self,
+        exercise: str,
+        score: float,
+        points: float,
+        passed: bool,
+        hints: Sequence[int] = (),
+        same: str = "",
     ) -> int:
         """Keep an attempt. `hints` are the numbers, from 1, of the hints that would help now.
 
-        Returns the one to show: the first that was not shown yet, else the last; 0 for none.
+        Returns the one to show: the first that was not shown yet, else the last; 0 for none. An
+        attempt that is the `same` as one before gets the hint that that one got.
         """
+
+        def again(file: sqlite3.Connection) -> int:
+            query = "SELECT hint FROM hinted WHERE exercise = ? AND same = ?"
+            row = file.execute(query, [exercise, same]).fetchone() if same else None
+            return row[0] if row and row[0] in hints else 0
 
         def keep(file: sqlite3.Connection) -> int:
             query = "SELECT DISTINCT hint FROM attempts WHERE exercise = ?"
             known = {hint for (hint,) in file.execute(query, [exercise])}
             new = (number for number in hints if number not in known)
-            hint = next(new, hints[-1] if hints else 0)
+            hint = again(file) or next(new, hints[-1] if hints else 0)
+            if same and hint:
+                row = [exercise, same, hint]
+                file.execute("INSERT OR REPLACE INTO hinted VALUES (?, ?, ?)", row)
             row = [time.time(), exercise, score, points, passed, hint]
             file.execute("INSERT INTO attempts VALUES (?, ?, ?, ?, ?, ?)", row)
             return hint
 
         return self._do(keep)
+
+    def hints(self, exercise: str) -> list[int]:
+        """The numbers of the hints that were given, in the order in which they were."""
+        query = """SELECT hint FROM attempts WHERE exercise = ? AND hint > 0
+                   GROUP BY hint ORDER BY min(rowid)"""
+        return self._do(lambda file: [hint for (hint,) in file.execute(query, [exercise])])
 
     def records(self) -> dict[str, Record]:
         """What is known of each exercise that was attempted, by id."""

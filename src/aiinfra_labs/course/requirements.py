@@ -60,10 +60,15 @@ class Requirement:
         if found is not None:
             raise Unmet(found)
 
-    def that(self, condition: Any, what: str, why: str = "", try_: str = "") -> None:
-        """`condition` must be true; `what` says, with the figures, what is the case when not."""
+    def that(
+        self, condition: Any, what: str, why: str = "", try_: str = "", *, slip: bool = False
+    ) -> None:
+        """`condition` must be true; `what` says, with the figures, what is the case when not.
+
+        slip: no hint is spent on it, as on a result of a wrong type.
+        """
         if not condition:
-            raise Unmet(Parts(what, why, try_))
+            raise Unmet(Parts(what, why, try_, slip=slip))
 
     def whole(self, values: Any, name: str = "the result") -> list[int]:
         """Each of the values (or the one) must be a whole number: no bool, no float, no text.
@@ -166,6 +171,6 @@ class Require:
             if failure is None:
                 found.append(Outcome(requirement.name, True, worth))
                 continue
-            parts = (failure.what, failure.why, failure.try_, failure.code)
+            parts = (failure.what, failure.why, failure.try_, failure.code, failure.slip)
             found.append(Outcome(requirement.name, False, worth, requirement.label, *parts))
         return tuple(found)

@@ -14,7 +14,10 @@ NOT_ATTEMPTED, FAILED, PASSED = "not attempted", "failed", "passed"
 
 @dataclass(frozen=True)
 class Outcome:
-    """One requirement: whether it holds and, if not, the first input it fails on and why."""
+    """One requirement: whether it holds and, if not, the first input it fails on and why.
+
+    `slip`: what is said of it mends it, and no hint is spent on it.
+    """
 
     name: str
     passed: bool
@@ -24,13 +27,15 @@ class Outcome:
     why: str = ""
     try_: str = ""
     code: tuple[str, ...] = ()
+    slip: bool = False
 
 
 @dataclass(frozen=True)
 class Result:
     """The answer of `check`. `score` of `points` were earned.
 
-    `hint` is the next hint, if any; `hint_number` says which it is, "1 of 3".
+    `hint` is the next hint, if any; `hint_number` says which it is, "1 of 3"; `earlier` are those
+    that were given before.
     """
 
     id: str
@@ -42,6 +47,7 @@ class Result:
     hint: str = ""
     hint_number: str = ""
     notes: tuple[str, ...] = ()
+    earlier: tuple[str, ...] = ()
 
     @property
     def passed(self) -> bool:
@@ -85,6 +91,9 @@ class Result:
                 lines.append(f"       Try: {outcome.try_}")
         if self.hint:
             lines.append(f"  {self._hint_head}: {self.hint}")
+        if self.earlier:
+            lines.append("  Earlier hints:")
+            lines += [f"    {number}. {text}" for number, text in enumerate(self.earlier, 1)]
         lines += [f"  {note}" for note in self.notes]
         return "\n".join(lines)
 
@@ -105,7 +114,12 @@ class Result:
                 + "</ul>"
             )
         if self.hint:
-            body.append(f"<p><b>{self._hint_head}.</b> {_marked(self.hint)}</p>")
+            body.append(f"<p><b>{self._hint_head}.</b> {marked(self.hint)}</p>")
+        if self.earlier:
+            listed = "".join(f"<li>{marked(text)}</li>" for text in self.earlier)
+            count = len(self.earlier)
+            head = "1 earlier hint" if count == 1 else f"{count} earlier hints"
+            body.append(f"<details><summary>{head}</summary><ol>{listed}</ol></details>")
         body += [f"<p>{escape(note)}</p>" for note in self.notes]
         return "".join(body) + "</div>"
 
@@ -119,7 +133,8 @@ def result_of(data: dict[str, Any]) -> Result:
     outcomes = tuple(
         Outcome(**(outcome | {"code": tuple(outcome["code"])})) for outcome in data["requirements"]
     )
-    return Result(**(data | {"requirements": outcomes, "notes": tuple(data["notes"])}))
+    tuples = {name: tuple(data[name]) for name in ("notes", "earlier")}
+    return Result(**(data | tuples | {"requirements": outcomes}))
 
 
 class ExerciseFailed(Exception):
@@ -166,7 +181,7 @@ def _told(outcomes: tuple[Outcome, ...]) -> list[tuple[Outcome, bool]]:
     return listed
 
 
-def _marked(text: str) -> str:
+def marked(text: str) -> str:
     """The text for HTML; what stands between backticks is code."""
     return re.sub(r"`([^`\n]+)`", r"<code>\1</code>", escape(text))
 
@@ -174,10 +189,10 @@ def _marked(text: str) -> str:
 def _item(outcome: Outcome, same: bool) -> str:
     if outcome.passed:
         return f"<li>✔ {escape(outcome.name)}</li>"
-    rows = [("Input", escape(outcome.input)), ("What", _SAME if same else _marked(outcome.what))]
+    rows = [("Input", escape(outcome.input)), ("What", _SAME if same else marked(outcome.what))]
     if same:
         outcome = Outcome(outcome.name, False)
     rows.append(("Where", "\n".join(f"<code>{escape(line)}</code>" for line in outcome.code)))
-    rows += [("Why", _marked(outcome.why)), ("Try", _marked(outcome.try_))]
+    rows += [("Why", marked(outcome.why)), ("Try", marked(outcome.try_))]
     listed = "".join(f"<dt>{name}</dt><dd>{text}</dd>" for name, text in rows if text)
     return f"<li>✘ {escape(outcome.name)}<dl>{listed}</dl></li>"
