@@ -328,3 +328,25 @@ def test_every_control_has_a_name(opened, page):
         e.querySelector("img[alt]:not([alt='']), svg title") || e.getAttribute("aria-labelledby")))
       .map((e) => e.outerHTML.slice(0, 120))"""
     assert opened(page).tab.evaluate(nameless) == []
+
+
+# --- for a screen reader ------------------------------------------------------------------------
+
+
+def test_folds_and_copy_buttons_say_of_what(opened, page):
+    """In the tree that a screen reader is given: each has a name, and no two of a page share it."""
+    tab = opened(page).tab
+    if tab.locator("div.highlight pre").count():
+        tab.wait_for_selector("button.copybtn[aria-label]", state="attached")
+    tree = tab.context.new_cdp_session(tab).send("Accessibility.getFullAXTree")["nodes"]
+    roles = {"button", "DisclosureTriangle"}
+    named = [
+        (node["role"]["value"], node.get("name", {}).get("value", ""))
+        for node in tree
+        if not node["ignored"] and node["role"]["value"] in roles
+    ]
+    assert named and all(name.strip() for _, name in named), named
+    assert not any("Toggle hidden content" in name for _, name in named)
+    copies = [name for role, name in named if name.startswith("Copy")]
+    assert len(copies) == tab.locator("button.copybtn").count()
+    assert all(": " in name and name != "Copy" for name in copies)

@@ -6,6 +6,8 @@ import sys
 
 import pytest
 
+from aiinfra_labs.course.units import STANDING, UNITS
+
 
 @pytest.fixture(scope="session")
 def found(visit):
@@ -23,6 +25,48 @@ def found(visit):
         return {page.partition("#")[0].partition("?")[0] for page in pages}
 
     return search
+
+
+@pytest.fixture(scope="session")
+def ranked(visit, site):
+    """`ranked(query)` gives the pages that the course's search lists, the first one first."""
+
+    def search(query):
+        from urllib.parse import quote
+
+        seen = visit(f"{site.address}/search.html?q={quote(query)}")
+        seen.tab.wait_for_function("document.querySelector('.search-summary')?.innerText.trim()")
+        found = seen.tab.locator("ul.search li a")
+        links = [found.nth(i).get_attribute("href") for i in range(min(found.count(), 3))]
+        seen.tab.close()
+        return [link.partition("#")[0].partition("?")[0] for link in links]
+
+    return search
+
+
+@pytest.mark.parametrize("id", sorted(STANDING))
+def test_the_page_on_a_subject_comes_first(ranked, root, id):
+    """For its whole title, and for the title without its small words, in any case."""
+    unit = UNITS[id]
+    page = f"book/{unit.notebook.removesuffix('.ipynb')}.html"
+    small = {"a", "an", "and", "the", "of", "its", "up", "full"}
+    words = [word for word in unit.title.lower().split() if word not in small]
+    for query in (unit.title, " ".join(words)):
+        assert ranked(query)[0] == page, query
+
+
+@pytest.mark.parametrize(
+    ("query", "page"),
+    [
+        ("paged kv cache", "4-cloud/02-paged-kv-cache"),
+        ("speculative decoding", "4-cloud/04-speculative-decoding"),
+        ("shared memory", "3-gpu/04-shared-memory"),
+        ("attention", "1-llm/03-attention"),
+        ("parallelism", "4-cloud/06-parallelism"),
+    ],
+)
+def test_code_and_sections_come_after_the_page(ranked, query, page):
+    assert ranked(query)[0] == f"book/{page}.html"
 
 
 PAGE = "book/3-gpu/02-cuda-model.html"

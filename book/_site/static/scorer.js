@@ -1,0 +1,31 @@
+/* How the search ranks what it finds: a page on the subject that was asked for comes first.
+ *
+ * Sphinx puts this object into its searchtools.js. It counts where a word stands, and knows nothing
+ * of the page: the word "attention" in the title of any file of code is worth what it is worth in
+ * the title of the unit. So `score` adds how much of the question is a page's own title. */
+const Scorer = {
+  objNameMatch: 11,
+  objPartialMatch: 6,
+  objPrio: { 0: 15, 1: 5, 2: -5 },
+  objPrioDefault: 0,
+  title: 15,
+  partialTitle: 7,
+  term: 5,
+  partialTerm: 2,
+
+  // [page, title, anchor of a section, description, Sphinx's score, file]
+  score: ([page, title, anchor, , score]) => {
+    const words = (text) =>
+      text
+        .replace(/<[^>]*>/g, " ")
+        .toLowerCase()
+        .replace(/^\s*\d+(\.\d+)*\s/, "") // a unit's number
+        .match(/[\p{Letter}\p{Number}]+/gu) ?? [];
+    const asked = new Set(words(new URLSearchParams(location.search).get("q") ?? ""));
+    const subject = new Set(words(title));
+    const common = [...asked].filter((word) => subject.has(word)).length;
+    const share = common / Math.max(asked.size, subject.size, 1);
+    if (!page.startsWith("book/")) return score;
+    return score + 10 + (anchor ? 20 : 200) * share;
+  },
+};
