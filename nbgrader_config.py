@@ -4,6 +4,8 @@ An assignment is a unit: `source/3.2/02-cuda-model.ipynb`, so that `nbgrader aut
 one lab, with a deadline of its own. Copy this file into the folder of your class.
 """
 
+from pathlib import Path
+
 c = get_config()  # noqa: F821  (nbgrader gives it)
 
 # Submissions are judged in a process that their code cannot reach: see course/judging/judge.py.
@@ -18,9 +20,10 @@ c.Autograde.autograde_preprocessors = [
 ]
 
 c.CourseDirectory.course_id = "aiinfra-labs"
-c.CourseDirectory.source_directory = "solutions"
-c.CourseDirectory.release_directory = "labs"
-c.CourseDirectory.student_id = ""
+if (Path(__file__).parent / "solutions").is_dir():  # in a clone of the course, for `make labs`
+    c.CourseDirectory.source_directory = "solutions"
+    c.CourseDirectory.release_directory = "labs"
+    c.CourseDirectory.student_id = ""
 
 # A starter is a comment: with the docstring above it the cell runs, and counts as not attempted.
 c.ClearSolutions.begin_solution_delimeter = "### BEGIN SOLUTION"

@@ -11,9 +11,7 @@ import shutil
 import subprocess
 import sys
 
-import nbformat
 import pytest
-from nbformat.v4 import new_code_cell, new_markdown_cell, new_notebook
 
 from aiinfra_labs.course import claims
 from aiinfra_labs.course.rules import units_named
@@ -98,8 +96,13 @@ def test_lanes_are_a_stride_apart():
 """
 
 
-def code(source, **metadata):
-    return new_code_cell(source.strip(), metadata=metadata)
+def as_text(root, name, unit):
+    """CONTRIBUTING.md's own text of the page or the lab, for this unit."""
+    text = (root / "CONTRIBUTING.md").read_text(encoding="utf-8")
+    (found,) = re.findall(rf"<!-- the {name}, as .*? -->\n````\n(.*?)\n````\n", text, re.DOTALL)
+    for old, new in (("3.3 Coalesced access", f"{unit.id} {unit.title}"), ("3.3", unit.id)):
+        found = found.replace(old, new)
+    return found.replace("3-3-", unit.id.replace(".", "-") + "-") + "\n"
 
 
 def page(unit, root):
@@ -111,46 +114,15 @@ def page(unit, root):
         if unit.id in units_named(path)
     ]
     named = [claim.id for claim in claims.all_claims() if unit.id in claim.units]
-    return [
-        new_markdown_cell(f"# {unit.id} {unit.title}\n\nWhich lane (通道) reads which element?"),
-        code("print(sum(range(4)))", tags=["nbval-check-output"]),
-        new_markdown_cell(f"The code: {', '.join(links)}. The claims: {', '.join(named)}."),
-        new_markdown_cell(
-            "The cost of a token stays, and so do the time to first token and the time per "
-            "output token."
-        ),
-    ]
-
-
-def lab(unit):
-    def grading(name, **more):
-        base = {"grade": False, "locked": False, "schema_version": 3, "solution": False}
-        return {"nbgrader": base | {"grade_id": name, "task": False} | more}
-
-    cells = [
-        new_markdown_cell(f"# Lab {unit.id} {unit.title}\n\nHow much is twice as much?"),
-        code(f'from aiinfra_labs.course import card, check\n\ncard("{unit.id}")'),
-        code("print(1 + 1)", tags=["nbval-check-output"]),
-    ]
-    for letter, name, line in (("a", "double", "n + n"), ("b", "square", "n * n")):
-        body = (
-            f'def {name}(n):\n    """One number from another."""\n    ### BEGIN SOLUTION\n'
-            f"    return {line}\n    ### END SOLUTION"
-        )
-        cells += [
-            code(body, **grading(name, solution=True)),
-            code(
-                f'check("{unit.id}.{letter}", {name})',
-                **grading(f"{name}-check", grade=True, locked=True, points=2),
-            ),
-        ]
-    return cells
-
-
-def notebook(cells, **ours):
-    kernel = {"name": "python3", "display_name": "Python 3", "language": "python"}
-    metadata = {"kernelspec": kernel} | ({"aiinfra": ours} if ours else {})
-    return nbformat.writes(new_notebook(cells=cells, metadata=metadata))
+    text = as_text(root, "page", unit)
+    lines = (
+        (r"\[each module that names the unit\]\(.*?\)", ", ".join(links)),
+        ("the id of each claim of the unit", ", ".join(named)),
+    )
+    for pattern, instead in lines:
+        text, count = re.subn(pattern, lambda _, instead=instead: instead, text)
+        assert count == 1, pattern
+    return text
 
 
 def contents(folder):
@@ -187,7 +159,7 @@ def run(copy):
     return begin
 
 
-def write(copy, unit):
+def write(copy, unit, run):
     """The files of the unit, and none else; their paths."""
     name = unit.stem[3:].replace("-", "_")
     named = tuple(claim.id for claim in claims.all_claims() if unit.id in claim.units)
@@ -201,21 +173,19 @@ def write(copy, unit):
         f"tests/{chapter}/test_{module}.py": TEST,
     }
     if not (copy / exercises).exists():  # the first unit of its chapter
-        files[f"{exercises}/__init__.py"] = ""
+        files[f"{exercises}/__init__.py"] = '"""The exercises of chapter 2, one module a unit."""\n'
     for path, text in files.items():
         assert not (copy / path).exists()
         (copy / path).parent.mkdir(parents=True, exist_ok=True)
         (copy / path).write_text(text.format(**words).lstrip())
-    card = {"minutes": 5, "memory_mb": 400, "gpu": "not needed", "prerequisites": ["Python"]}
-    notebooks = {
-        f"book/{unit.notebook}": notebook(page(unit, copy)),
-        f"solutions/{unit.notebook}": notebook(
-            lab(unit), unit=unit.id, card=card | {"skills": ["Arithmetic"]}
-        ),
-    }
-    for path, text in notebooks.items():
-        (copy / path).parent.mkdir(parents=True, exist_ok=True)
-        (copy / path).write_text(text)
+    texts = {"book": page(unit, copy), "solutions": as_text(copy, "lab", unit)}
+    notebooks = [f"{tree}/{unit.notebook}" for tree in texts]
+    for path, text in zip(notebooks, texts.values(), strict=True):
+        source = (copy / path).with_suffix(".md")
+        source.parent.mkdir(parents=True, exist_ok=True)
+        source.write_text(text, encoding="utf-8")
+        run("-m", "jupytext", "--to", "ipynb", str(source))
+        source.unlink()
     toc = (copy / "_toc.yml").read_text()
     before = re.search(rf"^ *- file: book/{unit.chapter.folder}/.*\n", toc, re.MULTILINE)
     line = f"      - file: book/{unit.notebook.removesuffix('.ipynb')}\n"
@@ -225,12 +195,12 @@ def write(copy, unit):
         part = f"  - caption: {unit.chapter.title}\n    chapters:\n{line}"
         toc = toc.replace("  - caption: The talk\n", f"{part}  - caption: The talk\n")
     (copy / "_toc.yml").write_text(toc)
-    return [*files, *notebooks], list(notebooks)
+    return [*files, *notebooks], notebooks
 
 
 def test_a_unit_is_added_with_its_own_files(copy, run):
     before = contents(copy)
-    written, notebooks = write(copy, UNIT)
+    written, notebooks = write(copy, UNIT, run)
     drawn = ["book/intro.ipynb", "book/claims.ipynb"]
     convert = ["-m", "nbconvert", "--to", "notebook", "--execute", "--inplace"]
     run(*convert, *notebooks, *drawn)
@@ -266,3 +236,16 @@ def test_a_unit_is_added_with_its_own_files(copy, run):
         assert part.replace("-", "_") in said, said
     run("-m", "aiinfra_labs.course.site")
     assert (copy / "_build" / "html" / "book" / chapter.folder / f"{UNIT.stem}.html").is_file()
+
+
+def test_plain_markdown_gives_no_code_cell(root, tmp_path):
+    """What CONTRIBUTING.md says of a fence: only a `{code-cell}` of jupytext's MyST runs."""
+    import jupytext
+
+    text = as_text(root, "lab", UNIT)
+    cells = jupytext.reads(text, fmt="md:myst").cells
+    assert sum(cell.cell_type == "code" for cell in cells) == 6
+    graded = [c.metadata["nbgrader"] for c in cells if "nbgrader" in c.metadata]
+    assert [g["grade"] for g in graded] == [False, True, False, True]
+    fenced = text.replace("```{code-cell} ipython3", "```python")
+    assert not any(c.cell_type == "code" for c in jupytext.reads(fenced, fmt="md:myst").cells)
