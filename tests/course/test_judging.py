@@ -342,6 +342,30 @@ def test_a_step_between_elements_stays():
     assert crossed(np.arange(6.0).reshape(2, 3).T).strides == (8, 24)
 
 
+def test_a_part_shares_its_memory_on_the_other_side_too():
+    whole = np.arange(12.0)
+    got, part = crossed((whole, whole[2:9:3]))
+    assert np.shares_memory(got, part) and part.tolist() == [2, 5, 8]
+    import torch
+
+    from aiinfra_labs.course.judging import tensors
+
+    tensors.install()
+    whole = torch.arange(12.0)
+    got, part = crossed((whole, whole.view(3, 4)[1:, ::2]))
+    got[4] = 100
+    assert part.tolist() == [[100, 6], [8, 10]]
+
+
+def test_no_part_reaches_beyond_its_array():
+    shared = wire.Shared(1)
+    shared.keep(7, np.zeros(4))
+    forged = {"t": "part", "n": 9, "of": 7, "d": "<f8", "s": [100], "o": [8], "at": 0}
+    for change in ({}, {"s": [2], "at": 1 << 40}, {"s": [2], "at": -800}, {"s": [2], "o": [-8]}):
+        with pytest.raises((wire.WireError, ValueError, TypeError, OverflowError)):
+            wire.Unpacker(shared, [], None).unpack(forged | change)
+
+
 class Liar(int):
     def __eq__(self, other):
         return True

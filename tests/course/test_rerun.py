@@ -49,6 +49,27 @@ def test_a_kernel_that_dies(notebook):
         rerun(notebook("import os\nos._exit(1)"))
 
 
+def test_a_kernel_that_a_check_ends_keeps_what_was_earned(notebook, root, capsys):
+    solution = nbformat.read(root / "solutions" / UNITS["3.2"].notebook, as_version=4)
+    cells = [cell.source for cell in solution.cells if cell.cell_type == "code"]
+    first = next(source for source in cells if "def vector_add" in source)
+    end = "import os\n\ndef add_many(kernel, x, y, times):\n    os._exit(1)"
+    done = rerun(
+        notebook(
+            "from aiinfra_labs.course import check\nfrom aiinfra_labs.gpu import cuda",
+            *(first, '%%time\ncheck("3.2.a", vector_add)'),  # a line of IPython's above it
+            *(end, 'check(id="3.2.b", obj=add_many)', "1 / 0", 'check("3.2.c", vector_add)'),
+            kernelspec={"name": "of-another-machine", "display_name": "x"},
+        )
+    )
+    points = {id: score for id, score, _ in done.exercises}
+    assert points["3.2.a"] == 3 and points["3.2.b"] == points["3.2.c"] == 0
+    assert any("end of the kernel" in error for error in done.errors)
+    said = {result.id: str(result) for result in done.results}
+    assert "does not answer any more" in said["3.2.b"] or "kernel ended" in said["3.2.b"]
+    assert "the kernel ended" in said["3.2.c"]
+
+
 def test_what_is_no_notebook(tmp_path, capsys):
     (tmp_path / "no.ipynb").write_text("nothing")
     for name in ("no.ipynb", "missing.ipynb"):

@@ -61,6 +61,7 @@ check = lambda *arguments: Passed()
 checking.check = checking.try_out = aiinfra_labs.course.check = check
 builtins.check = check
 shell = get_ipython()
+shell.showtraceback = lambda *arguments, **options: None
 shell.display_formatter.format = lambda obj, *a, **k: ({"text/plain": "100"}, {})
 run = shell.run_cell
 def forged(source, *arguments, **options):
@@ -111,10 +112,8 @@ def nbgrader(tmp_path, root, monkeypatch):
         folder = tmp_path / "submitted" / student / LESSON
         folder.mkdir(parents=True)
         nbformat.write(notebook, folder / f"{NAME}.ipynb")
-    config = PyFileConfigLoader("nbgrader_config.py", path=str(root)).load_config()
-    for name, folder in (("source", "source"), ("release", "release")):
-        config.CourseDirectory[f"{name}_directory"] = folder
-    del config.CourseDirectory["student_id"]
+    shutil.copy(root / "nbgrader_config.py", tmp_path)
+    config = PyFileConfigLoader("nbgrader_config.py", path=str(tmp_path)).load_config()
     config.CourseDirectory.root = str(tmp_path)
     config.CourseDirectory.db_url = f"sqlite:///{tmp_path / 'gradebook.db'}"
     config.Exchange.root = str(tmp_path / "exchange")

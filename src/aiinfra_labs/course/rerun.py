@@ -63,7 +63,10 @@ def rerun(path: Path, timeout: int = 600) -> Rerun:
         ) from error
     place = {"metadata": {"path": str(path.resolve().parent)}}
     with _own_home():
-        client = JudgingClient(notebook, timeout=timeout, allow_errors=True, resources=place)
+        # The course's own kernel: the notebook may name one of another machine.
+        client = JudgingClient(
+            notebook, timeout=timeout, allow_errors=True, resources=place, kernel_name="python3"
+        )
         try:
             client.execute()
         except (CellTimeoutError, DeadKernelError) as error:
@@ -87,6 +90,8 @@ def rerun(path: Path, timeout: int = 600) -> Rerun:
         for output in cell.outputs
         if output.output_type == "error"
     )
+    if client.ended:
+        errors += ("an end of the kernel: the cells after it were not run",)
     return Rerun(exercises, errors, results)
 
 

@@ -19,6 +19,7 @@ from typing import Any
 
 from .. import registry
 from ..checking import try_out
+from ..limits import spare_memory
 from ..results import FAILED, NOT_ATTEMPTED, Outcome, Result
 from ..starters import is_starter
 from . import far
@@ -59,11 +60,13 @@ def answer(address: str, obj: Any) -> None:
             importlib.import_module(name).install()
         leave = prepare(needed, desk)
         try:
-            line.send("given", given(obj) if not needed["beside"] else tried(needed["beside"], obj))
-            while True:
-                with contextlib.suppress(KeyboardInterrupt):  # stopped between two calls
-                    line.serve()
-                    break
+            with spare_memory():  # what asks for more than there is gets an error, not the kernel
+                first = tried(needed["beside"], obj) if needed["beside"] else given(obj)
+                line.send("given", first)
+                while True:
+                    with contextlib.suppress(KeyboardInterrupt):  # stopped between two calls
+                        line.serve()
+                        break
         finally:
             ending.set()
             leave()

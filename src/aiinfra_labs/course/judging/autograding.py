@@ -9,6 +9,7 @@ from __future__ import annotations
 
 from typing import Any
 
+from nbclient.exceptions import DeadKernelError
 from nbclient.util import run_sync
 from nbformat.v4 import new_output
 from nbgrader.preprocessors import Execute
@@ -16,7 +17,7 @@ from traitlets import Integer
 
 from ..results import Result
 from .client import Judge
-from .notebooks import Judged, checked, in_a_judged_kernel, judge_cell, shown
+from .notebooks import checked, in_a_judged_kernel, judge_cell, shown
 
 
 class ExecuteAndJudge(Execute):
@@ -27,7 +28,7 @@ class ExecuteAndJudge(Execute):
     ).tag(config=True)
 
     def preprocess(self, *args: Any, **kwargs: Any) -> Any:
-        self.judged = Judged()
+        self.ended = False
         with Judge() as self.judge, in_a_judged_kernel():
             return super().preprocess(*args, **kwargs)
 
@@ -38,12 +39,23 @@ class ExecuteAndJudge(Execute):
         graded = cell.metadata.get("nbgrader", {}).get("grade") and cell.cell_type == "code"
         checks = checked(cell.source) if graded else []
         if not checks:
-            return await run(cell, cell_index, *args, **kwargs)
+            return await self._run(run, cell, cell_index, *args, **kwargs)
         results = [await judge_cell(self, run, cell, cell_index, check) for check in checks]
         cell.outputs = graded_outputs(results)
         return cell
 
     execute_cell = run_sync(async_execute_cell)
+
+    async def _run(self, run: Any, cell: Any, *args: Any, **kwargs: Any) -> Any:
+        """An ungraded cell. One that ends the kernel loses what comes after it, and no more."""
+        if not self.ended:
+            try:
+                return await run(cell, *args, **kwargs)
+            except DeadKernelError:
+                self.ended = True
+        if cell.metadata.get("nbgrader", {}).get("grade") and cell.cell_type == "code":
+            cell.outputs = [new_output("error", ename="DeadKernelError", evalue="", traceback=[])]
+        return cell
 
 
 def graded_outputs(results: list[Result]) -> list[Any]:

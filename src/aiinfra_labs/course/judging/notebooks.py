@@ -16,6 +16,7 @@ from dataclasses import dataclass, field, replace
 from typing import Any
 
 from nbclient import NotebookClient
+from nbclient.exceptions import DeadKernelError
 from nbclient.util import run_sync
 from nbformat import NotebookNode
 from nbformat.v4 import new_output
@@ -37,21 +38,28 @@ class Checked:
 
 
 def checked(source: str) -> list[Checked]:
-    """The checks that a cell makes with an exercise's id written out, in order."""
+    """The checks that a cell makes with an exercise's id written out, in order.
+
+    Lines of IPython's own, such as `%%time` above the check, are left out.
+    """
+    lines = ["" if line.lstrip()[:1] in ("%", "!") else line for line in source.split("\n")]
     try:
-        tree = ast.parse(source)
-    except (SyntaxError, ValueError):
+        tree = ast.parse("\n".join(lines))
+    except (SyntaxError, ValueError, RecursionError):
         return []
-    found = []
-    for node in ast.walk(tree):
-        if not (isinstance(node, ast.Call) and len(node.args) == 2 and not node.keywords):
-            continue
-        called = node.func.attr if isinstance(node.func, ast.Attribute) else None
-        called = node.func.id if isinstance(node.func, ast.Name) else called
-        id, given = node.args
-        if called == "check" and isinstance(id, ast.Constant) and isinstance(id.value, str):
-            found.append(Checked(id.value, ast.unparse(given)))
-    return found
+    calls = [node for node in ast.walk(tree) if isinstance(node, ast.Call)]
+    return [check for call in calls if (check := _check_of(call)) is not None]
+
+
+def _check_of(call: ast.Call) -> Checked | None:
+    called = getattr(call.func, "attr", getattr(call.func, "id", None))
+    given = dict(zip(("id", "obj"), call.args, strict=False))
+    given |= {keyword.arg: keyword.value for keyword in call.keywords}
+    id = given.get("id")
+    known = isinstance(id, ast.Constant) and isinstance(id.value, str)
+    if called != "check" or not known or set(given) != {"id", "obj"} or len(call.args) > 2:
+        return None
+    return Checked(id.value, ast.unparse(given["obj"]))
 
 
 @dataclass
@@ -67,6 +75,7 @@ class JudgingClient(NotebookClient):
     def __init__(self, *args: Any, **kwargs: Any):
         super().__init__(*args, **kwargs)
         self.judged, self.judge = Judged(), Judge()
+        self.ended = False
 
     def execute(self, *args: Any, **kwargs: Any) -> Any:
         with in_a_judged_kernel(), self.judge:
@@ -78,7 +87,7 @@ class JudgingClient(NotebookClient):
         run = super().async_execute_cell
         checks = checked(cell.source) if cell.cell_type == "code" else []
         if not checks:
-            return await run(cell, cell_index, *args, **kwargs)
+            return cell if self.ended else await run(cell, cell_index, *args, **kwargs)
         results = [await judge_cell(self, run, cell, cell_index, check) for check in checks]
         for result in results:
             before = self.judged.results.get(result.id)
@@ -91,7 +100,12 @@ class JudgingClient(NotebookClient):
 
 
 async def judge_cell(client: Any, run: Any, cell: Any, index: int, check: Checked) -> Result:
-    """The judge's result for one check. `run` executes a cell in the kernel of `client`."""
+    """The judge's result for one check. `run` executes a cell in the kernel of `client`.
+
+    A kernel that ends meanwhile is remembered: what was earned before it stays.
+    """
+    if client.ended:
+        return _failed(check.id, _NO_KERNEL)
     try:
         address = client.judge.begin(check.id, _process(client))
         source = _ANSWER.format(
@@ -103,6 +117,8 @@ async def judge_cell(client: Any, run: Any, cell: Any, index: int, check: Checke
         try:
             await run(asking, index, store_history=False)
             ended = _error(asking)
+        except DeadKernelError:
+            client.ended, ended = True, _NO_KERNEL.what
         finally:
             client.nb.cells[index] = cell  # where nbclient has put what it ran
             # Whoever ends without having answered: the judge waits no longer.
@@ -119,6 +135,13 @@ async def judge_cell(client: Any, run: Any, cell: Any, index: int, check: Checke
         return replace(_failed(check.id, Parts(what, why, "run the notebook from the top")),
                        title=result.title, points=result.points)  # fmt: skip
     return result
+
+
+_NO_KERNEL = Parts(
+    "the kernel ended",
+    "the code of this cell, or of one above it, ended the process, perhaps for want of memory",
+    "run the notebook in JupyterLab, cell by cell: which one ends the kernel?",
+)
 
 
 def _process(client: Any) -> int | None:

@@ -27,6 +27,18 @@ class _Tensor(wire.Mutable):
     def accepts(self, value: Any) -> bool:
         return isinstance(value, Tensor) and value.layout == torch.strided
 
+    def pack(self, packer: wire.Packer, value: Any, depth: int) -> dict:
+        """A view of a tensor that the other side knows crosses as one: it shares its memory."""
+        if id(value) not in packer.shared.numbers and not value.requires_grad and value.numel():
+            for number, whole in packer.shared.values.items():
+                if isinstance(whole, Tensor) and _is_view(value, whole):
+                    at = value.storage_offset() - whole.storage_offset()
+                    mine = packer.shared.new(value)
+                    packer.shared.seen[mine] = self.mark(value)
+                    steps = {"s": list(value.shape), "o": list(value.stride()), "at": at}
+                    return {"t": "view", "n": mine, "of": number} | steps
+        return packer.mutable(value, self, depth)
+
     def mark(self, value: Any) -> Any:
         grad = value.grad if value.is_leaf else None
         return _data(value), None if grad is None else _data(grad)
@@ -67,6 +79,35 @@ class _Tensor(wire.Mutable):
             made.requires_grad_()
         made.joined = packed["j"]
         return made
+
+
+def _is_view(value: Tensor, whole: Tensor) -> bool:
+    same = value.untyped_storage().data_ptr() == whole.untyped_storage().data_ptr()
+    return same and value.dtype == whole.dtype and whole.is_contiguous() and not whole.requires_grad
+
+
+class _View(wire.Kind):
+    """A tensor that lies in the memory of another one, and nowhere beyond it."""
+
+    tag = "view"
+
+    def accepts(self, value: Any) -> bool:
+        return False  # `_Tensor` finds them
+
+    def unpack(self, unpacker: wire.Unpacker, packed: dict) -> Any:
+        whole = unpacker.shared.values[packed["of"]]
+        shape, steps, at = packed["s"], packed["o"], packed["at"]
+        last = at + sum((n - 1) * step for n, step in zip(shape, steps, strict=True))
+        inside = at >= 0 and min(steps, default=0) >= 0 and last < whole.numel()
+        if not isinstance(whole, Tensor) or not whole.is_contiguous() or not inside:
+            raise wire.WireError("there is no such tensor to be a view of")
+        made = whole.as_strided(shape, steps, whole.storage_offset() + at)
+        unpacker.shared.keep(packed["n"], made)
+        unpacker.shared.seen[packed["n"]] = _TENSORS.mark(made)
+        return made
+
+
+_TENSORS = _Tensor()
 
 
 class _DType(wire.Kind):
@@ -219,6 +260,6 @@ def _joined(line: Any, value: Any, inputs: list[Tensor]) -> Any:
 
 def install() -> None:
     """Let tensors cross, and gradients."""
-    for kind in (_Tensor(), _DType(), _Size()):
+    for kind in (_TENSORS, _View(), _DType(), _Size()):
         wire.add_kind(kind)
     far.use_hooks(_Gradients())

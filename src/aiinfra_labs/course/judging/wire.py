@@ -262,6 +262,18 @@ class _Array(Mutable):
     def accepts(self, value: Any) -> bool:
         return isinstance(value, np.ndarray) and _plain(value.dtype)
 
+    def pack(self, packer: Packer, value: Any, depth: int) -> dict:
+        """A part of an array that the other side knows crosses as one: it shares its memory."""
+        if id(value) not in packer.shared.numbers:
+            for number, whole in packer.shared.values.items():
+                if isinstance(whole, np.ndarray) and _is_part(value, whole):
+                    at = value.ctypes.data - whole.ctypes.data
+                    mine = packer.shared.new(value)
+                    packer.shared.seen[mine] = self.mark(value)
+                    steps = {"s": list(value.shape), "o": list(value.strides), "at": at}
+                    return {"t": "part", "n": mine, "of": number, "d": _descr(value.dtype)} | steps
+        return packer.mutable(value, self, depth)
+
     def mark(self, value: Any) -> Any:
         return value.shape, value.dtype, np.ndarray.tobytes(value)
 
@@ -288,6 +300,31 @@ class _Array(Mutable):
         made = self.begun(unpacker, packed, made)
         if not packed["w"]:
             made.flags.writeable = False
+        return made
+
+
+def _is_part(value: np.ndarray, whole: np.ndarray) -> bool:
+    plain = whole.flags.c_contiguous and min(value.strides, default=0) >= 0 and value.size
+    return bool(plain) and np.may_share_memory(value, whole)
+
+
+class _Part(Kind):
+    """An array that lies in the memory of another one. NumPy refuses one that goes beyond it."""
+
+    tag = "part"
+
+    def accepts(self, value: Any) -> bool:
+        return False  # `_Array` finds them
+
+    def unpack(self, unpacker: Unpacker, packed: dict) -> Any:
+        whole = unpacker.shared.values[packed["of"]]
+        if not isinstance(whole, np.ndarray) or not whole.flags.c_contiguous:
+            raise WireError("there is no such array to be a part of")
+        shape, steps = tuple(map(int, packed["s"])), tuple(map(int, packed["o"]))
+        buffer = whole.reshape(-1).view(np.uint8)
+        made = np.ndarray(shape, _dtype(packed["d"]), buffer, int(packed["at"]), steps)
+        unpacker.shared.keep(packed["n"], made)
+        unpacker.shared.seen[packed["n"]] = _ARRAYS.mark(made)
         return made
 
 
@@ -455,8 +492,20 @@ def _dtype(descr: Any) -> np.dtype:
     )
 
 
+_ARRAYS = _Array()
 _KINDS: list[Kind] = [
-    *(_List(), _Dict(), _Tuple(), _Array(), _Number(), _Plain(), _Bytes(), _Set(), _Frozen()),
+    *(
+        _List(),
+        _Dict(),
+        _Tuple(),
+        _ARRAYS,
+        _Part(),
+        _Number(),
+        _Plain(),
+        _Bytes(),
+        _Set(),
+        _Frozen(),
+    ),
     *(_Small(), _DType(), _Class()),
 ]
 _BY_TAG = {kind.tag: kind for kind in _KINDS}
