@@ -2,8 +2,10 @@
  *
  * Sphinx puts this object into its searchtools.js. It counts where a word stands, and knows nothing
  * of the page: the word "attention" in the title of any file of code is worth what it is worth in
- * the title of the unit. So `score` adds how much of the question is a page's own title. */
-const Scorer = {
+ * the title of the unit. So `score` adds how much of the question is a page's own title.
+ *
+ * `var`, for searchtools.js declares the name once more. */
+var Scorer = {
   objNameMatch: 11,
   objPartialMatch: 6,
   objPrio: { 0: 15, 1: 5, 2: -5 },

@@ -29,6 +29,7 @@ from . import wire
 _ASKED = ("__call__", "__iter__", "__next__", "__len__", "__getitem__", "__setitem__")
 _ASKED += ("__contains__", "__enter__", "__exit__", "__delitem__")
 _AFTER_A_STOP = 2.0  # seconds for each further call, as `requirements` has it
+_TO_STOP = 20.0  # seconds of the clock until what was told to stop has said at which line it was
 _CPU = os.sysconf("SC_CLK_TCK") if hasattr(os, "sysconf") else 100
 
 
@@ -257,7 +258,7 @@ class Line:
         if self.desk.stop is not None:
             self.desk.stop()
         self.desk.seconds = min(self.desk.seconds, _AFTER_A_STOP)
-        patience = Patience(self.desk, wall=3.0)
+        patience = Patience(self.desk, wall=_TO_STOP)
         with contextlib.suppress(TimeLimit, Gone, wire.WireError):
             while True:
                 message, value = self.receive(patience)
