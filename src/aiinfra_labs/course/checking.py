@@ -8,14 +8,14 @@ import os
 from typing import Any
 
 from . import cells, registry
-from .guard import Alarm, TimeLimit, captured, explain
+from .guard import Alarm, TimeLimit, explain
 from .hinting import with_hint
 from .limits import Intact, spare_memory
 from .parts import Parts
 from .registry import Exercise
-from .requirements import Require
-from .results import FAILED, NOT_ATTEMPTED, PASSED, ExerciseFailed, Outcome, Result
+from .results import FAILED, NOT_ATTEMPTED, ExerciseFailed, Outcome, Result
 from .starters import is_starter
+from .trying import try_out
 
 _NOTHING = object()
 cells.follow()
@@ -85,45 +85,6 @@ def _found(id: Any, obj: Any) -> Exercise | Result:
 
 def _named(id: Any) -> str:
     return id if isinstance(id, str) and id.strip() else repr(id)
-
-
-def try_out(exercise: Exercise, obj: Any) -> Result:
-    """Run the exercise's body on `obj`. Nothing is kept: `check` does that."""
-    with captured() as printed, spare_memory():
-        alarm = Alarm(exercise.seconds)
-        require = Require(alarm, exercise.central)
-        ended = False
-        try:
-            with alarm:
-                _run(exercise, obj, require, alarm)
-                ended = True
-        except TimeLimit as late:  # on a thread: it was under way as the alarm was put away
-            if not ended:
-                require.outside(late)
-        require.end()
-    outcomes = require.outcomes(exercise.points)
-    passed = bool(outcomes) and all(outcome.passed for outcome in outcomes)
-    score = sum(outcome.points for outcome in outcomes if outcome.passed)
-    return Result(
-        exercise.id,
-        exercise.title,
-        PASSED if passed else FAILED,
-        exercise.points if passed else round(score, 6),
-        exercise.points,
-        outcomes,
-        notes=(printed.note,) if printed.note else (),
-    )
-
-
-def _run(exercise: Exercise, obj: Any, require: Require, alarm: Alarm) -> None:
-    try:
-        exercise.body(exercise.watch(obj), require)
-    except KeyboardInterrupt:  # the learner pressed stop: that is theirs to decide
-        raise
-    except BaseException as error:
-        alarm.on = False
-        require.outside(error)
-    alarm.on = False
 
 
 def show(id: str = "", obj: Any = _NOTHING) -> Any:

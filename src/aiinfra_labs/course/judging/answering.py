@@ -18,10 +18,10 @@ from dataclasses import asdict
 from typing import Any
 
 from .. import registry
-from ..checking import try_out
 from ..limits import spare_memory
 from ..results import FAILED, NOT_ATTEMPTED, Outcome, Result
 from ..starters import is_starter
+from ..trying import try_out
 from . import far
 
 MAIN, CONTROL, MORE = b"m", b"c", b"l"  # what a connection is for

@@ -47,10 +47,10 @@ from typing import Any
 
 from .. import registry
 from ..alarm import TimeLimit
-from ..checking import try_out
 from ..limits import spare_memory
 from ..parts import Parts
 from ..results import FAILED, NOT_ATTEMPTED, Outcome, Result, result_of
+from ..trying import try_out
 from . import answering, far, wire
 
 # Exercises whose body must run beside the answer, with why. What it says can be forged there.
