@@ -86,7 +86,7 @@ def measure(quick: bool, seeds: int, weights: Path | None, out: Path | None) -> 
                 warmed[recipe] = model.eval()
             before = warmed[recipe]
             after = copy.deepcopy(before)
-            steps: list[reasoner.Step] = []
+            steps: list[reasoner.GrpoStep] = []
             learn = replace(learn, seed=seed, steps=2 if quick else learn.steps)
             reasoner.reinforce(after, learn, steps.append)
             run = {

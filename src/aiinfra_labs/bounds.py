@@ -37,6 +37,9 @@ class SettingError(ThreeParts, ValueError):
 Refusal = Callable[[str, str, str], Exception]
 
 
+LARGEST = 2**63 - 1  # of 64 bits with a sign
+
+
 def whole(
     name: str,
     value: Any,
@@ -47,14 +50,14 @@ def whole(
 ) -> int:
     """`value` as an int from `least` to `most`, both allowed. why: what the number is for.
 
-    NumPy's integers are taken; a bool, a float and a text are not. Raises `error`.
+    Without a `most`, 64 bits are the bound: no tensor, file or counter takes more. NumPy's integers are taken; a bool, a float and a text are not. Raises `error`.
     """
     if not isinstance(value, bool):
         try:
             number = operator.index(value)
         except TypeError:
             number = None
-        if number is not None and number >= least and (most is None or number <= most):
+        if number is not None and least <= number <= (LARGEST if most is None else most):
             return number
     wanted = f"{least:,} or more" if most is None else f"from {least:,} to {most:,}"
     raise error(f"{name} is {value!r:.60}", why, f"a whole number, {wanted}")

@@ -45,8 +45,16 @@ class Roofline:
 
         Raises `DeviceError` for an intensity that is negative or nan; infinite is no byte at all.
         """
-        if not np.all(np.asarray(intensity) >= 0):
-            raise _no_intensity(intensity)
+        try:
+            sound = bool(np.all(np.asarray(intensity, np.float64) >= 0))
+        except (TypeError, ValueError):
+            sound = False
+        if not sound:
+            raise DeviceError(
+                f"an intensity of {intensity!r:.60}",
+                "it is operations for each byte, so it is no less than 0",
+                "the operations over the bytes of the kernel",
+            )
         return np.minimum(self.peak, np.multiply(intensity, self.bandwidth))
 
     def bound_by(self, intensity: float) -> str:
@@ -54,8 +62,8 @@ class Roofline:
 
         Raises `DeviceError` for an intensity that is negative or nan.
         """
-        if not intensity >= 0:
-            raise _no_intensity(intensity)
+        if intensity != float("inf"):
+            bounds.real("intensity", intensity, "operations/byte", 0.0, error=DeviceError)
         return MEMORY if intensity < self.ridge else COMPUTE
 
     def seconds(self, flops: float, nbytes: float) -> float:
@@ -91,14 +99,6 @@ def roofline(key: str, precision: str = "fp32") -> Roofline:
     found = device(key)
     peak = found.peak(precision)
     return Roofline(f"{found.name}, {PRECISIONS[precision]}", peak, found.bandwidth)
-
-
-def _no_intensity(intensity: Any) -> DeviceError:
-    return DeviceError(
-        f"an intensity of {intensity!r:.60}",
-        "it is operations for each byte, so it is no less than 0",
-        "the operations over the bytes of the kernel",
-    )
 
 
 PRECISIONS = {

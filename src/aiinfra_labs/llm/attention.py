@@ -10,6 +10,10 @@ import math
 import torch
 from torch import Tensor, nn
 
+from aiinfra_labs import bounds
+
+MOST = 2**31 - 1  # that a side of a matrix may have
+
 
 def attention(
     query: Tensor, key: Tensor, value: Tensor, mask: Tensor | None = None
@@ -19,8 +23,21 @@ def attention(
     query: [..., T, D]. key: [..., S, D]. value: [..., S, V]. mask: bool, broadcast to [..., T, S]:
     True where a query may see a key. A query that sees no key gets zeros.
 
-    Returns [..., T, V] and the weights [..., T, S], whose rows sum to 1.
+    Returns [..., T, V] and the weights [..., T, S], whose rows sum to 1. Raises ValueError for a
+    mask of another type, or shapes that do not fit.
     """
+    if mask is not None and mask.dtype != torch.bool:
+        raise bounds.SettingError(
+            f"the mask is {mask.dtype}",
+            "it says of each query and key yes or no; a number that is added is another thing",
+            "mask.bool(), or scores > -inf of an additive mask",
+        )
+    if query.shape[-1] != key.shape[-1] or key.shape[-2] != value.shape[-2]:
+        raise bounds.SettingError(
+            f"query {list(query.shape)}, key {list(key.shape)}, value {list(value.shape)}",
+            "a query is compared with keys of its size, and each key has a value",
+            "query [..., T, D], key [..., S, D], value [..., S, V]",
+        )
     scores = query @ key.transpose(-2, -1) / math.sqrt(query.shape[-1])  # [..., T, S]
     if mask is not None:
         scores = scores.masked_fill(~mask, -math.inf)
@@ -31,12 +48,21 @@ def attention(
 
 
 def causal_mask(queries: int, keys: int, device: torch.device | None = None) -> Tensor:
-    """bool [queries, keys]: the last query sees all keys, the one before all but the last, ..."""
+    """bool [queries, keys]: the last query sees all keys, the one before all but the last, ...
+
+    Raises ValueError for more queries than keys: the first would see none.
+    """
+    bounds.whole("keys", keys, "what queries look at", 0, MOST)
+    bounds.whole("queries", queries, "each stands at a key of its own", 0, keys)
     return torch.ones(queries, keys, dtype=torch.bool, device=device).tril(keys - queries)
 
 
 def repeat_kv(x: Tensor, group: int) -> Tensor:
-    """Give each kv head to `group` query heads: [B, kv, T, D] to [B, kv group, T, D]."""
+    """Give each kv head to `group` query heads: [B, kv, T, D] to [B, kv group, T, D].
+
+    Raises ValueError for no query head.
+    """
+    bounds.whole("group", group, "query heads of a kv head", 1, MOST)
     if group == 1:
         return x
     b, kv_heads, t, d = x.shape
@@ -59,10 +85,10 @@ def grouped_attention(
     b, heads, t, d = query.shape
     kv_heads = key.shape[1]
     if heads % kv_heads:
-        raise ValueError(
-            f"{heads} query heads and {kv_heads} kv heads\n"
-            "Why: each kv head serves the same number of query heads\n"
-            f"Try: a number of kv heads that divides {heads}"
+        raise bounds.SettingError(
+            f"{heads} query heads and {kv_heads} kv heads",
+            "each kv head serves the same number of query heads",
+            f"a number of kv heads that divides {heads}",
         )
     group = heads // kv_heads
     # The queries of a group become rows of one matrix, so that each product reads its key once.
@@ -74,7 +100,17 @@ def grouped_attention(
 
 
 def split_heads(x: Tensor, heads: int) -> Tensor:
-    """Each head's share of the features, side by side: [B, T, heads D] to [B, heads, T, D]."""
+    """Each head's share of the features, side by side: [B, T, heads D] to [B, heads, T, D].
+
+    Raises ValueError for heads that do not divide the features.
+    """
+    bounds.whole("heads", heads, "features are divided among them", 1, x.shape[-1])
+    if x.shape[-1] % heads:
+        raise bounds.SettingError(
+            f"{x.shape[-1]} features and {heads} heads",
+            "the features are divided evenly among the heads",
+            f"heads that divide {x.shape[-1]}",
+        )
     b, t, _ = x.shape
     return x.view(b, t, heads, -1).transpose(1, 2)
 
@@ -95,13 +131,14 @@ class MultiHeadAttention(nn.Module):
 
     def __init__(self, size: int, heads: int, kv_heads: int | None = None, bias: bool = True):
         super().__init__()
-        kv_heads = kv_heads or heads
+        kv_heads = heads if kv_heads is None else kv_heads
+        for name, value in (("size", size), ("heads", heads), ("kv_heads", kv_heads)):
+            bounds.whole(name, value, "attention has at least one of each")
         if size % heads or heads % kv_heads:
-            raise ValueError(
-                f"size {size}, {heads} heads, {kv_heads} kv heads\n"
-                "Why: the features are divided evenly among the heads, and the heads among the "
-                "kv heads\n"
-                f"Try: heads that divide {size}, kv heads that divide the heads"
+            raise bounds.SettingError(
+                f"size {size}, {heads} heads, {kv_heads} kv heads",
+                "the features are divided evenly among the heads, and the heads among the kv heads",
+                f"heads that divide {size}, kv heads that divide the heads",
             )
         self.heads, self.kv_heads = heads, kv_heads
         kv_size = size // heads * kv_heads

@@ -22,6 +22,9 @@ from .llama import Llama
 from .sampling import check_logits
 
 
+MOST_BEAMS = 10_000  # each has a row of the cache
+
+
 @dataclass(frozen=True)
 class Hypothesis:
     """A text that beam search ends with. score: see the module."""
@@ -46,10 +49,12 @@ def beam_search(
     where the logits are nan.
     """
     why = "beam search keeps the best beginnings, each one token longer than the last"
-    beams = bounds.whole("beams", beams, why, error=PromptError)
+    beams = bounds.whole("beams", beams, why, 1, MOST_BEAMS, PromptError)
     new_tokens = bounds.whole("new_tokens", new_tokens, why, error=PromptError)
     why = "scores are divided by the length to this power"
-    length_penalty = bounds.real("length_penalty", length_penalty, why, error=PromptError)
+    length_penalty = bounds.real(
+        "length_penalty", length_penalty, why, -100, 100, error=PromptError
+    )
     if end is not None:
         most = model.config.vocab_size - 1
         end = bounds.whole("end", end, "an id of the vocabulary", 0, most, PromptError)

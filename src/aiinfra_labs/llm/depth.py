@@ -12,6 +12,8 @@ import torch
 from torch import Tensor, nn
 from torch.nn import functional as F
 
+from aiinfra_labs import bounds
+
 from .llama import Llama, LlamaConfig
 from .positions import rope_angles
 
@@ -39,6 +41,9 @@ class Stack(nn.Module):
 
     def __init__(self, wiring: Wiring, layers: int, width: int = 64, seed: int = 0):
         super().__init__()
+        bounds.whole("seed", seed, "weights are drawn from it", 0, 2**63 - 1)
+        bounds.whole("layers", layers, "blocks of the stack", 1, 2**12)
+        bounds.whole("width", width, "of the residual stream, in 4 heads of pairs", 8, 2**20)
         torch.manual_seed(seed)  # the same weights, however they are joined
         self.wiring = wiring
         config = LlamaConfig(
@@ -64,17 +69,19 @@ class Stack(nn.Module):
         return self.llama.lm_head(decoder.norm(x)), seen
 
     def join(self, x: Tensor, norm: nn.Module, part: nn.Module) -> Tensor:
+        """What becomes of x [B, T, C] behind a part: as the wiring says, with its norm and sum."""
         change = part(norm(x)) if self.wiring.norm else part(x)
         return x + change if self.wiring.residual else change
 
     def loss(self, ids: Tensor, targets: Tensor) -> Tensor:
+        """Mean cross-entropy of the next byte, in nats. ids, targets: int64 [B, T]."""
         return F.cross_entropy(self(ids)[0].flatten(0, 1), targets.flatten())
 
 
 def gradient_norms(wiring: Wiring, layers: int, seed: int = 0) -> list[float]:
     """Of the loss by x, before the first block, behind it, ..., behind the last: layers + 1 norms.
 
-    At the start of training, on random bytes.
+    At the start of training, on random bytes. Raises ValueError for no layer.
     """
     stack = Stack(wiring, layers, seed=seed)
     window = torch.randint(BYTES, (4, CONTEXT + 1))
@@ -86,7 +93,17 @@ def gradient_norms(wiring: Wiring, layers: int, seed: int = 0) -> list[float]:
 def learn(
     wiring: Wiring, layers: int, text: bytes, steps: int = 40, width: int = 32, seed: int = 0
 ) -> list[float]:
-    """The loss of each step, in nats a byte: AdamW, the same batches for every wiring."""
+    """The loss of each step, in nats a byte: AdamW, the same batches for every wiring.
+
+    text: more bytes than a window, CONTEXT. Raises ValueError for less, or for no step.
+    """
+    bounds.whole("steps", steps, "updates of the training", 1, 2**20)
+    if not isinstance(text, bytes) or len(text) <= CONTEXT:
+        raise bounds.SettingError(
+            f"a text of {len(text)} bytes" if isinstance(text, bytes) else f"{type(text).__name__}",
+            f"windows of {CONTEXT} bytes and the one that follows are cut from it",
+            "text.encode(), of a longer text",
+        )
     stack = Stack(wiring, layers, width, seed)
     data = torch.frombuffer(bytearray(text), dtype=torch.uint8).long()
     optimizer = torch.optim.AdamW(stack.parameters(), lr=1e-3)

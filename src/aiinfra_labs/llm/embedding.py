@@ -92,7 +92,7 @@ def gradient_rows(ids: Tensor, vocabulary: int) -> Tensor:
 
     ids: int64, of any shape. Raises ValueError for an id that has no row.
     """
-    bounds.whole("vocabulary", vocabulary, "rows of the table")
+    bounds.whole("vocabulary", vocabulary, "rows of the table", 1, 2**31 - 1)
     check_ids(ids, vocabulary)
     seen = torch.zeros(vocabulary, dtype=torch.bool)
     seen[ids.flatten().long()] = True

@@ -192,7 +192,7 @@ def windows(tokens: Tensor, length: int, count: int) -> Tensor:
     Raises ValueError where the stream is shorter than one window, or for no window.
     """
     bounds.whole("length", length, "tokens of a window")
-    bounds.whole("count", count, "windows to cut")
+    bounds.whole("count", count, "windows to cut", 1, 2**20)
     if len(tokens) <= length:
         raise bounds.SettingError(
             f"{len(tokens):,} tokens, and a window is {length + 1:,}",

@@ -87,8 +87,8 @@ def rope_frequencies(head_dim: int, base: float = 10_000.0) -> Tensor:
     float32 [head_dim / 2]. Su et al., "RoFormer", arXiv:2104.09864, equation 15. Raises ValueError
     for an odd head_dim, or a base that is not above 0.
     """
-    bounds.whole("head_dim", head_dim, "dimensions are turned in pairs", 2)
-    bounds.real("base", base, "frequencies are powers of it", above=0.0)
+    bounds.whole("head_dim", head_dim, "dimensions are turned in pairs", 2, 2**31)
+    base = bounds.real("base", base, "frequencies are powers of it", above=0.0)
     if head_dim % 2:
         raise bounds.SettingError(
             f"head_dim is {head_dim}",
@@ -146,7 +146,7 @@ def alibi_slopes(heads: int) -> Tensor:
     power of two below, then every second one of the power above (Press et al., arXiv:2108.12409,
     and the code that BLOOM was trained with). Raises ValueError for no head.
     """
-    bounds.whole("heads", heads, "attention has at least one")
+    bounds.whole("heads", heads, "attention has at least one", 1, 2**16)
     below = 2 ** math.floor(math.log2(heads))
     slopes = [2 ** (-8 * (i + 1) / below) for i in range(below)]
     between = [2 ** (-4 * (i + 1) / below) for i in range(0, 2 * below, 2)]

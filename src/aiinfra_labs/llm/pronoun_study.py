@@ -25,6 +25,7 @@ STRONG = 0.95  # what the talk calls usual
 
 def held_out_batch(model: PronounModel, count: int = TEST_COUNT) -> Batch:
     """Sentences whose pair of nouns the model never met: the same ones for every model."""
+    bounds.whole("count", count, "sentences", 1, 2**17)
     return batch_of(islice(sentences(TEST_SEED, test=True), count), model.ids)
 
 

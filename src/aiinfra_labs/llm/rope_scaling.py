@@ -33,6 +33,7 @@ def ntk(head_dim: int, base: float, factor: float) -> Tensor:
     arXiv:2309.00071, section 3.1. Raises ValueError for a factor below 1, or a head of one pair.
     """
     bounds.whole("head_dim", head_dim, "with one pair, none is the slowest and not the fastest", 4)
+    base = bounds.real("base", base, "frequencies are powers of it", above=0.0)
     base *= _at_least_one(factor) ** (head_dim / (head_dim - 2))
     return rope_frequencies(head_dim, base)
 

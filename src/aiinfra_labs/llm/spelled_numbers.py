@@ -10,6 +10,8 @@ from __future__ import annotations
 import torch
 from torch import Tensor
 
+from aiinfra_labs import bounds
+
 from .encoder_decoder import EncoderDecoderShape, Seq2Seq
 
 PAD = 0  # behind the last word; the decoder's START, too
@@ -27,9 +29,8 @@ HELD_OUT = 10  # one number in so many is never trained on
 
 
 def spelled(number: int) -> list[str]:
-    """The words of 1 to 9,999: 4037 is four, thousand, thirty, seven."""
-    if not 0 < number < 10**DIGITS:
-        raise ValueError(f"{number} is not from 1 to {10**DIGITS - 1:,}")
+    """The words of 1 to 9,999: 4037 is four, thousand, thirty, seven. Raises ValueError."""
+    number = bounds.whole("number", number, "the model has four digits", 1, 10**DIGITS - 1)
     words: list[str] = []
     for unit, name in ((1000, "thousand"), (100, "hundred")):
         if number >= unit:
@@ -42,7 +43,11 @@ def spelled(number: int) -> list[str]:
 
 
 def examples(numbers: list[int]) -> tuple[Tensor, Tensor]:
-    """(words, digits): int64 [B, 6], padded with 0, and int64 [B, 4], with leading zeros."""
+    """(words, digits): int64 [B, 6], padded with 0, and int64 [B, 4], with leading zeros.
+
+    Raises ValueError for a number outside 1 to 9,999, or none.
+    """
+    bounds.whole("the number of numbers", len(numbers), "each is a row")
     words = torch.full((len(numbers), LONGEST), PAD)
     digits = torch.empty((len(numbers), DIGITS), dtype=torch.int64)
     for row, number in enumerate(numbers):
@@ -60,7 +65,10 @@ def split() -> tuple[list[int], list[int]]:
 
 
 def train(steps: int, batch: int = 64, seed: int = 0) -> tuple[Seq2Seq, list[float]]:
-    """(a small model, the loss of each step in nats a digit)."""
+    """(a small model, the loss of each step in nats a digit). Raises ValueError for few steps."""
+    bounds.whole("steps", steps, "a schedule has a beginning and an end", 2, 2**20)
+    bounds.whole("batch", batch, "numbers of a step", 1, 2**20)
+    bounds.whole("seed", seed, "weights and batches are drawn from it", 0, 2**63 - 1)
     torch.manual_seed(seed)
     model = Seq2Seq(VOCABULARY, EncoderDecoderShape(64, 1, 1, 1, 256, pre_norm=True))
     words, digits = examples(split()[0])

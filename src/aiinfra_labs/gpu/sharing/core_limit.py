@@ -19,6 +19,7 @@ WATCH_MS = 120  # how often the share is set anew: g_wait
 FACTOR = 32  # the bucket holds this many times the threads that the GPU can hold at once
 LEAST_DIFFERENCE = 5  # percent: below it the share moves as if it were this far off
 DIVISOR = 2560
+LARGEST = 2**63 - 1  # tokens
 
 
 @dataclass
@@ -34,6 +35,8 @@ class CoreLimit:
 
     def __post_init__(self) -> None:
         bounds.whole("limit", self.limit, "percent of the GPU's time; 0: none", 0)
+        bounds.whole("tokens", self.tokens, "in the bucket; below nothing, launches wait", -LARGEST)
+        bounds.whole("share", self.share, "tokens that are added each time", 0)
         bounds.whole("sms", self.sms, "multiprocessors of the GPU")
         bounds.whole("threads_per_sm", self.threads_per_sm, "threads that one holds at once")
         self.capacity = self.sms * self.threads_per_sm * FACTOR

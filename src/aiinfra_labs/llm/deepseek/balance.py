@@ -45,7 +45,7 @@ def move_bias(bias: Tensor, load: Tensor, gamma: float) -> Tensor:
     gamma = 0.001; the sign and not the size of the error, so that no step is large. Returns [E].
     Raises ValueError for a gamma below 0, or another number of biases than of experts.
     """
-    bounds.real("gamma", gamma, "by so much a bias goes up or down", 0.0)
+    gamma = bounds.real("gamma", gamma, "by so much a bias goes up or down", 0.0)
     load = load.double()
     if bias.shape != load.shape or not load.isfinite().all():
         raise bounds.SettingError(

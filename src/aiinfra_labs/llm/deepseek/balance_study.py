@@ -12,6 +12,8 @@ from typing import Any
 import torch
 from torch import Tensor
 
+from aiinfra_labs import bounds
+
 from ..training import Batches, Recipe, Step, evaluate, train
 from .balance import auxiliary_loss, busiest_device, move_bias, violation
 from .config import DeepSeekConfig
@@ -43,6 +45,10 @@ class Way:
     alpha: float = 0.0
     gamma: float = 0.0
 
+    def __post_init__(self) -> None:
+        bounds.real("alpha", self.alpha, "the weight of the auxiliary loss", 0.0)
+        bounds.real("gamma", self.gamma, "by so much a bias moves", 0.0)
+
 
 WAYS = {
     "nothing": Way(),
@@ -60,6 +66,7 @@ class Balanced(DeepSeek):
         self.alpha = alpha
 
     def loss(self, ids: Tensor, targets: Tensor) -> Tensor:
+        """Nats a token, and in training `alpha` times the auxiliary loss of each mixture."""
         loss = super().loss(ids, targets)
         if self.alpha and self.training:
             loss = loss + self.alpha * sum(auxiliary_loss(r) for r in self.routings())
@@ -81,6 +88,7 @@ def study(
     held-out tokens, and what was measured on them: `held_out_load` [layers][experts],
     `held_out_violation`, and `busiest_of_8`, the work of the busiest of 8 devices over the mean.
     """
+    bounds.whole("every", every, "steps whose counts are added up")
     torch.manual_seed(recipe.seed)
     model = Balanced(config, way.alpha)
     rows: list[list[list[int]]] = []

@@ -10,6 +10,8 @@ from dataclasses import replace
 from functools import cache
 from importlib.resources import files
 
+from aiinfra_labs import bounds
+
 from ..scale import shapes
 from ..scale.memory import kv_bytes
 from ..scale.shapes import Known, Shape
@@ -23,7 +25,9 @@ def models() -> dict[str, Known]:
 
 
 def shape(key: str) -> Shape:
-    return models()[key].shape
+    """The shape of a model by its key. Raises ValueError for one that is not there."""
+    why = "shapes are read from the models.toml of units 1.6 and 1.7"
+    return models()[bounds.one_of("the model", key, models(), why)].shape
 
 
 def with_kv_heads(shape: Shape, kv_heads: int) -> Shape:
@@ -37,7 +41,8 @@ def numbers(shape: Shape) -> int:
 
 
 def token_bytes(shape: Shape, bits: float = 16) -> float:
-    """Bytes that one token leaves in all layers, at `bits` a number."""
+    """Bytes that one token leaves in all layers, at `bits` a number. Raises ValueError for none."""
+    bounds.real("bits", bits, "of a number in the cache", above=0.0)
     return kv_bytes(shape, itemsize=1) * bits / 8
 
 

@@ -91,6 +91,7 @@ def questions(seed: int, lengths: tuple[int, ...], held_out: bool = False) -> It
         )
     for length in lengths:
         bounds.whole("lengths", length, "operations of a question")
+    bounds.whole("seed", seed, "questions are drawn from it", 0)
     rng = random.Random(seed)
     while True:
         rest = tuple(rng.choice(OPERATIONS) for _ in range(rng.choice(lengths)))

@@ -39,7 +39,7 @@ def advantages(rewards: Tensor, eps: float = 1e-6) -> Tensor:
     rewards: a number for each answer, [..., G]. Raises ValueError for one that is not finite, for
     an empty group, or an eps that is not above 0.
     """
-    bounds.real("eps", eps, "it keeps equal rewards from 0 / 0", above=0.0)
+    eps = bounds.real("eps", eps, "it keeps equal rewards from 0 / 0", above=0.0)
     rewards = torch.as_tensor(rewards)
     if not rewards.is_floating_point():
         rewards = rewards.float()
@@ -62,7 +62,7 @@ def clipped_surrogate(ratio: Tensor, advantage: Tensor, clip: float) -> Tensor:
     ratio: how much likelier a token has become since its answer was drawn, [...]. advantage:
     broadcasts to it. clip: above 0. Returns [...]. Raises ValueError for another clip.
     """
-    bounds.real("clip", clip, "so far a ratio may go from 1 and still gain", above=0.0)
+    clip = bounds.real("clip", clip, "so far a ratio may go from 1 and still gain", above=0.0)
     near = ratio.clamp(1 - clip, 1 + clip)
     return torch.minimum(ratio * advantage, near * advantage)
 
@@ -109,7 +109,7 @@ def objective(
     mask: 1 for an answer's own tokens, [..., G, T]. What stands elsewhere has no part in the loss
     or in its gradient, whatever it is. Raises ValueError for shapes that do not fit.
     """
-    bounds.real("beta", beta, "the weight of the KL term", 0.0)
+    beta = bounds.real("beta", beta, "the weight of the KL term", 0.0)
     own = mask.bool()
     if not new.shape == old.shape == reference.shape == own.shape or (
         advantage.shape != new.shape[:-1]

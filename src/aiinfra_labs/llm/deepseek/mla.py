@@ -36,6 +36,7 @@ class LatentCache:
 
     @property
     def nbytes(self) -> int:
+        """Bytes of what is kept, all layers together."""
         return sum(kept.nbytes for kept in self.kept if kept is not None)
 
     def append(self, layer: int, new: Tensor) -> Tensor:

@@ -9,11 +9,13 @@ from __future__ import annotations
 
 from dataclasses import dataclass
 
+from aiinfra_labs import bounds
+
 from ..scale.shapes import Shape
 
 
 @dataclass(frozen=True)
-class Step:
+class DecodeCost:
     """flops: operations. read: numbers of the cache. made: numbers written for this step alone."""
 
     flops: int
@@ -25,26 +27,48 @@ class Step:
         return self.flops / (self.read * itemsize)
 
 
-def expanded(shape: Shape, context: int) -> Step:
-    """Keys and values of all heads are made from the latents anew, and then read."""
+def _check(shape: Shape, context: int, latent: bool) -> None:
+    bounds.whole("context", context, "tokens in the cache")
+    if latent and shape.latent is None:
+        raise bounds.SettingError(
+            "the shape has no latent attention",
+            "keys and values are not made from a latent, so there is nothing to expand or absorb",
+            "`grouped`, or the shape of a DeepSeek",
+        )
+
+
+def expanded(shape: Shape, context: int) -> DecodeCost:
+    """Keys and values of all heads are made from the latents anew, and then read.
+
+    Raises ValueError for a shape without a latent, or no token.
+    """
+    _check(shape, context, latent=True)
     r, heads = shape.latent, shape.heads
     key, value = shape.head_dim, r.value_dim
     up = 2 * context * r.kv_rank * heads * (key + value)
     pairs = 2 * context * heads * (key + r.rope_dim + value)
     read = context * (r.kv_rank + r.rope_dim)
-    return Step(up + pairs, read, context * heads * (key + r.rope_dim + value))
+    return DecodeCost(up + pairs, read, context * heads * (key + r.rope_dim + value))
 
 
-def absorbed(shape: Shape, context: int) -> Step:
-    """Queries go into the latent's space, and the mean of latents comes back out of it."""
+def absorbed(shape: Shape, context: int) -> DecodeCost:
+    """Queries go into the latent's space, and the mean of latents comes back out of it.
+
+    Raises ValueError for a shape without a latent, or no token.
+    """
+    _check(shape, context, latent=True)
     r, heads = shape.latent, shape.heads
     there_and_back = 2 * heads * r.kv_rank * (shape.head_dim + r.value_dim)
     pairs = 2 * context * heads * (r.kv_rank + r.rope_dim + r.kv_rank)
     read = context * (r.kv_rank + r.rope_dim)
-    return Step(there_and_back + pairs, read, heads * (2 * r.kv_rank + r.rope_dim))
+    return DecodeCost(there_and_back + pairs, read, heads * (2 * r.kv_rank + r.rope_dim))
 
 
-def grouped(shape: Shape, context: int) -> Step:
-    """A key and a value in the cache for each kv head: multi-head, grouped and multi-query."""
+def grouped(shape: Shape, context: int) -> DecodeCost:
+    """A key and a value in the cache for each kv head: multi-head, grouped and multi-query.
+
+    Raises ValueError for no token.
+    """
+    _check(shape, context, latent=False)
     pairs = 4 * context * shape.heads * shape.head_dim
-    return Step(pairs, 2 * context * shape.kv_heads * shape.head_dim, 0)
+    return DecodeCost(pairs, 2 * context * shape.kv_heads * shape.head_dim, 0)

@@ -41,6 +41,7 @@ CONFIG = LlamaConfig(
 )
 
 
+SEEDS = 2**63 - 1  # the largest that a generator takes
 # A question is its first digit, its operations and "="; an answer as many results, at most.
 MOST_OPERATIONS = (CONFIG.max_position_embeddings - 3) // 2
 
@@ -149,6 +150,7 @@ def new_model(seed: int = 0, config: LlamaConfig = CONFIG) -> Llama:
 
     0.02, which large models begin with, is far too little for matrices as small as these.
     """
+    bounds.whole("seed", seed, "weights are drawn from it", 0, SEEDS)
     torch.manual_seed(seed)
     model = Llama(config)
     with torch.no_grad():
@@ -281,7 +283,8 @@ def rollout(
     chosen: questions of equal length. token_cost: taken off a reward for each token. Raises
     ValueError for none, or for questions of several lengths, which make no tensor.
     """
-    bounds.whole("answers", answers, "to each question")
+    bounds.whole("answers", answers, "to each question", 1, 2**16)
+    token_cost = bounds.real("token_cost", token_cost, "taken off a reward for each token")
     lengths = {len(one.rest) for one in chosen}
     if len(lengths) != 1:
         raise bounds.SettingError(
@@ -394,7 +397,8 @@ def evaluate(model: Llama, length: int, count: int = 400, seed: int = 7) -> Scor
 
     count: questions. Raises ValueError for none of them, or of its operations.
     """
-    bounds.whole("count", count, "questions that are asked")
+    bounds.whole("count", count, "questions that are asked", 1, 2**20)
+    bounds.whole("seed", seed, "questions and answers are drawn from it", 0, SEEDS)
     _check_lengths((length,))
     chosen = list(islice(chains.questions(seed, (length,), held_out=True), count))
     greedy = rollout(model, chosen, 1, LONGEST, None)

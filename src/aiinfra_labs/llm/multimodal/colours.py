@@ -12,6 +12,8 @@ from dataclasses import dataclass
 import torch
 from torch import Tensor
 
+from aiinfra_labs import bounds
+
 from .contrastive import Clip, NumberedTexts
 from .digits import NUMBERS, Images, load
 
@@ -47,6 +49,7 @@ class Concept:
     colour: int
 
     def said(self, template: str) -> str:
+        """The sentence that a template makes of it, with its {d} and {c}."""
         return template.format(d=DIGITS[self.digit], c=list(COLOURS)[self.colour])
 
 
@@ -81,7 +84,15 @@ class Lesson:
     reads: bool = True  # False: `NumberedTexts` in place of the text encoder
     without: int | None = None  # a digit that is left out altogether
 
+    def __post_init__(self) -> None:
+        bounds.whole("steps", self.steps, "a schedule has a beginning and an end", 2)
+        bounds.real("learning_rate", self.learning_rate, "the highest of the run", above=0.0)
+        bounds.whole("seed", self.seed, "weights and pictures are drawn from it", 0)
+        if self.without is not None:
+            bounds.whole("without", self.without, "a digit that is left out", 0, 9)
+
     def shown(self) -> tuple[Concept, ...]:
+        """The concepts that it is trained on."""
         return tuple(c for c in ALL if not is_held_out(c) and c.digit != self.without)
 
 
@@ -90,8 +101,12 @@ def batch(
 ) -> tuple[Tensor, list[str]]:
     """One picture and one sentence of each concept, so that no two rows mean the same.
 
-    With two red sevens in a batch the loss would punish a right answer.
+    With two red sevens in a batch the loss would punish a right answer. templates: a list of
+    texts. Returns float32 [B, 3, 8, 8] and B texts. Raises ValueError for none of either.
     """
+    templates = bounds.texts("templates", templates)
+    bounds.whole("the number of templates", len(templates), "each picture has a sentence")
+    bounds.whole("the number of concepts", len(shown), "each has a picture")
     digits, colours = torch.tensor([(c.digit, c.colour) for c in shown]).T
     pixels = images.pixels[images.draw(digits, generator)]  # [B, 1, 8, 8]
     light = 0.6 + 0.4 * torch.rand(len(shown), 1, 1, 1, generator=generator)
@@ -101,6 +116,7 @@ def batch(
 
 
 def model_of(lesson: Lesson) -> Clip:
+    """A model with the weights of chance, as a lesson begins with."""
     torch.manual_seed(lesson.seed)
     model = Clip()
     if not lesson.reads:
@@ -147,5 +163,9 @@ def pictures(held_out: bool) -> tuple[Tensor, Tensor]:
 
 
 def answers(model: Clip, images: Tensor, templates: Sequence[str] = UNSEEN) -> Tensor:
-    """Which of all sixty concepts each picture is nearest to: int64 [B]."""
+    """Which of all sixty concepts each picture is nearest to: int64 [B].
+
+    images: float32 [B, 3, 8, 8]. templates: a list of texts with {d} and {c}.
+    """
+    templates = bounds.texts("templates", templates)
     return model.classify(images, model.classes([[c.said(t) for t in templates] for c in ALL]))

@@ -12,6 +12,8 @@ from dataclasses import dataclass
 import torch
 from torch import Tensor
 
+from aiinfra_labs import bounds
+
 SIDE = 8  # pixels
 HELD_OUT = 360
 NUMBERS = [
@@ -53,6 +55,12 @@ class Images:
         for digit in labels.unique().tolist():
             asked = labels == digit
             there = self.of(digit)
+            if not len(there):
+                raise bounds.SettingError(
+                    f"there is no image of {digit}",
+                    f"these {len(self)} images show {sorted(set(self.labels.tolist()))}",
+                    "one of these digits",
+                )
             drawn = torch.randint(len(there), (int(asked.sum()),), generator=generator)
             places[asked] = there[drawn]
         return places

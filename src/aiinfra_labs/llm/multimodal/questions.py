@@ -13,6 +13,8 @@ from dataclasses import dataclass, replace
 import torch
 from torch import Tensor
 
+from aiinfra_labs import bounds
+
 from ..llama import LlamaConfig
 from .digits import NUMBERS, Images, load
 from .patches import patchify
@@ -37,12 +39,19 @@ IDS = {word: i for i, word in enumerate(WORDS)}
 ASKED = ("which digit ?", "how many ?", "in all ?")  # the digit, the beeps, the sum
 WHICH, HOW_MANY, IN_ALL = range(3)
 MOST = 5  # beeps
+MOST_ROWS = 2**16  # of a batch: each has an image and a recording
 CONFIG = LlamaConfig(len(WORDS), 64, 176, 3, 4, 4, 128)
 SIZES = {"image": PATCH * PATCH, "sound": BANDS}
 
 
 def ids(text: str, rows: int) -> Tensor:
-    """Words as ids, the same for each row of the batch: int64 [rows, n]."""
+    """Words as ids, the same for each row of the batch: int64 [rows, n].
+
+    Raises ValueError for a word that is not in `WORDS`, or no word at all.
+    """
+    bounds.whole("rows", rows, "of the batch", 0, MOST_ROWS)
+    for word in text.split() or [""]:
+        bounds.one_of("a word", word, WORDS, "each has a row of the model's table")
     return torch.tensor([IDS[word] for word in text.split()]).repeat(rows, 1)
 
 
@@ -68,6 +77,7 @@ class Batch:
         return both.gather(0, self.question[None])[0]
 
     def where(self, chosen: Tensor) -> Batch:
+        """The rows that are chosen: bool [B], or int64 numbers of rows."""
         return Batch(*(x[chosen] for x in vars(self).values()))
 
     def stream(self, answered: bool) -> list[Segment]:
@@ -88,7 +98,8 @@ class Batch:
 
 
 def drawn(images: Images, rows: int, generator: torch.Generator) -> Batch:
-    """Digits, beeps and questions, each as likely as any."""
+    """Digits, beeps and questions, each as likely as any. rows: of the batch."""
+    bounds.whole("rows", rows, "of the batch", 1, MOST_ROWS)
     digit = torch.randint(10, (rows,), generator=generator)
     count = torch.randint(1, MOST + 1, (rows,), generator=generator)
     question = torch.randint(len(ASKED), (rows,), generator=generator)
@@ -97,14 +108,17 @@ def drawn(images: Images, rows: int, generator: torch.Generator) -> Batch:
 
 
 def training(rows: int, generator: torch.Generator) -> Batch:
-    """Without the sums that are held out: those ask for the digit instead."""
+    """Without the sums that are held out: those ask for the digit instead. rows: of the batch."""
     batch = drawn(load()[0], rows, generator)
     hidden = is_held_out(batch.digit, batch.count) & (batch.question == IN_ALL)
     return replace(batch, question=batch.question.masked_fill(hidden, WHICH))
 
 
 def test(rows: int = 900) -> Batch:
-    """Images and recordings that were never trained on; all sums, the held-out ones too."""
+    """Images and recordings that were never trained on; all sums, the held-out ones too.
+
+    rows: of the batch. The same each time.
+    """
     return drawn(load()[1], rows, torch.Generator().manual_seed(6))
 
 
@@ -114,7 +128,8 @@ def swapped(batch: Batch, kind: str) -> Batch:
     The digit, count or question that the answer is held to stays the old one.
     """
     order = torch.randperm(len(batch.digit), generator=torch.Generator().manual_seed(8))
-    name = {"image": "pixels", "sound": "spectra", "text": "question"}[kind]
+    names = {"image": "pixels", "sound": "spectra", "text": "question"}
+    name = names[bounds.one_of("kind", kind, names, "one of the three is taken from another row")]
     return replace(batch, **{name: getattr(batch, name)[order]})
 
 
@@ -126,10 +141,18 @@ def right(model: OneStream, batch: Batch, truth: Batch | None = None) -> Tensor:
 
 @dataclass(frozen=True)
 class Lesson:
+    """How the model is trained."""
+
     steps: int = 1200
     batch: int = 32
     learning_rate: float = 2e-3
     seed: int = 0
+
+    def __post_init__(self) -> None:
+        bounds.whole("steps", self.steps, "a schedule has a beginning and an end", 2)
+        bounds.whole("batch", self.batch, "questions of a step", 1, MOST_ROWS)
+        bounds.real("learning_rate", self.learning_rate, "the highest of the run", above=0.0)
+        bounds.whole("seed", self.seed, "weights and questions are drawn from it", 0)
 
 
 def train(

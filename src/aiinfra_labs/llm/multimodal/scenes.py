@@ -12,6 +12,8 @@ from dataclasses import dataclass
 import torch
 from torch import Tensor
 
+from aiinfra_labs import bounds
+
 from .captioner import Captioner
 from .digits import NUMBERS, Images, load
 
@@ -19,6 +21,7 @@ WORDS = ("<start>", "<end>", "a", "left", "of", *NUMBERS[:10])
 IDS = {word: i for i, word in enumerate(WORDS)}
 LENGTH = 7  # "a three left of a seven <end>"
 FIRST, SECOND = 1, 5  # where the two numbers stand in a caption
+MOST_SCENES = 2**18
 PATCHES, COLUMNS = 32, 8  # of an image of 8 x 16 pixels, in patches of 2 x 2
 
 
@@ -54,14 +57,17 @@ class Scenes:
 
     @property
     def captions(self) -> Tensor:
+        """The sentence of each scene: int64 [B, 7]."""
         return captions(self.left, self.right)
 
     def where(self, chosen: Tensor) -> Scenes:
+        """The scenes that are chosen: bool [B], or int64 numbers of scenes."""
         return Scenes(self.pixels[chosen], self.left[chosen], self.right[chosen])
 
 
 def drawn(images: Images, count: int, generator: torch.Generator) -> Scenes:
-    """Pairs of digits, each as likely as any, as drawn images of them."""
+    """Pairs of digits, each as likely as any, as drawn images of them. count: scenes."""
+    bounds.whole("count", count, "scenes to draw", 1, MOST_SCENES)
     left, right = torch.randint(10, (2, count), generator=generator)
     sides = [images.pixels[images.draw(side, generator)] for side in (left, right)]
     return Scenes(torch.cat(sides, dim=-1), left, right)
@@ -69,12 +75,14 @@ def drawn(images: Images, count: int, generator: torch.Generator) -> Scenes:
 
 def training(count: int, generator: torch.Generator) -> Scenes:
     """Scenes of the training images, none of a held-out pair; about `count` of them."""
+    bounds.whole("count", count, "scenes, about so many", 1, MOST_SCENES)
     scenes = drawn(load()[0], count * 5 // 4, generator)
     return scenes.where(~is_held_out(scenes.left, scenes.right))
 
 
 def test(held_out: bool, count: int = 500) -> Scenes:
     """`count` scenes of images that were never trained on, of pairs that were, or were not."""
+    bounds.whole("count", count, "scenes", 1, MOST_SCENES // 10)
     generator = torch.Generator().manual_seed(5)
     scenes = drawn(load()[1], 10 * count, generator)
     return scenes.where((is_held_out(scenes.left, scenes.right) == held_out).nonzero()[:count, 0])
@@ -82,10 +90,18 @@ def test(held_out: bool, count: int = 500) -> Scenes:
 
 @dataclass(frozen=True)
 class Lesson:
+    """How the captioner is trained."""
+
     steps: int = 800
     batch: int = 64
     learning_rate: float = 2e-3
     seed: int = 0
+
+    def __post_init__(self) -> None:
+        bounds.whole("steps", self.steps, "a schedule has a beginning and an end", 2)
+        bounds.whole("batch", self.batch, "scenes of a step, about", 2, MOST_SCENES)
+        bounds.real("learning_rate", self.learning_rate, "the highest of the run", above=0.0)
+        bounds.whole("seed", self.seed, "weights and scenes are drawn from it", 0)
 
 
 def train(

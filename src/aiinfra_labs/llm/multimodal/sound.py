@@ -12,6 +12,8 @@ import math
 import torch
 from torch import Tensor
 
+from aiinfra_labs import bounds
+
 RATE = 8000  # samples a second
 FRAME = 200  # samples: 25 ms; frames do not overlap
 BANDS = 16
@@ -21,7 +23,18 @@ SHORTEST, LONGEST, GAP = 400, 560, 480  # samples: a beep lasts 50 to 70 ms, 60 
 
 
 def power(samples: Tensor, frame: int = FRAME) -> Tensor:
-    """|FFT|^2 of each frame under a Hann window: [B, S] to [B, F, frame / 2 + 1]."""
+    """|FFT|^2 of each frame under a Hann window: [B, S] to [B, F, frame / 2 + 1].
+
+    frame: samples. What is left behind the last whole frame is not seen. Raises ValueError where
+    there is no whole frame.
+    """
+    bounds.whole("frame", frame, "samples of a frame", 2, max(2, samples.shape[-1]))
+    if samples.shape[-1] < frame:
+        raise bounds.SettingError(
+            f"{samples.shape[-1]} samples, and a frame has {frame}",
+            "a spectrum is that of a whole frame",
+            "a longer recording",
+        )
     frames = samples.unfold(-1, frame, frame)  # [B, F, frame]: a view, nothing is copied
     window = torch.hann_window(frame, device=samples.device)
     return torch.fft.rfft(frames * window).abs().square()
@@ -50,11 +63,11 @@ def beeps(counts: Tensor, generator: torch.Generator) -> Tensor:
 
 
 def _recording(count: int, generator: torch.Generator) -> Tensor:
-    if count * LONGEST + (count - 1) * GAP > SAMPLES:
-        raise ValueError(
-            f"{count} beeps in {SAMPLES / RATE:.1f} s\n"
-            f"Why: each lasts up to {1000 * LONGEST / RATE:.0f} ms, and they must stay apart\n"
-            "Try: at most 6"
+    if count < 0 or count * LONGEST + (count - 1) * GAP > SAMPLES:
+        raise bounds.SettingError(
+            f"{count} beeps in {SAMPLES / RATE:.1f} s",
+            f"each lasts up to {1000 * LONGEST / RATE:.0f} ms, and they must stay apart",
+            "0 to 6",
         )
     lengths = torch.randint(SHORTEST, LONGEST + 1, (count,), generator=generator)
     free = SAMPLES - int(lengths.sum()) - GAP * (count - 1)  # to share before, between and behind

@@ -13,6 +13,8 @@ from typing import Any
 import torch
 from torch import Tensor, nn
 
+from aiinfra_labs import bounds
+
 from .. import checkpoint
 from . import colours, questions, scenes
 from .captioner import Captioner
@@ -29,7 +31,8 @@ LESSONS = {
 
 
 def built(name: str) -> nn.Module:
-    """The module that a name's weights belong in, with those of chance."""
+    """The module that a name's weights belong in, with those of chance. Raises ValueError."""
+    bounds.one_of("the model", name, LESSONS, "these are stored, with the lesson of each")
     if name.startswith("clip"):
         return colours.model_of(LESSONS[name])
     if name == "captioner":
@@ -38,6 +41,7 @@ def built(name: str) -> nn.Module:
 
 
 def file(name: str) -> Path:
+    """Where the package keeps a model that `benchmarks/multimodal.py` trained."""
     return Path(str(files("aiinfra_labs.llm").joinpath("data", f"{name}.safetensors")))
 
 

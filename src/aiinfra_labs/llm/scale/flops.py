@@ -43,6 +43,7 @@ def forward(shape: Shape, tokens: int, batch: int = 1) -> int:
     Raises ValueError for a number below 0.
     """
     bounds.whole("batch", batch, "sequences", 0)
+    bounds.whole("tokens", tokens, "of a sequence", 0)
     return batch * (2 * multiplied(shape) * tokens + attention(shape, tokens, tokens))
 
 

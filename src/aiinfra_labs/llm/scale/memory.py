@@ -20,6 +20,10 @@ class States:
     gradients: int
     optimizer: int
 
+    def __post_init__(self) -> None:
+        for name in ("weights", "gradients", "optimizer"):
+            bounds.whole(name, getattr(self, name), "bytes a parameter", 0)
+
     @property
     def total(self) -> int:
         """Bytes a parameter, all together."""
