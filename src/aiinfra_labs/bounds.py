@@ -50,7 +50,8 @@ def whole(
 ) -> int:
     """`value` as an int from `least` to `most`, both allowed. why: what the number is for.
 
-    Without a `most`, 64 bits are the bound: no tensor, file or counter takes more. NumPy's integers are taken; a bool, a float and a text are not. Raises `error`.
+    Without a `most`, 64 bits are the bound: no tensor, file or counter takes more. NumPy's integers
+    are taken; a bool, a float and a text are not. Raises `error`.
     """
     if not isinstance(value, bool):
         try:

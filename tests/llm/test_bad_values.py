@@ -31,6 +31,7 @@ from aiinfra_labs.llm import (
     attention_cost,
     beam,
     bpe,
+    coreference,
     course_model,
     depth,
     embedding,
@@ -105,6 +106,9 @@ CALLS = {
     cache_sizes.token_bytes: (SHAPE, 8.0),
     cache_sizes.saved: (SHAPE, SHAPE, 8.0, 16.0),
     chains.questions: (0, (3,)),
+    coreference.sentences: (0,),
+    grpo.objective: (*[torch.zeros(1, 1, 2)] * 3, torch.ones(1, 1), torch.ones(1, 1, 2), 0.2, 0.1),
+    schemes.allocate_all: ([schemes.Memory(2.0)], 1.0),
     grpo.advantages: (torch.tensor([[0.0, 1.0]]), 1e-6),
     grpo.clipped_surrogate: (torch.ones(3), torch.ones(3), 0.2),
     mla_cost.expanded: (DEEP, 5),
@@ -253,14 +257,8 @@ def test_every_public_function_that_takes_a_number_is_tried():
 
 # Whole trainings; their settings are tried above, and these have no others but a seed.
 HEAVY = {
-    "taught",
-    "graded",
-    "service",
-    "agrees",
-    "merge_pair",
-    "yarn_stretch",
-    "study",
-    "take_step",
+    *("taught", "graded", "service", "agrees", "merge_pair", "yarn_stretch", "study", "take_step"),
+    *("make", "looks", "train"),
 }
 
 

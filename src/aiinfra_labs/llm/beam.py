@@ -21,7 +21,6 @@ from .kv_cache import PreallocatedCache
 from .llama import Llama
 from .sampling import check_logits
 
-
 MOST_BEAMS = 10_000  # each has a row of the cache
 
 

@@ -14,6 +14,8 @@ from collections.abc import Iterator
 from dataclasses import dataclass
 from itertools import combinations
 
+from aiinfra_labs import bounds
+
 IT = "它"
 PAD = "□"
 TALK = ("我", "喜欢", "吃", "苹果", "，", "它", "很", "甜", "。")
@@ -96,6 +98,7 @@ def fill(template: str, a: str, x: str, b: str = "") -> Sentence:
 def sentences(seed: int, test: bool = False) -> Iterator[Sentence]:
     """Without end. One training sentence in five has a single noun; none says that I like to eat
     apples and that they are sweet. The test's have two nouns, of pairs that are held out."""
+    bounds.whole("seed", seed, "sentences are drawn from it", 0)
     rng = random.Random(seed)
     chosen = pairs(test)
     while True:
