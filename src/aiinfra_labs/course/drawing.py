@@ -59,6 +59,7 @@ def box(
 
 
 def frame(ax: Axes, x: float, y: float, width: float, height: float, line: str) -> None:
+    """Draw a rectangle's outline; line: its style, as matplotlib names it."""
     from matplotlib.patches import Rectangle
 
     ax.add_patch(Rectangle((x, y), width, height, fill=False, linestyle=line, linewidth=1.6))
@@ -67,11 +68,13 @@ def frame(ax: Axes, x: float, y: float, width: float, height: float, line: str) 
 def arrow(
     ax: Axes, start: tuple[float, float], end: tuple[float, float], style: str, width: float
 ) -> None:
+    """Draw an arrow from one point to another; width: of its line, in points."""
     look = {"arrowstyle": style, "color": ink(), "lw": width, "shrinkA": 0, "shrinkB": 0}
     ax.annotate("", end, start, arrowprops=look)
 
 
 def write(ax: Axes, x: float, y: float, text: object, size: float, **more: Any) -> None:
+    """Write a text centred at a point; size: in points."""
     ax.text(x, y, str(text), fontsize=size, **{"ha": "center", "va": "center"} | more)
 
 
@@ -83,6 +86,7 @@ def ink() -> str:
 
 
 def many(count: int, noun: str) -> str:
+    """A count with its noun: '1 block', '2 blocks'."""
     return f"{count:,} {noun}{'' if count == 1 else 's'}"
 
 

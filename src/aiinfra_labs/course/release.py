@@ -177,6 +177,7 @@ def cards_of(root: Path) -> Path:
 
 
 def main(arguments: list[str] | None = None) -> int:
+    """The command: make labs/ from solutions/."""
     parser = argparse.ArgumentParser(prog="python -m aiinfra_labs.course.release")
     parser.add_argument("--check", action="store_true", help="only say what is out of step")
     parser.add_argument("--root", type=Path, default=None, help="the course's folder")

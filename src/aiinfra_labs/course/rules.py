@@ -29,14 +29,17 @@ _COSTS = ("cost of a token", "time to first token", "time per output token")
 
 
 def read(path: Path) -> Notebook:
+    """The notebook of a file."""
     return json.loads(path.read_text(encoding="utf-8"))
 
 
 def tags(cell: Cell) -> set[str]:
+    """The tags of a cell."""
     return set(cell.get("metadata", {}).get("tags", []))
 
 
 def code_cells(notebook: Notebook) -> list[Cell]:
+    """The cells of a notebook that hold code."""
     return [c for c in notebook["cells"] if c["cell_type"] == "code"]
 
 

@@ -235,6 +235,7 @@ def _place(line: str, root: Path) -> str:
 
 
 def main(arguments: list[str] | None = None) -> int:
+    """The command: build the site."""
     parser = argparse.ArgumentParser(prog="python -m aiinfra_labs.course.site")
     parser.add_argument("--root", type=Path, default=None, help="the course's folder")
     parser.add_argument("--out", type=Path, default=None, help="default: _build/html")

@@ -142,6 +142,7 @@ def check_free(name: str, number: int) -> None:
 
 
 def is_free(number: int) -> bool:
+    """Whether nobody listens at this port of the machine."""
     # Where addresses may be used anew, one that another program has on all hosts can still be
     # bound: so ask first whether anybody answers.
     with socket.socket() as asking:

@@ -135,6 +135,7 @@ def _held_out(tokenizer: Tokenizer, texts: list[str]) -> Tensor:
 
 
 def main() -> None:
+    """The command: train the draft model, and write it where it is told."""
     parser = argparse.ArgumentParser(description=__doc__.splitlines()[0])
     parser.add_argument("--folder", type=Path, default=FOLDER)
     parser.add_argument("--steps", type=int, help="to try it out")

@@ -58,6 +58,7 @@ class RMSNorm(nn.Module):
         self.weight, self.eps = nn.Parameter(torch.ones(size)), eps
 
     def forward(self, x: Tensor) -> Tensor:
+        """float [..., C] to [..., C]."""
         return F.rms_norm(x, self.weight.shape, self.weight, self.eps)
 
 
@@ -78,6 +79,7 @@ class Attention(nn.Module):
         self.qk_norm = config.qk_norm
 
     def forward(self, x: Tensor, cos: Tensor, sin: Tensor, attend: Attend) -> Tensor:
+        """x: float [T, C]. cos, sin: [T, 1, D / 2], of each token's position. Returns [T, C]."""
         t, rotated = len(x), self.heads + self.kv_heads
         qkv = self.qkv_proj(x).view(t, rotated + self.kv_heads, self.head_dim)  # [T, H + 2 K, D]
         turned, value = qkv[:, :rotated], qkv[:, rotated:]
@@ -99,6 +101,7 @@ class MLP(nn.Module):
         self.down_proj = nn.Linear(hidden, c, bias=False)
 
     def forward(self, x: Tensor) -> Tensor:
+        """float [..., C] to [..., C]."""
         gate, up = self.gate_up_proj(x).chunk(2, dim=-1)
         return self.down_proj(F.silu(gate) * up)
 
@@ -114,6 +117,7 @@ class Block(nn.Module):
         self.mlp = MLP(config)
 
     def forward(self, x: Tensor, cos: Tensor, sin: Tensor, attend: Attend) -> Tensor:
+        """float [T, C] to [T, C]; angles and `attend` are the attention's."""
         x = x + self.self_attn(self.input_layernorm(x), cos, sin, attend)
         return x + self.mlp(self.post_attention_layernorm(x))
 

@@ -108,6 +108,7 @@ def zoom(ax: Axes, part: tuple[float, float, float], below: float) -> None:
 
 
 def heading(ax: Axes, y: float, name: str, what: str) -> None:
+    """Write a name, and behind it what it is, above a part of a drawing."""
     write(ax, 0, y, name, LARGE, ha="left", weight="bold")
     write(ax, 2.2 + 2 * len(name), y, what, NORMAL, ha="left")
 
@@ -132,6 +133,7 @@ def rows_shown(count: int) -> list[int | None]:
 
 
 def need_block(threads: int) -> None:
+    """Raise ValueError for a block that no launch could have."""
     need(
         1 <= threads <= MOST_THREADS,
         f"a block of {threads:,} threads",

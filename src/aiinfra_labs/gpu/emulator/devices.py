@@ -112,6 +112,7 @@ _current = os.environ.get("AIINFRA_DEVICE", "h100")
 
 
 def get_current_device() -> DeviceProfile:
+    """The device that is stood for."""
     return _profile(_current)
 
 

@@ -110,6 +110,7 @@ def objective(
     or in its gradient, whatever it is. Raises ValueError for shapes that do not fit.
     """
     beta = bounds.real("beta", beta, "the weight of the KL term", 0.0)
+    clip = bounds.real("clip", clip, "so far a ratio may go from 1 and still gain", above=0.0)
     own = mask.bool()
     if not new.shape == old.shape == reference.shape == own.shape or (
         advantage.shape != new.shape[:-1]

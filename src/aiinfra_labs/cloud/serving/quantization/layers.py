@@ -31,6 +31,7 @@ class StoredLinear(nn.Module):
         self.register_buffer("bias", None if bias is None else bias.detach())
 
     def forward(self, x: Tensor) -> Tensor:
+        """float [..., K] to [..., N]: the weights are made float again for the product."""
         return F.linear(x, self.weight.to(x.dtype), self.bias)
 
 
@@ -81,6 +82,7 @@ class Int8Linear(StoredLinear):
         return self.codes.float() * self.scale.float()
 
     def forward(self, x: Tensor) -> Tensor:
+        """float [..., K] to [..., N]: the product is one of integers."""
         rows = x.reshape(-1, self.in_features).float()  # [T, K]
         scale = rows.abs().amax(-1, keepdim=True).clamp(min=1e-12) / INT8.highest  # [T, 1]
         codes = (rows / scale).round().to(torch.int8)

@@ -34,6 +34,7 @@ class QATLinear(nn.Module):
         self.weight, self.bias, self.scheme = layer.weight, layer.bias, scheme
 
     def forward(self, x: Tensor) -> Tensor:
+        """float [..., K] to [..., N], by weights that are rounded as they will be stored."""
         used = straight_through(self.weight, lambda w: rounded(w, self.scheme))
         return F.linear(x, used.to(x.dtype), self.bias)
 

@@ -56,10 +56,12 @@ class Event:
 
 
 def stream() -> Stream:
+    """A stream. The emulator runs everything in order, whatever the stream."""
     return Stream()
 
 
 def event(timing: bool = True) -> Event:
+    """An event, to mark a moment of the host's program."""
     return Event(timing)
 
 
@@ -73,6 +75,7 @@ def is_available() -> bool:
 
 
 def detect() -> bool:
+    """Say which device there is: the emulator's."""
     device = get_current_device()
     print(
         f"Emulated device: {device.name}, compute capability "
@@ -128,11 +131,12 @@ def list_devices() -> Gpus:
 
 
 def close() -> None:
-    pass
+    """End the context. The emulator holds nothing that would have to be freed."""
 
 
 @contextmanager
 def defer_cleanup() -> Iterator[None]:
+    """Within the block, nothing is freed: as Numba's, and here nothing ever is."""
     yield
 
 
@@ -158,6 +162,7 @@ class Context:
 
 
 def current_context(devnum: int | None = None) -> Context:
+    """The context of the device that is stood for."""
     return Context()
 
 
@@ -185,10 +190,12 @@ def pinned_array(
 
 
 def pinned_array_like(ary: Any) -> np.ndarray:
+    """A host array of the shape, type and order of another, as `pinned_array`."""
     return device_array_like(ary)._array
 
 
 def mapped_array_like(ary: Any, stream: Any = 0, **_: Any) -> DeviceArray:
+    """A mapped array of the shape, type and order of another, as `mapped_array`."""
     return device_array_like(ary)
 
 

@@ -101,6 +101,7 @@ def _integer_power(a: Value, b: Value) -> Value:
 
 
 def power(a: Value, b: Value) -> Value:
+    """a ** b of each lane."""
     need_numbers("**", a, b)
     dtype = power_dtype(a.dtype, b.dtype)
     if dtype.kind in INTEGERS:
@@ -130,6 +131,7 @@ def _by_squaring(a: Value, n: Value) -> Value:
 
 
 def negative(a: Value) -> Value:
+    """-a of each lane."""
     need_numbers("-", a)
     if a.dtype == BOOL:
         a = a.astype(INT64)
@@ -137,11 +139,13 @@ def negative(a: Value) -> Value:
 
 
 def positive(a: Value) -> Value:
+    """+a of each lane."""
     need_numbers("+", a)
     return a.astype(INT64, copy=False) if a.dtype.kind == "b" else a
 
 
 def invert(a: Value) -> Value:
+    """~a of each lane."""
     need_numbers("~", a)
     need_integers("~", a.dtype)
     return _widened(np.invert(a))
@@ -165,6 +169,7 @@ def truth(a: Value) -> Value:
 
 
 def not_(a: Value) -> Value:
+    """not a, of each lane."""
     return np.logical_not(truth(a))
 
 
@@ -223,10 +228,12 @@ greater, greater_equal = _compare(">", np.greater), _compare(">=", np.greater_eq
 
 
 def minimum(*values: Value) -> Value:
+    """The smaller of two, in each lane."""
     return _fold(minimum2, values)
 
 
 def maximum(*values: Value) -> Value:
+    """The larger of two, in each lane."""
     return _fold(maximum2, values)
 
 
@@ -298,6 +305,7 @@ def same(a: Value, b: Value) -> Any:
 
 
 def absolute(a: Value) -> Value:
+    """|a| of each lane."""
     return np.abs(a)
 
 

@@ -74,6 +74,7 @@ _UNITS = {"grid": "blocks", "block": "threads a block"}
 
 
 def three_axes(name: str, what: str, dims: Any) -> tuple[int, int, int]:
+    """A size of a grid or block as (x, y, z); what is left out is 1."""
     sizes = tuple(dims) if isinstance(dims, tuple | list | np.ndarray) else (dims,)
     if not 1 <= len(sizes) <= 3:
         raise LaunchError(

@@ -67,6 +67,7 @@ def argument(name: str, value: Any, copies: list[tuple[np.ndarray, DeviceArray]]
 
 
 def article(name: str) -> str:
+    """ "a" or "an", as the word asks for."""
     if name == "NoneType":
         return "None"
     return f"{'an' if name[0] in 'aeiou' else 'a'} {name}"

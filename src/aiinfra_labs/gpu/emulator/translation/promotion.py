@@ -32,33 +32,39 @@ def arithmetic_dtype(a: np.dtype, b: np.dtype) -> np.dtype:
 
 
 def division_dtype(a: np.dtype, b: np.dtype) -> np.dtype:
+    """The type of a / b."""
     if a.kind in INTEGERS and b.kind in INTEGERS:
         return FLOAT64
     return overload_dtype(a, b)
 
 
 def power_dtype(a: np.dtype, b: np.dtype) -> np.dtype:
+    """The type of a ** b."""
     if a.kind == "f" and b.kind in INTEGERS:
         return a
     return arithmetic_dtype(a, b)
 
 
 def shift_dtype(a: np.dtype, b: np.dtype) -> np.dtype:
+    """The type of a << b and a >> b."""
     need_integers("a shift", a, b)
     return UINT64 if a.kind == "u" else INT64
 
 
 def bitwise_dtype(a: np.dtype, b: np.dtype) -> np.dtype:
+    """The type of a & b, a | b and a ^ b."""
     need_integers("a bitwise operation", a, b)
     return BOOL if a == b == BOOL else arithmetic_dtype(a, b)
 
 
 def need_integers(what: str, *dtypes: np.dtype) -> None:
+    """Refuse an operator of integers on anything else."""
     if any(d.kind not in INTEGERS for d in dtypes):
         raise LaneError(f"{what} needs integers, not {' and '.join(map(str, dtypes))}")
 
 
 def no_complex(a: np.dtype, b: np.dtype) -> np.dtype:
+    """The type of a // b and a % b, which complex numbers have not."""
     if "c" in (a.kind, b.kind):
         raise LaneError("complex numbers have no // and no %")
     return arithmetic_dtype(a, b)
@@ -71,6 +77,7 @@ def math_power_dtype(a: np.dtype, b: np.dtype) -> np.dtype:
 
 
 def ordered(a: np.dtype, b: np.dtype) -> np.dtype:
+    """The type in which two are compared by size; complex numbers have no order."""
     if "c" in (a.kind, b.kind):
         raise LaneError("complex numbers have no order")
     return unify(a, b)

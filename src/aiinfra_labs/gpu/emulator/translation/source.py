@@ -11,6 +11,7 @@ from . import names
 
 
 def syntax_tree(function: Callable) -> tuple[ast.FunctionDef, int, str, list[str]]:
+    """The syntax tree of a function's source."""
     name = getattr(function, "__name__", repr(function))
     try:
         lines, first_line = inspect.getsourcelines(function)

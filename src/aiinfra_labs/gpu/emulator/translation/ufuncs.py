@@ -23,6 +23,7 @@ if TYPE_CHECKING:
 
 
 def call_ufunc(machine: Machine, mask: Mask, line: Line, ufunc: np.ufunc, *args: Any) -> Any:
+    """What a call of a NumPy ufunc becomes."""
     name = f"np.{ufunc.__name__}"
     inputs, results = args[: ufunc.nin], args[ufunc.nin :]
     if len(inputs) < ufunc.nin or len(results) > 1 or ufunc.nout > 1:

@@ -64,6 +64,7 @@ def kind_of(value: Any) -> Any:
 
 
 def unify_kinds(a: Any, b: Any) -> Any:
+    """The kind of what may be either, part by part in a tuple; None stands for the other."""
     if isinstance(a, tuple) and isinstance(b, tuple) and len(a) == len(b):
         return tuple(unify_kinds(x, y) for x, y in zip(a, b, strict=True))
     if isinstance(a, np.dtype) and isinstance(b, np.dtype):
