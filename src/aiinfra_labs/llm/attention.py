@@ -50,10 +50,10 @@ def attention(
 def causal_mask(queries: int, keys: int, device: torch.device | None = None) -> Tensor:
     """bool [queries, keys]: the last query sees all keys, the one before all but the last, ...
 
-    Raises ValueError for more queries than keys: the first would see none.
+    With more queries than keys, the first see none. Raises ValueError for a number below 0.
     """
     bounds.whole("keys", keys, "what queries look at", 0, MOST)
-    bounds.whole("queries", queries, "each stands at a key of its own", 0, keys)
+    bounds.whole("queries", queries, "what looks at keys", 0, MOST)
     return torch.ones(queries, keys, dtype=torch.bool, device=device).tril(keys - queries)
 
 

@@ -43,6 +43,7 @@ class Stage:
     most_kept: int = 0
 
     def forward(self, i: int) -> None:
+        """Micro-batch i: run this stage on what the stage before it sent, and pass it on."""
         comms, (count, length) = self.model.comms, self.ids[i].shape
         if comms.is_first:
             x = self.model.embed_tokens(self.ids[i].flatten())

@@ -460,6 +460,7 @@ class Expressions:
 
 
 def items(value: Any) -> tuple:
+    """A tuple, for * to take apart; anything else is refused."""
     if not isinstance(value, tuple):
         raise LaneError(f"* takes a tuple apart, not {described(value)}")
     return value
