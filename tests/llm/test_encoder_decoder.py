@@ -149,7 +149,7 @@ def test_each_number_has_words_of_its_own():
 
 @pytest.mark.parametrize("number", [0, 10_000, -3])
 def test_a_number_out_of_range(number):
-    with pytest.raises(ValueError, match="not from 1 to 9,999"):
+    with pytest.raises(ValueError, match="from 1 to 9,999"):
         numbers.spelled(number)
 
 

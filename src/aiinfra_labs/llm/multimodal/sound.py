@@ -67,7 +67,7 @@ def _recording(count: int, generator: torch.Generator) -> Tensor:
         raise bounds.SettingError(
             f"{count} beeps in {SAMPLES / RATE:.1f} s",
             f"each lasts up to {1000 * LONGEST / RATE:.0f} ms, and they must stay apart",
-            "0 to 6",
+            "at most 6",
         )
     lengths = torch.randint(SHORTEST, LONGEST + 1, (count,), generator=generator)
     free = SAMPLES - int(lengths.sum()) - GAP * (count - 1)  # to share before, between and behind
