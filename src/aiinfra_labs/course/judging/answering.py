@@ -96,7 +96,8 @@ def given(obj: Any) -> dict:
     except Exception:
         starter = False
     name = getattr(obj, "__name__", type(obj).__name__)
-    return {"obj": obj, "name": str(name), "signature": signature, "starter": bool(starter)}
+    said = {"name": str(name), "module": str(getattr(obj, "__module__", ""))}
+    return {"obj": obj, "signature": signature, "starter": bool(starter)} | said
 
 
 def tried(id: str, obj: Any) -> dict:
