@@ -1,23 +1,11 @@
 """Races: textbook kernels, each with the two lines, and kernels that must not be accused."""
 
-import importlib.util
-from pathlib import Path
-
+import checked_kernels as kernels
 import numpy as np
 import pytest
 
 from aiinfra_labs.gpu import emulator as cuda
 
-
-def _kernels():
-    path = Path(__file__).with_name("checked_kernels.py")
-    spec = importlib.util.spec_from_file_location("checked_kernels", path)
-    module = importlib.util.module_from_spec(spec)
-    spec.loader.exec_module(module)
-    return module
-
-
-kernels = _kernels()
 racy = pytest.mark.parametrize("case", kernels.RACY, ids=lambda case: case.name)
 correct = pytest.mark.parametrize("case", kernels.CORRECT, ids=lambda case: case.name)
 

@@ -1,32 +1,16 @@
 """`schedule="adversarial"`: correct kernels do not mind any order, racy ones soon show it."""
 
-import importlib.util
-import sys
 import threading
-from pathlib import Path
 
+import checked_kernels as kernels
 import numpy as np
 import pytest
-
-sys.path.insert(0, str(Path(__file__).parent))  # `fuzz` is a package of this folder
-
 from fuzz import campaign, generator
 
 from aiinfra_labs.gpu import emulator as cuda
 from aiinfra_labs.gpu.kernels import histogram, reduction, transpose
 
 SEEDS = range(4)
-
-
-def _kernels():
-    path = Path(__file__).with_name("checked_kernels.py")
-    spec = importlib.util.spec_from_file_location("checked_kernels", path)
-    module = importlib.util.module_from_spec(spec)
-    spec.loader.exec_module(module)
-    return module
-
-
-kernels = _kernels()
 SHOWN = [case for case in kernels.RACY if case.shows and case.grid != 2048]
 
 

@@ -4,15 +4,9 @@ The seeds are fixed, so each run tests the same kernels; `benchmarks/results/fuz
 longer campaign.
 """
 
-import sys
-from pathlib import Path
-
 import numba
 import numpy as np
 import pytest
-
-sys.path.insert(0, str(Path(__file__).parent))  # `fuzz` is a package of this folder
-
 from fuzz import campaign, generator, interpreter
 from fuzz.simulator import Simulator
 
