@@ -25,7 +25,7 @@ here, so nothing that it can reach may be worth points:
 What remains, and needs a sandbox (a user of its own, no file system, no /proc):
 
 - The course's files can be read and imported: an answer may call the library's own function, or
-  read `exercises/` and `solutions/` on disk. `suspicious` names what looks like it, for a teacher.
+  read `exercises/` and `solutions/` on disk.
 - A process of the same user can be killed, and on many systems traced, by the learner's.
 - What is measured beside the answer, and not by the judge: see `BESIDE`.
 """
