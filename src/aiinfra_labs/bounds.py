@@ -28,6 +28,11 @@ class ThreeParts(Exception):
     def __str__(self) -> str:
         return f"{self.what}\nWhy: {self.why}\nTry: {self.try_}"
 
+    def belongs_to(self, which: str) -> None:
+        """Say in the error itself of which of several things it is: "prompt 3: ..."."""
+        self.what = f"{which}: {self.what}"
+        self.args = (self.what, self.why, self.try_)
+
 
 class SettingError(ThreeParts, ValueError):
     """A value that its setting cannot have."""

@@ -30,8 +30,11 @@ class Spoilt(Exception):
     """A call that breaks what holds for every exercise. Carries its three parts."""
 
     def __init__(self, parts: Parts):
-        super().__init__(parts.what)
+        super().__init__(parts)
         self.what, self.why, self.try_ = parts.what, parts.why, parts.try_
+
+    def __str__(self) -> str:
+        return self.what
 
 
 def watched(

@@ -37,7 +37,10 @@ class CourseError(Exception):
 
     def __init__(self, what: str, why: str = "", try_: str = ""):
         self.what, self.why, self.try_ = what, why, try_
-        super().__init__(str(Parts(what, why, try_)))
+        super().__init__(what, why, try_)  # so that it can be made anew in another process
+
+    def __str__(self) -> str:
+        return str(Parts(self.what, self.why, self.try_))
 
 
 def has_parts(error: Any) -> bool:

@@ -20,8 +20,11 @@ class Unmet(Exception):
     """A requirement does not hold. Ends its block; the requirements after it still run."""
 
     def __init__(self, parts: Parts):
-        super().__init__(parts.what)
+        super().__init__(parts)
         self.parts = parts
+
+    def __str__(self) -> str:
+        return self.parts.what
 
 
 class Requirement:

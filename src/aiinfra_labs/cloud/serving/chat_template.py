@@ -120,7 +120,7 @@ def chat_prompts(tokenizer: Any, messages: Any, **settings: Any) -> list[list[in
         try:
             found.append(tokenizer.encode_chat(chat, **settings))
         except RequestError as error:
-            error.args = (f"chat {number}: {error.args[0]}",)
+            error.belongs_to(f"chat {number}")
             raise
     return found
 

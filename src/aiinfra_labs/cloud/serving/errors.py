@@ -2,12 +2,11 @@
 
 from __future__ import annotations
 
+from aiinfra_labs import bounds
 
-class ServingError(ValueError):
+
+class ServingError(bounds.SettingError):
     """Something that the engine cannot do, in three parts: what, why, what to try."""
-
-    def __init__(self, what: str, why: str, try_: str):
-        super().__init__(f"{what}\nWhy: {why}\nTry: {try_}")
 
 
 class RequestError(ServingError):

@@ -97,7 +97,7 @@ class LLM:
                 try:
                     name = self.engine.add_request(prompt, setting, deliver=outbox.append)
                 except ServingError as error:
-                    error.args = (f"prompt {number}: {error.args[0]}", *error.args[1:])
+                    error.belongs_to(f"prompt {number}")
                     raise
                 names.append(name)
             self._run(len(names), outbox, done, progress)

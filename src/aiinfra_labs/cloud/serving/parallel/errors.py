@@ -2,13 +2,11 @@
 
 from __future__ import annotations
 
+from aiinfra_labs import bounds
 
-class ParallelError(RuntimeError):
+
+class ParallelError(bounds.ThreeParts, RuntimeError):
     """Something that a group of ranks cannot do, in three parts."""
-
-    def __init__(self, what: str, why: str, try_: str):
-        self.what, self.why, self.try_ = what, why, try_
-        super().__init__(f"{what}\nWhy: {why}\nTry: {try_}")
 
 
 class SplitError(ParallelError, ValueError):

@@ -157,7 +157,8 @@ def _report(error: BaseException) -> bytes:
     said = getattr(error, "what", None) or str(error)
     lost = isinstance(error, RuntimeError) and any(word in said.lower() for word in _LOST)
     text = "".join(traceback.format_exception(error))
-    return pickle.dumps(("raised", (type(error).__name__, said, text, lost)))
+    advice = (getattr(error, "why", ""), getattr(error, "try_", ""))
+    return pickle.dumps(("raised", (type(error).__name__, said, text, advice, lost)))
 
 
 # --- in the parent --------------------------------------------------------------------------------
@@ -306,14 +307,15 @@ class Group:
             try_ = 'in a script, start the group below: if __name__ == "__main__":'
         return GroupError(f"rank {rank} of {self.size} {how} while {doing}", why, try_, rank)
 
-    def _raised(self, rank: int, found: tuple[str, str, str, bool], doing: str) -> GroupError:
-        kind, said, text, lost = found
+    def _raised(self, rank: int, found: tuple[Any, ...], doing: str) -> GroupError:
+        kind, said, text, (why, try_), lost = found
         if lost and "timed out" in said.lower():
             return self._late({rank}, doing, self.timeout, text)
         return GroupError(
             f"rank {rank} of {self.size} raised {kind} while {doing}: {said}",
-            "the other ranks would have waited for it for ever; they were ended, too",
-            "error.traceback holds its traceback; mend that, and start a new group",
+            f"{why}{'; ' if why else ''}the other ranks would have waited for it for ever; they "
+            "were ended, too",
+            try_ or "error.traceback holds its traceback; mend that, and start a new group",
             rank,
             text,
         )

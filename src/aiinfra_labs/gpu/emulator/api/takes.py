@@ -79,7 +79,10 @@ class WrongCall(Exception):
 
     def __init__(self, takes: Takes, wrong: str):
         self.what, self.advice = f"{takes.sentence}, and {wrong}", takes.advice
-        super().__init__(self.what)
+        super().__init__(takes, wrong)
+
+    def __str__(self) -> str:
+        return self.what
 
 
 def _listed(names: Sequence[str]) -> str:
