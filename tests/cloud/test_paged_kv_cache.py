@@ -96,6 +96,12 @@ def test_samples_share_their_prompts(samples):
     assert (run.mean.sharing > 0.15) == (samples > 1)
 
 
+@pytest.mark.parametrize("most", [3, 4, 7])
+def test_samples_take_no_more_places_than_there_are(most):
+    run = replay(chat(6, LOAD), BlockManager(SLOTS // 16), max_sequences=most, samples=3)
+    assert max(run.batch) == most // 3 * 3
+
+
 def test_a_pool_in_which_nobody_waits_has_no_mean():
     run = replay(chat(2, LOAD), BlockManager(SLOTS // 16))
     assert run.at_once == 0

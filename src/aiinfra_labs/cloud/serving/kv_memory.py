@@ -1,11 +1,12 @@
-"""Where KV memory goes: a workload run through scheduler and block manager, without a model.
+"""Where KV memory goes: a workload run through an engine that has no model. Unit 4.2.
 
-Unit 4.2. Which blocks are taken and given back depends on lengths alone, so that a run of hundreds
-of requests takes a second, with the very scheduler and block manager that the engine has.
+Which blocks are taken and given back depends on lengths alone, so that a run of hundreds of
+requests takes a second, with the very scheduler and block manager that serve a model.
 """
 
 from __future__ import annotations
 
+from collections import deque
 from collections.abc import Iterable
 from dataclasses import dataclass, field
 
@@ -18,10 +19,13 @@ from aiinfra_labs.llm.scale.shapes import Shape
 
 from .block_manager import BlockManager
 from .contiguous import kept_tokens
+from .engine import EngineConfig
 from .errors import ServingError
+from .replay import engine_without_model
 from .sampling_params import SamplingParams
 from .scheduler import Plan, Scheduler
 from .sequence import Request, Sequence
+from .step_cost import step_work
 from .workloads import RequestShape
 
 
@@ -143,27 +147,40 @@ def replay(
     """Serve requests that have all come already, and note where the memory goes.
 
     every: how many steps from one look at all blocks to the next. samples: answers of each prompt,
-    which share its blocks. Raises `ServingError` where one
-    request alone does not fit.
+    which share its blocks. Raises `ServingError` where one request alone does not fit.
     """
-    scheduler, done = Scheduler(blocks, max_tokens, max_sequences), Replay()
-    for arrival, shape in enumerate(shapes):
-        sequence = waiting(shape, arrival)
+    done, shapes = Replay(), list(shapes)
+    if not shapes:
+        return done
+    for shape in shapes:
+        sequence = waiting(shape)
         done.needed += kept_tokens(sequence)
         if blocks.blocks_for(kept_tokens(sequence)) > blocks.num_blocks:
             raise _too_large(sequence, blocks)
-        scheduler.add(sequence)
-    while scheduler.waiting or scheduler.running:
-        plan = scheduler.schedule()
-        if not plan.work and not plan.preempted:
-            raise _too_large(scheduler.waiting[0], blocks)
-        for work in plan.work:
-            work.sequence.computed = work.start + work.tokens
-        _note(done, plan, scheduler, every)
-        for work in plan.work:
-            if work.gives_logits:
-                for sequence in _forks(work.sequence, scheduler, samples):
-                    _append(sequence, scheduler)
+    config = EngineConfig(
+        num_blocks=blocks.num_blocks,
+        block_size=blocks.block_size,
+        max_step_tokens=max_tokens,
+        max_sequences=max_sequences,
+        prefix_caching=blocks.prefix_caching,
+        attention="torch",
+        blocks=lambda *_: blocks,
+    )
+    context = max(len(shape.prompt_tokens) + shape.new_tokens for shape in shapes)
+    vocabulary = 1 + max(max(shape.prompt_tokens) for shape in shapes)
+    engine = engine_without_model(config, context, vocabulary)
+    engine.ran.append(lambda plan: _note(done, plan, engine.scheduler, every))
+    for shape in shapes:
+        params = SamplingParams(
+            max_tokens=shape.new_tokens, ignore_eos=True, n=samples, temperature=1.0
+        )
+        engine.add_request(shape.prompt_tokens, params)
+    last: deque[Plan] = deque(maxlen=1)
+    engine.observers.append(last.append)
+    while engine.unfinished:
+        engine.step()
+        if not last[0].work and not last[0].preempted:
+            raise _too_large(engine.scheduler.waiting[0], blocks)
     return done
 
 
@@ -174,26 +191,6 @@ def _too_large(sequence: Sequence, blocks: BlockManager) -> ServingError:
         "it could not be served to its end, and all behind it would wait for ever",
         "more blocks, or shorter requests",
     )
-
-
-def _forks(first: Sequence, scheduler: Scheduler, samples: int) -> list[Sequence]:
-    """Who chooses from these logits: behind a prompt, for the first time, all samples of it."""
-    request = first.request
-    if first.length or len(request.sequences) == samples:
-        return [first]
-    for index in range(1, samples):
-        other = Sequence(request, index, list(request.prompt))
-        scheduler.blocks.fork(first, other)
-        scheduler.run(other)
-        request.sequences.append(other)
-    return request.sequences
-
-
-def _append(sequence: Sequence, scheduler: Scheduler) -> None:
-    """A token, whatever it would have been: the same for no two sequences."""
-    sequence.token_ids.append(1_000 * sequence.request.arrival + sequence.index)
-    if sequence.length == sequence.request.max_new_tokens:
-        scheduler.remove(sequence)
 
 
 def waiting(shape: RequestShape, arrival: int = 0) -> Sequence:
@@ -207,10 +204,11 @@ def waiting(shape: RequestShape, arrival: int = 0) -> Sequence:
 
 
 def _note(done: Replay, plan: Plan, scheduler: Scheduler, every: int) -> None:
-    done.batch.append(len(plan.work))
-    done.tokens.append(plan.tokens)
-    done.context.append(sum(w.start + w.tokens for w in plan.work))
-    done.pairs.append(sum(w.tokens * w.start + w.tokens * (w.tokens + 1) // 2 for w in plan.work))
+    work = step_work(plan)
+    done.batch.append(work.sequences)
+    done.tokens.append(work.tokens)
+    done.context.append(work.context)
+    done.pairs.append(work.pairs)
     done.full.append(bool(scheduler.waiting))
     done.preempted += len(plan.preempted)
     done.found += sum(sequence.cached for sequence in plan.admitted)

@@ -3,7 +3,7 @@
 Which tokens a step computes follows from lengths and arrivals alone, not from what the tokens are.
 So `engine_without_model` plans as any engine of its settings does, in a thousandth of the time,
 and `replay` adds up what each step would take (`step_cost`). A test holds its plans to those of an
-engine that computes.
+engine that computes. Where its memory goes, `kv_memory` looks up.
 """
 
 from __future__ import annotations
@@ -285,28 +285,47 @@ def replay_apart(
     return one.timeline, two.timeline
 
 
-class _NoModel:
-    """Takes the place of the model's runner: every token is token 0."""
+class CountingEngine(Engine):
+    """An engine that plans, keeps its books and computes nothing. `ran`: called in each step when
+    a model would have filled the cache, and before tokens are chosen and sequences end."""
 
-    def __init__(self, cache: PagedCache) -> None:
-        self.cache, self.row = cache, torch.zeros(1, 2)
+    def __init__(self, shape: ModelConfig, config: EngineConfig):
+        super().__init__(CausalLM(shape), None, config)
+        self.ran: list[Callable[[Plan], None]] = []
+        self.runner = _NoModel(self.runner.cache, self.ran)  # type: ignore[assignment]
+
+    def _choose(self, rows: Sequence[tuple[Tokens, Tensor]]) -> None:
+        for sequence, _ in rows:  # whatever it would have been: the same for no two sequences
+            self._append(sequence, 1_000 * sequence.request.arrival + sequence.index)
+
+
+class _NoModel:
+    """Takes the place of the model's runner: the cache counts as filled, and logits are zeros."""
+
+    def __init__(self, cache: PagedCache, ran: Sequence[Callable[[Plan], None]]) -> None:
+        self.cache, self.row, self.ran = cache, torch.zeros(1, 2), ran
 
     def run(self, plan: Plan) -> list[Tensor | None]:
+        for work in plan.work:
+            work.sequence.computed = work.start + work.tokens
+        for look in self.ran:
+            look(plan)
         return [self.row if work.gives_logits else None for work in plan.work]
 
 
-def engine_without_model(config: EngineConfig, context: int = 1024) -> Engine:
+def engine_without_model(
+    config: EngineConfig, context: int = 1024, vocabulary: int | None = None
+) -> CountingEngine:
     """An engine that plans, keeps its books and computes nothing.
 
-    Its two tokens make prompts look alike, so prefix caching must be off: raises `ServingError`.
+    vocabulary: ids that prompts may have. Without it there are two, which make prompts look alike,
+    so prefix caching must be off: raises `ServingError`.
     """
-    if config.prefix_caching:
+    if config.prefix_caching and vocabulary is None:
         raise ServingError(
             "prefix caching, and no model",
             "the prompts are not the real ones, and would all share their beginning",
-            "EngineConfig(prefix_caching=False, ...)",
+            "EngineConfig(prefix_caching=False, ...), or vocabulary=... for real prompts",
         )
-    smallest = ModelConfig(2, 2, 2, 1, 1, 1, 2, context)
-    engine = Engine(CausalLM(smallest), None, config)
-    engine.runner = _NoModel(engine.runner.cache)  # type: ignore[assignment]
-    return engine
+    smallest = ModelConfig(vocabulary or 2, 2, 2, 1, 1, 1, 2, context)
+    return CountingEngine(smallest, config)
