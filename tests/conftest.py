@@ -30,7 +30,7 @@ if name := os.environ.get(MACHINES.CHOSEN):  # before NumPy and PyTorch are load
 
 sys.path.insert(0, str(Path(__file__).parent))  # for what tests share: pytest imports by path alone
 
-from widget_pages import shown  # noqa: F401
+from widget_pages import shown  # noqa: E402, F401
 
 os.environ.setdefault("MPLBACKEND", "Agg")
 # Tests run side by side, one a core: a second thread of PyTorch's would only wait for a core.

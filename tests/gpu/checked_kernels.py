@@ -704,9 +704,9 @@ def barriers_that_count(a, out):
     s = cuda.shared.array(128, f4)
     t, i = cuda.threadIdx.x, cuda.grid(1)
     s[t] = a[i]
-    n = cuda.syncthreads_count(a[i] > 50)
+    n = cuda.syncthreads_count(int(a[i] > 50))
     out[i] = n + (s[127 - t] > 50)
-    if cuda.syncthreads_or(a[i] > 98):
+    if cuda.syncthreads_or(int(a[i] > 98)):
         s[127 - t] = 1
-    if cuda.syncthreads_and(a[i] > 0):
+    if cuda.syncthreads_and(int(a[i] > 0)):
         out[i] += s[t] > 0

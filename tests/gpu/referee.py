@@ -220,13 +220,14 @@ def _declare_structures() -> None:
     from numba.cuda.tests.cudapy import extensions_usecases as usecases
 
     from aiinfra_labs.gpu.emulator.api import arrays, intrinsics
+    from aiinfra_labs.gpu.emulator.translation.values import Literal
 
     record = np.dtype([("x", np.int32), ("y", np.int32)])
     usecases.StructModelType.dtype = record
     _STRUCTURES[record] = usecases.struct_model_type
 
     def make(machine: Any, mask: Any, line: Any, site: int, x: Any, y: Any) -> Any:
-        made = arrays.local.array.run(machine, mask, line, site, np.int64(1), record)
+        made = arrays.local.array.run(machine, mask, line, site, Literal(1), record)
         element = machine.load(mask, made, (np.int64(0),), line)
         machine.store_field(mask, element, "x", x, line)
         machine.store_field(mask, element, "y", y, line)

@@ -107,7 +107,7 @@ def test_wrong_calls_are_told_apart(tmp_path, statement, what):
         "s = cuda.shared.array(8, dtype=np.float32)",
         "s = cuda.local.array(8, np.float32, alignment=16)",
         "a[cuda.grid(ndim=1)] = 1",
-        "a[0] = cuda.syncthreads_count(predicate=x == 0)",
+        "a[0] = cuda.syncthreads_count(predicate=int(x == 0))",
         "a[0] = cuda.shfl_down_sync(0xffffffff, x, delta=1)",
         "a[0] = cuda.shfl_sync(src_lane=0, value=x, mask=0xffffffff)",
         "cuda.syncwarp()",

@@ -103,7 +103,7 @@ def after_the_return_of_a_function(out):
 @cuda.jit
 def that_counts(out):
     t = cuda.threadIdx.x
-    out[t] = cuda.syncthreads_count(t < 5) if t < 32 else 0  # here
+    out[t] = cuda.syncthreads_count(int(t < 5)) if t < 32 else 0  # here
 
 
 @cuda.jit

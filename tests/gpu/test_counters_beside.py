@@ -3,6 +3,7 @@
 from types import SimpleNamespace
 
 import numpy as np
+import pytest
 
 from aiinfra_labs.gpu.beside import ProfileBeside
 from aiinfra_labs.gpu.emulator import shared, syncthreads, threadIdx
@@ -34,6 +35,7 @@ class Array:
     def copy_to_device(self): ...
 
 
+@pytest.mark.emulator_only("`shared` is a stub of Numba's here")
 def test_the_report_has_the_compilers_registers_and_the_dynamic_memory():
     out = np.arange(32, dtype=np.int32)
     with ProfileBeside(Configured, Array) as p:

@@ -266,17 +266,6 @@ def test_a_record_copied_whole():
     np.testing.assert_array_equal(out.copy_to_host(), np.ones(N, FLOAT4))
 
 
-def test_elements_that_straddle_sectors():
-    @cuda.jit
-    def kernel(r, out):
-        i = cuda.grid(1)
-        out[i] = r[i].x
-
-    # packed records of 5 bytes, x at bytes 5 i + 1 to 5 i + 4: 160 bytes a warp, all 5 sectors
-    r = profiled(kernel, 4, 256, cuda.to_device(np.zeros(N, PACKED)), cuda.device_array(N, "f4"))
-    assert r.global_load_sectors == 32 * 5
-
-
 def test_records_copied_whole_that_straddle_sectors():
     @cuda.jit
     def kernel(r, out):

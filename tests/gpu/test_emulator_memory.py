@@ -142,8 +142,8 @@ def test_arrays_of_no_element_and_of_no_axis():
 
 
 def test_records():
-    inner = np.dtype([("u", "u1"), ("v", "f8")])
-    kind = np.dtype([("x", "f4"), ("n", "i2"), ("z", "c8"), ("pair", inner)])
+    inner = np.dtype([("u", "u1"), ("v", "f8")], align=True)
+    kind = np.dtype([("x", "f4"), ("n", "i2"), ("z", "c8"), ("pair", inner)], align=True)
 
     @cuda.jit
     def kernel(r, s):

@@ -355,7 +355,7 @@ def test_a_warp_exchanges_values_though_its_lanes_run_one_by_one():
         value = cuda.shfl_xor_sync(0xFFFFFFFF, t, 1)
         votes = cuda.ballot_sync(0xFFFFFFFF, t % 2 == 0)
         out[t, 0], out[t, 1] = value, cuda.popc(votes)
-        out[t, 2] = cuda.syncthreads_count(t < 5)
+        out[t, 2] = cuda.syncthreads_count(int(t < 5))
 
     def launch():
         out = np.zeros((64, 3), np.int64)

@@ -4,21 +4,22 @@ from __future__ import annotations
 
 from typing import Any
 
+from . import opinions
 from .guard import Alarm, TimeLimit, captured
 from .limits import spare_memory
 from .registry import Exercise
 from .requirements import Require
-from .results import FAILED, PASSED, Result
+from .results import FAILED, PASSED, Outcome, Result
 
 
 def try_out(exercise: Exercise, obj: Any) -> Result:
     """Run the exercise's body on `obj`. Nothing is kept: `check` does that."""
     with captured() as printed, spare_memory():
-        alarm = Alarm(exercise.seconds)
+        alarm, opinion = Alarm(exercise.seconds), None
         require = Require(alarm, exercise.central)
         ended = False
         try:
-            with alarm:
+            with opinions.watching(exercise.unit) as opinion, alarm:
                 _run(exercise, obj, require, alarm)
                 ended = True
         except TimeLimit as late:  # on a thread: it was under way as the alarm was put away
@@ -28,6 +29,15 @@ def try_out(exercise: Exercise, obj: Any) -> Result:
     outcomes = require.outcomes(exercise.points)
     passed = bool(outcomes) and all(outcome.passed for outcome in outcomes)
     score = sum(outcome.points for outcome in outcomes if outcome.passed)
+    notes = (printed.note,) if printed.note else ()
+    second = opinion() if passed and opinion is not None else opinions.Opinion()
+    if second.objection is not None:
+        objection = second.objection
+        parts = (objection.what, objection.why, objection.try_, objection.code)
+        outcomes += (Outcome(second.about, False, 0.0, "", *parts),)
+        passed, score = False, score // 2  # it does what is asked, and cannot run on a GPU
+    elif second.note:
+        notes += (second.note,)
     return Result(
         exercise.id,
         exercise.title,
@@ -35,7 +45,7 @@ def try_out(exercise: Exercise, obj: Any) -> Result:
         exercise.points if passed else round(score, 6),
         exercise.points,
         outcomes,
-        notes=(printed.note,) if printed.note else (),
+        notes=notes,
     )
 
 

@@ -336,6 +336,7 @@ _hooks = Hooks()
 
 
 def use_hooks(hooks: Hooks) -> None:
+    """Let what stands for a far object be made and called by `hooks`, from now on."""
     global _hooks
     _hooks = hooks
 

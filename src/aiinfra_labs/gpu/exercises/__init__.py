@@ -2,3 +2,5 @@
 
 Each module is found by its place: `aiinfra_labs.course` imports every module of this package.
 """
+
+from . import second_opinion as second_opinion

@@ -141,7 +141,7 @@ class ParallelBlock(Block):
         self.comm = comm
 
     def forward(self, x: Tensor, cos: Tensor, sin: Tensor, attend: Attend) -> Tensor:
-        """The block's output for x, of this rank's share of the weights; the sums are all ranks'."""
+        """The block's output for x, by this rank's share of the weights; sums are all ranks'."""
         h = copy_to(self.input_layernorm(x), self.comm)
         x = x + reduce_from(self.self_attn(h, cos, sin, attend), self.comm)
         h = copy_to(self.post_attention_layernorm(x), self.comm)

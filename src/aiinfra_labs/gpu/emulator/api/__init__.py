@@ -2,6 +2,6 @@
 
 In a kernel: `intrinsics` (grid, threadIdx), `takes` (the table of what each takes), `arrays`
 (shared, local, constant), `barriers`, `atomics`, `warp` (shuffles, votes), `bits`, `fp16`,
-`vectors`, `random`. On the host: `memory` (device
-arrays), `arguments`, `host` (streams, events), `reducing`, `vectorizing`.
+`vectors`, `random`; `mathematics`, `ufuncs`, `whole` (arrays as a whole). On the
+host: `memory` (device arrays), `arguments`, `host` (streams, events), `reducing`, `vectorizing`.
 """

@@ -15,9 +15,10 @@ from typing import TYPE_CHECKING, Any
 import numpy as np
 
 from ..devices import get_current_device
-from ..errors import LaneError, LaunchError, described
+from ..errors import LaneError, LaunchError, UnsupportedFeature, described
 from ..lanes.views import ArrayView
 from ..translation.scalars import scalar_dtype
+from ..translation.values import Literal
 from .intrinsics import Intrinsic
 from .memory import allocate, check_dtype
 
@@ -36,7 +37,9 @@ def _shared_array(
     """`cuda.shared.array(shape, dtype)`; shape 0 is the launch's dynamic shared memory."""
     lengths, kind = _shape("shared", shape), _dtype("shared", dtype)
     dynamic = lengths == (0,)
-    key: Any = ("dynamic", kind, _name(line)) if dynamic else ("shared", line, site)
+    key: Any = ("dynamic", kind, _name(line))
+    if not dynamic:  # one for each version of the function that makes it
+        key = ("shared", line, site, machine.version)
     view = machine.arrays.get(key)
     if view is None:
         view = (
@@ -96,7 +99,7 @@ def _local_array(
     machine: Machine, mask: Mask, line: Line, site: int, shape: Any, dtype: Any, alignment: Any = 0
 ) -> ArrayView:
     """`cuda.local.array(shape, dtype)`: each thread has its own."""
-    key = ("local", line, site, machine.depth)
+    key = ("local", line, site, machine.depth, machine.version)
     view = machine.arrays.get(key)
     if view is None:
         lengths, kind = _shape("local", shape), _dtype("local", dtype)
@@ -148,13 +151,21 @@ def _poisoned(nbytes: int) -> np.ndarray:
 def _shape(what: str, shape: Any) -> tuple[int, ...]:
     parts = shape if isinstance(shape, tuple) else (shape,)
     for part in parts:
-        if isinstance(part, int | np.integer) and part < 0:
+        if isinstance(part, Literal) and part < 0:
             raise LaneError(f"a {what} array has a length of {part}: lengths are 0 or more")
-        if not isinstance(part, int | np.integer):
-            raise LaneError(
-                f"the shape of a {what} array is not a constant: {described(part)}",
-                "its size is fixed when the kernel is compiled: write a number, or a global "
-                "integer",
+        if not isinstance(part, Literal):
+            raise UnsupportedFeature(
+                f"a length of cuda.{what}.array is not known when the kernel is compiled: "
+                f"{described(part)}",
+                "such an array is laid out by the compiler. An argument of the kernel, an array's "
+                "shape and what is computed from them are known only when the kernel runs",
+                "write a number, or the name of a global integer"
+                + (
+                    "; for a size chosen at the launch: cuda.shared.array(0, dtype) and "
+                    "kernel[blocks, threads, stream, bytes]"
+                    if what == "shared"
+                    else ", as large as any thread needs"
+                ),
             )
     return tuple(int(part) for part in parts)
 

@@ -13,7 +13,7 @@ from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
-from ..errors import LaneError, described
+from ..errors import LaneError, UnsupportedFeature, described
 from ..lanes.arithmetic import convert
 from ..lanes.views import ArrayView, converted
 from ..lanes.waiting import contents
@@ -64,7 +64,12 @@ CHANGES: dict[str, Change] = {
     "inc": _inc,
     "dec": _dec,
 }
-_INTEGER = {"and_", "or_", "xor", "inc", "dec"}
+# the types that Numba has each for; no GPU changes 8 bits in one step
+_ANY = frozenset(map(np.dtype, ("i4", "i8", "u4", "u8", "f4", "f8")))
+_WHOLE = frozenset(map(np.dtype, ("i4", "i8", "u4", "u8")))
+_UNSIGNED = frozenset(map(np.dtype, ("u4", "u8")))
+_TYPES = dict.fromkeys(("and_", "or_", "xor", "exch", "cas", "compare_and_swap"), _WHOLE)
+_TYPES |= dict.fromkeys(("inc", "dec"), _UNSIGNED)
 _FLOAT_REDUCTIONS = {"add", "sub"}  # on floats the others are loops of compare-and-swap
 _CROWD = 32  # lanes on one element from which on they are served in one call
 
@@ -80,11 +85,6 @@ def _operation(name: str) -> Intrinsic:
         used: bool = True,
     ) -> np.ndarray:
         target = _target(machine, mask, line, name, array, index)
-        if name in _INTEGER and target.dtype.kind not in "iu":
-            raise LaneError(
-                f"atomic.{name} works on integers, and {target.name} holds {target.dtype}",
-                "use an array of np.int32 or np.uint32",
-            )
         whole = target.dtype.kind in "iu" or name in _FLOAT_REDUCTIONS
         if not used and whole and name != "exch":
             machine.reduction(mask, target, line)
@@ -136,7 +136,20 @@ def _target(
             f"atomic.{name} changes one element, and {array.name} has {array.ndim} axes",
             "give one index for each axis, as a tuple",
         )
+    takes = _TYPES.get(name, _ANY)
+    if target.dtype not in takes:
+        raise UnsupportedFeature(
+            f"atomic.{name} on {target.name}, which holds {target.dtype}",
+            f"Numba has it for {_listed(takes)}, and for no other type",
+            f"use an array of np.{'uint32' if takes is _UNSIGNED else 'int32'}"
+            + (" or np.float32" if takes is _ANY else ""),
+        )
     return target
+
+
+def _listed(dtypes: frozenset) -> str:
+    names = sorted(map(str, dtypes), key=lambda n: (n.strip("0123456789"), len(n), n))
+    return f"{', '.join(names[:-1])} and {names[-1]}"
 
 
 def apply(

@@ -66,7 +66,12 @@ def _reduced(name: str, reduction: Any) -> Intrinsic:
 
     def run(machine: Machine, mask: Mask, line: Line, predicate: Any) -> Any:
         if not isinstance(predicate, np.ndarray | np.generic):
-            raise LaneError(f"{name} takes a number, not {described(predicate)}")
+            raise LaneError(f"{name} takes an integer, not {described(predicate)}")
+        if predicate.dtype.kind not in "iu":
+            raise LaneError(
+                f"{name} takes an integer, not {described(predicate)}",
+                f"write cuda.{name}(int(condition))",
+            )
         truth = np.broadcast_to(arithmetic.truth(predicate), (machine.size,))
         here, holds = arrive(machine, mask, line, name, truth)
         machine.barrier(mask, line)

@@ -7,8 +7,8 @@ from typing import TYPE_CHECKING, Any
 import numpy as np
 
 from ..errors import LaneError, described
-from ..lanes.arithmetic import convert
-from ..translation.promotion import unify
+from ..lanes.arithmetic import need_numbers
+from ..translation.promotion import need_reals, single_or_double
 from .intrinsics import Intrinsic
 
 if TYPE_CHECKING:
@@ -28,18 +28,25 @@ def _unsigned(name: str, value: Any) -> Any:
     return value.astype(wide)
 
 
+def _as_given(value: Any, count: Any) -> Any:
+    """Numba gives a count in the type of what is counted: int8 for a bool."""
+    return count.astype(np.int8 if value.dtype.kind == "b" else value.dtype)
+
+
 def _ones(value: Any) -> Any:
     """How many bits are set (NumPy's bitwise_count)."""
     return np.bitwise_count(value)
 
 
 def _popc(machine: Machine, mask: Mask, line: Line, value: Any) -> Any:
-    return _ones(_unsigned("popc", value)).astype(np.int32)
+    return _as_given(value, _ones(_unsigned("popc", value)))
 
 
 def _brev(machine: Machine, mask: Mask, line: Line, value: Any) -> Any:
-    """The bits in reverse order, in the type of the value's width."""
+    """The bits in reverse order: uint64 of a uint64, else uint32, of an int64's lower half, too."""
     bits = _unsigned("brev", value)
+    if value.dtype != np.uint64:
+        bits = bits.astype(np.uint32)
     result, one = np.zeros_like(bits), bits.dtype.type(1)
     width = bits.dtype.itemsize * 8
     for k in range(width):
@@ -49,34 +56,54 @@ def _brev(machine: Machine, mask: Mask, line: Line, value: Any) -> Any:
 
 
 def _clz(machine: Machine, mask: Mask, line: Line, value: Any) -> Any:
-    """How many bits are 0 above the highest that is set: int32."""
+    """How many bits are 0 above the highest that is set, of 32 or 64."""
     bits = _unsigned("clz", value)
     width = bits.dtype.itemsize * 8
     for shift in (1, 2, 4, 8, 16, 32)[: 6 if width == 64 else 5]:
         bits = bits | bits >> bits.dtype.type(shift)  # all bits below the highest become 1
-    return (width - _ones(bits).astype(np.int32)).astype(np.int32)
+    return _as_given(value, width - _ones(bits).astype(np.int32))
 
 
 def _ffs(machine: Machine, mask: Mask, line: Line, value: Any) -> Any:
-    """The place of the lowest bit that is set, counted from 1; 0 where none is: int32."""
+    """The place of the lowest bit that is set, counted from 1; 0 where none is: uint32."""
     bits = _unsigned("ffs", value)
+    if value.dtype.itemsize < 4:
+        raise LaneError(
+            f"ffs takes integers of 32 or 64 bits, not {described(value)}",
+            "write cuda.ffs(np.int32(x))",
+        )
     lowest = bits & (~bits + bits.dtype.type(1))
-    place = _ones(lowest - bits.dtype.type(1)).astype(np.int32) + np.int32(1)
-    return np.where(bits == 0, np.int32(0), place)[()]
+    place = _ones(lowest - bits.dtype.type(1)).astype(np.uint32) + np.uint32(1)
+    return np.where(bits == 0, np.uint32(0), place)[()]
 
 
 def _selp(machine: Machine, mask: Mask, line: Line, condition: Any, a: Any, b: Any) -> Any:
-    """a where the condition holds, else b; both are evaluated."""
-    dtype = unify(a.dtype, b.dtype)
-    return np.where(condition != 0, convert(a, dtype), convert(b, dtype))[()]
+    """a where the condition holds, else b; both are evaluated, and of one type."""
+    need_numbers("selp", condition, a, b)
+    if a.dtype != b.dtype or a.dtype.itemsize < 2 or a.dtype.kind == "c" or a.dtype == np.float16:
+        raise LaneError(
+            f"selp chooses between two numbers of one type of 16 bits or more, not between "
+            f"{described(a)} and {described(b)}",
+            "convert one of them, or write a if condition else b",
+        )
+    return np.where(condition != 0, a, b)[()]
 
 
 def _fma(machine: Machine, mask: Mask, line: Line, a: Any, b: Any, c: Any) -> Any:
     """a * b + c, rounded once."""
-    dtype = unify(unify(a.dtype, b.dtype), c.dtype)
-    if dtype.kind not in "f":
-        return convert(a, dtype) * convert(b, dtype) + convert(c, dtype)
-    x, y, z = (v.astype(np.float64) for v in (a, b, c))
+    need_numbers("fma", a, b, c)
+    need_reals(a.dtype, b.dtype, c.dtype)
+    dtype = single_or_double(a.dtype, b.dtype, c.dtype)
+    return _fma_as(dtype, machine, mask, line, a, b, c)
+
+
+def fma_of_halves(machine: Machine, mask: Mask, line: Line, *values: Any) -> Any:
+    """a * b + c of three float16, rounded to one once."""
+    return _fma_as(np.dtype(np.float16), machine, mask, line, *values)
+
+
+def _fma_as(dtype: np.dtype, machine: Machine, mask: Mask, line: Line, *values: Any) -> Any:
+    x, y, z = (v.astype(np.float64) for v in values)
     if dtype.itemsize < 8:  # the product is exact in float64
         return machine.flop(mask, _odd_sum(x * y, z).astype(dtype)[()], line, "fma")
     return machine.flop(mask, _fma64(x, y, z), line, "fma")
@@ -125,7 +152,9 @@ def _odd_sum(a: Any, b: Any) -> Any:
 
 
 def _cbrt(machine: Machine, mask: Mask, line: Line, value: Any) -> Any:
-    return np.cbrt(value if value.dtype.kind == "f" else value.astype(np.float64))
+    need_numbers("cbrt", value)
+    need_reals(value.dtype)
+    return np.cbrt(value.astype(single_or_double(value.dtype)))
 
 
 popc, brev = Intrinsic("popc", _popc), Intrinsic("brev", _brev)

@@ -13,7 +13,7 @@ from typing import TYPE_CHECKING, Any
 import numpy as np
 
 from ..lanes.arithmetic import convert, need_numbers
-from .bits import fma
+from .bits import fma_of_halves
 from .intrinsics import Intrinsic
 
 if TYPE_CHECKING:
@@ -41,7 +41,7 @@ def _in_single(ufunc: Callable[[Any], Any]) -> Callable[[Any], Any]:
 
 def _hfma(machine: Machine, mask: Mask, line: Line, a: Any, b: Any, c: Any) -> Any:
     """a * b + c, rounded once."""
-    return fma.run(machine, mask, line, *(convert(v, HALF) for v in (a, b, c)))
+    return fma_of_halves(machine, mask, line, *(convert(v, HALF) for v in (a, b, c)))
 
 
 _OF_TWO: dict[str, Callable[..., Any]] = {

@@ -11,7 +11,12 @@ import types
 from collections.abc import Callable
 from typing import TYPE_CHECKING, Any
 
+import numpy as np
+
 from ..errors import EmulatorError, LaneError, described
+from ..lanes import arithmetic
+from ..translation.values import Literal
+from . import whole
 from .takes import TAKES, Takes
 
 if TYPE_CHECKING:
@@ -105,7 +110,7 @@ def _gridsize(machine: Machine, mask: Mask, line: Line, ndim: Any = None) -> Any
 
 
 def _dimensions(name: str, ndim: Any) -> int:
-    if getattr(ndim, "ndim", 1) or ndim.dtype.kind != "i" or int(ndim) not in (1, 2, 3):
+    if not isinstance(ndim, Literal) or int(ndim) not in (1, 2, 3):
         raise LaneError(
             f"cuda.{name} takes 1, 2 or 3, the number of axes, as a constant",
             f"write cuda.{name}(1)",
@@ -141,9 +146,17 @@ print_ = Intrinsic("print", _print)
 length = Intrinsic("len", _length)
 range_ = Intrinsic("range", lambda machine, mask, line, *bounds: machine.range(mask, line, *bounds))
 
+sum_ = Intrinsic("sum", whole.sum_of)
+min_ = Intrinsic("min", whole.extreme("min", arithmetic.minimum))
+max_ = Intrinsic("max", whole.extreme("max", arithmetic.maximum))
+
 # Objects that stand for another: Python's own, and numba.cuda's where that is the door (`alias`).
 _ALIASES: dict[int, tuple[Any, Any]] = {
-    id(theirs): (theirs, ours) for theirs, ours in ((print, print_), (len, length), (range, range_))
+    id(theirs): (theirs, ours)
+    for theirs, ours in (
+        *((print, print_), (len, length), (range, range_), (sum, sum_), (min, min_), (max, max_)),
+        *((getattr(np, n), Intrinsic(f"np.{n}", run)) for n, run in whole.REDUCTIONS.items()),
+    )
 }
 
 

@@ -22,6 +22,7 @@ if TYPE_CHECKING:
     from ..lanes.protocol import Machine
 
 LANES = np.arange(WARP_SIZE)
+EXCHANGED = frozenset(map(np.dtype, ("i4", "i8", "f4", "f8")))  # Numba's shuffles: no others
 BITS = np.uint32(1) << LANES.astype(np.uint32)
 
 
@@ -91,6 +92,11 @@ def _shuffle(name: str, source: Callable[[np.ndarray], np.ndarray]) -> Intrinsic
             mask, line, name, members, value, argument
         )
         here = meet_warp(machine, mask, line, members, f"{name}()")
+        if getattr(value, "dtype", None) not in EXCHANGED:
+            raise LaneError(
+                f"{name} exchanges int32, int64, float32 and float64, not {described(value)}",
+                "convert it first, as in np.int32(x); the bits of a uint32 are those of an int32",
+            )
         rows = by_warp(machine, value)
         wanted = source(by_warp(machine, argument).astype(np.int64))
         inside = (wanted >= 0) & (wanted < WARP_SIZE)  # else a lane keeps its own value
@@ -119,7 +125,7 @@ def _eq(machine: Machine, mask: Mask, line: Line, members: Any, predicate: Any) 
 
 
 def _ballot(machine: Machine, mask: Mask, line: Line, members: Any, predicate: Any) -> np.ndarray:
-    """uint32: a bit for each lane in which the predicate holds."""
+    """int32: a bit for each lane in which the predicate holds; the 32nd is the sign."""
     here, holds = _vote(machine, mask, line, members, predicate, "ballot_sync()")
     return _spread(_bits(holds & here))
 
@@ -138,12 +144,19 @@ def _vote(
 
 
 def _match_any(machine: Machine, mask: Mask, line: Line, members: Any, value: Any) -> np.ndarray:
-    """uint32: a bit for each lane that holds the same value as this one."""
+    """int32: a bit for each lane that holds the same value as this one."""
     mask, members, value = machine.converge(mask, line, "match_any_sync", members, value)
     here = meet_warp(machine, mask, line, members, "match_any_sync()")
-    rows = by_warp(machine, value)
+    rows = _real(machine, value, "match_any_sync")
     same = (rows[:, :, None] == rows[:, None, :]) & here[:, None, :]  # [W, 32, 32]
-    return (same * BITS).sum(axis=2).astype(np.uint32).reshape(-1)
+    return (same * BITS).sum(axis=2).astype(np.int32).reshape(-1)
+
+
+def _real(machine: Machine, value: Any, name: str) -> np.ndarray:
+    rows = by_warp(machine, value)
+    if rows.dtype.kind == "c":
+        raise LaneError(f"{name} compares real numbers, not {described(value)}")
+    return rows
 
 
 def _match_all(
@@ -152,17 +165,17 @@ def _match_all(
     """(mask, whether all lanes hold one value); the mask is 0 where they do not."""
     mask, members, value = machine.converge(mask, line, "match_all_sync", members, value)
     here = meet_warp(machine, mask, line, members, "match_all_sync()")
-    rows = by_warp(machine, value)
+    rows = _real(machine, value, "match_all_sync")
     if not here.size:
-        return np.zeros(0, np.uint32), np.zeros(0, np.bool_)
+        return np.zeros(0, np.int32), np.zeros(0, np.bool_)
     first = np.take_along_axis(rows, np.argmax(here, axis=1)[:, None], axis=1)
     all_same = ((rows == first) | ~here).all(axis=1)
-    return _spread(np.where(all_same, _bits(here), np.uint32(0))), _spread(all_same)
+    return _spread(np.where(all_same, _bits(here), np.int32(0))), _spread(all_same)
 
 
 def _activemask(machine: Machine, mask: Mask, line: Line) -> np.ndarray:
     """uint32: a bit for each lane that runs this instruction."""
-    return _spread(_bits(mask.lanes.reshape(-1, WARP_SIZE)))
+    return _spread(_bits(mask.lanes.reshape(-1, WARP_SIZE))).view(np.uint32)
 
 
 def _lanemask_lt(machine: Machine, mask: Mask, line: Line) -> np.ndarray:
@@ -171,8 +184,8 @@ def _lanemask_lt(machine: Machine, mask: Mask, line: Line) -> np.ndarray:
 
 
 def _bits(lanes: np.ndarray) -> np.ndarray:
-    """uint32 [W] from bool [W, 32]."""
-    return (lanes * BITS).sum(axis=1).astype(np.uint32)
+    """int32 [W] from bool [W, 32]."""
+    return (lanes * BITS).sum(axis=1).astype(np.int32)
 
 
 def _spread(per_warp: np.ndarray) -> np.ndarray:

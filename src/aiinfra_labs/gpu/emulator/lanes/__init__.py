@@ -2,6 +2,6 @@
 
 In the order of reading: `mask` (which lanes are active), `arithmetic`, `launching`, `protocol`
 (what the parts ask of a machine), `views` (arrays, as lanes see them), `waiting` (for a change of
-memory), `loops`, `geometry`, `machine`, `passing`, `configuration`, `dispatch` (from `@cuda.jit` to
-a launch).
+memory), `loops`, `geometry`, `methods`, `machine`, `passing`, `configuration`, `dispatch` (from
+`@cuda.jit` to a launch).
 """

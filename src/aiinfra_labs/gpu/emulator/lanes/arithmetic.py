@@ -14,7 +14,6 @@ The table of types is compared with Numba's own in `tests/gpu/test_typing.py`.
 
 from __future__ import annotations
 
-import math
 import operator
 from collections.abc import Callable
 from typing import Any
@@ -24,6 +23,8 @@ import numpy as np
 from ..errors import LaneError, described
 from ..translation.promotion import (
     BOOL,
+    FLOAT16,
+    FLOAT32,
     FLOAT64,
     INT64,
     INTEGERS,
@@ -31,15 +32,15 @@ from ..translation.promotion import (
     arithmetic_dtype,
     bitwise_dtype,
     division_dtype,
-    math_power_dtype,
+    divmod_dtype,
+    extreme_dtype,
+    floor_division_dtype,
     need_integers,
-    no_complex,
-    ordered,
-    overload_dtype,
     power_dtype,
     shift_dtype,
 )
 
+COMPLEX64, COMPLEX128 = np.dtype(np.complex64), np.dtype(np.complex128)
 Value = Any  # np.ndarray [L] or np.generic
 
 
@@ -141,7 +142,7 @@ def negative(a: Value) -> Value:
 def positive(a: Value) -> Value:
     """+a of each lane."""
     need_numbers("+", a)
-    return a.astype(INT64, copy=False) if a.dtype.kind == "b" else a
+    return _widened(a.astype(INT64) if a.dtype == BOOL else a)
 
 
 def invert(a: Value) -> Value:
@@ -178,6 +179,8 @@ def _compare(symbol: str, ufunc: Callable) -> Callable[[Value, Value], Value]:
         if isinstance(a, tuple) and isinstance(b, tuple) and symbol in ("==", "!="):
             same = _tuples_equal(a, b)
             return same if symbol == "==" else np.logical_not(same)
+        if isinstance(a, tuple) and isinstance(b, tuple):
+            return _tuples_ordered(a, b, ufunc)
         if isinstance(a, str) and isinstance(b, str) and symbol in ("==", "!="):
             return (a == b) is (symbol == "==")  # known before the kernel runs
         try:
@@ -199,6 +202,15 @@ def _tuples_equal(a: tuple, b: tuple) -> Value:
     return same
 
 
+def _tuples_ordered(a: tuple, b: tuple, ufunc: Callable) -> Value:
+    """As in a dictionary: the first items that differ decide, or the lengths."""
+    result: Value = np.bool_(ufunc(len(a), len(b)))
+    for x, y in reversed(list(zip(a, b, strict=False))):
+        need_numbers("a comparison of tuples", x, y)
+        result = np.where(equal(x, y), result, ufunc(x, y))[()]
+    return result
+
+
 _add_numbers = _binary("+", np.add, arithmetic_dtype)
 
 
@@ -212,16 +224,16 @@ def add(a: Value, b: Value) -> Value:
 subtract = _binary("-", np.subtract, arithmetic_dtype)
 multiply = _binary("*", np.multiply, arithmetic_dtype)
 divide = _binary("/", np.true_divide, division_dtype)
-floor_divide = _binary("//", np.floor_divide, no_complex)
-remainder = _binary("%", np.remainder, no_complex)
+floor_divide = _binary("//", np.floor_divide, floor_division_dtype)
+remainder = _binary("%", np.remainder, floor_division_dtype)
 left_shift = _binary("<<", np.left_shift, shift_dtype)
 right_shift = _binary(">>", np.right_shift, shift_dtype)
 bitwise_and = _binary("&", np.bitwise_and, bitwise_dtype)
 bitwise_or = _binary("|", np.bitwise_or, bitwise_dtype)
 bitwise_xor = _binary("^", np.bitwise_xor, bitwise_dtype)
 # CUDA's fmin and fmax, as of IEEE 754-2008's minNum: a NaN gives way to a number
-minimum2 = _binary("min", np.fmin, ordered)
-maximum2 = _binary("max", np.fmax, ordered)
+minimum2 = _binary("min", np.fmin, extreme_dtype)
+maximum2 = _binary("max", np.fmax, extreme_dtype)
 equal, not_equal = _compare("==", np.equal), _compare("!=", np.not_equal)
 less, less_equal = _compare("<", np.less), _compare("<=", np.less_equal)
 greater, greater_equal = _compare(">", np.greater), _compare(">=", np.greater_equal)
@@ -277,17 +289,45 @@ def cast(value: Value, dtype: np.dtype | type) -> Value:
     """`np.float32(value)`, `int(value)`, ...: a conversion written in the kernel."""
     dtype = np.dtype(dtype)
     need_numbers(f"a conversion to {dtype}", value)
+    if dtype == BOOL:
+        return truth(value)
     if value.dtype.kind == "c" and dtype.kind != "c":
         raise LaneError(f"a complex number cannot become {dtype}: take .real or .imag")
     return convert(value, dtype)
 
 
+def integer_of(value: Value) -> Value:
+    """`int(value)`: an integer keeps its type, a float becomes an int64."""
+    need_numbers("int", value)
+    return value[()] if value.dtype.kind in "iu" else cast(value, INT64)
+
+
+def float_of(value: Value) -> Value:
+    """`float(value)`: a float keeps its type, an integer becomes a float64."""
+    need_numbers("float", value)
+    if value.dtype == BOOL:
+        raise LaneError(
+            "float() takes no bool in Numba's kernels",
+            "write 1.0 if condition else 0.0, or float(int(condition))",
+        )
+    return value[()] if value.dtype.kind == "f" else cast(value, FLOAT64)
+
+
 def complex_of(real: Value, imaginary: Value | None = None) -> Value:
-    """`complex(re, im)`: complex128, as Numba has it."""
+    """`complex(re, im)`: of float32 numbers complex64, else complex128."""
+    parts = [real] if imaginary is None else [real, imaginary]
+    need_numbers("complex", *parts)
+    if any(
+        p.dtype in (BOOL, FLOAT16) or (p.dtype.kind == "c" and imaginary is not None) for p in parts
+    ):
+        raise LaneError(
+            f"complex does not work on {' and '.join(map(described, parts))}",
+            "give it integers, float32 or float64",
+        )
     if imaginary is None:
-        return cast(real, np.dtype(np.complex128))
-    need_numbers("complex", real, imaginary)
-    return joined(real.astype(FLOAT64), imaginary.astype(FLOAT64))
+        return real.astype(COMPLEX64 if real.dtype == FLOAT32 else COMPLEX128)
+    half = FLOAT32 if real.dtype == imaginary.dtype == FLOAT32 else FLOAT64
+    return joined(real.astype(half), imaginary.astype(half))
 
 
 def joined(real: Value, imaginary: Value) -> Value:
@@ -306,191 +346,18 @@ def same(a: Value, b: Value) -> Any:
 
 def absolute(a: Value) -> Value:
     """|a| of each lane."""
-    return np.abs(a)
+    return np.abs(a.astype(np.int8) if a.dtype == BOOL else a)  # to Numba a bool is an int8 here
+
+
+def pair_of_division(a: Value, b: Value) -> tuple[Value, Value]:
+    """`divmod(a, b)`: the quotient, rounded down, and the remainder."""
+    need_numbers("divmod", a, b)
+    dtype = divmod_dtype(a.dtype, b.dtype)
+    a, b = a.astype(dtype), b.astype(dtype)
+    return np.floor_divide(a, b), np.remainder(a, b)
 
 
 def need_numbers(operation: str, *values: Any) -> None:
     """Raise unless every value is a number."""
     if not all(isinstance(v, np.ndarray | np.generic) for v in values):
         raise _wrong(operation, *values)
-
-
-def round_(a: Value, digits: Value | None = None) -> Value:
-    """`round(x)` is an int64, `round(x, n)` keeps the type; halves go to the even neighbour."""
-    if digits is None:
-        return np.rint(a).astype(INT64)
-    scale = np.power(10.0, digits.astype(FLOAT64))
-    return (np.rint(a.astype(FLOAT64) * scale) / scale).astype(a.dtype)
-
-
-# --- the math module -------------------------------------------------------------------------
-
-
-def _real_function(ufunc: Callable, rule: Callable = overload_dtype) -> Callable:
-    """A function of reals: integers become float64, floats keep their precision."""
-
-    def apply(*args: Value) -> Value:
-        dtype = args[0].dtype
-        for arg in args[1:]:
-            dtype = rule(dtype, arg.dtype)
-        if dtype.kind in INTEGERS:
-            dtype = FLOAT64
-        if dtype.kind == "c":
-            raise LaneError("the functions of math take real numbers, not complex ones")
-        return ufunc(*(a.astype(dtype, copy=False) for a in args)).astype(dtype, copy=False)
-
-    return apply
-
-
-def _to_integer(ufunc: Callable) -> Callable:
-    """math.floor, ceil, trunc: floats become int64; integers stay integers."""
-
-    def apply(a: Value) -> Value:
-        if a.dtype.kind in INTEGERS:
-            return positive(a.astype(UINT64 if a.dtype.kind == "u" else INT64))
-        return ufunc(a).astype(INT64)
-
-    return apply
-
-
-def _by_python(function: Callable) -> Callable:
-    """For the few functions that NumPy lacks (erf, gamma): one lane at a time, in float64."""
-
-    def apply(a: Value) -> Value:
-        dtype = FLOAT64 if a.dtype.kind in INTEGERS else a.dtype
-        flat = np.atleast_1d(a)
-        result = np.array([_guarded(function, float(x)) for x in flat], dtype=dtype)
-        return result if a.ndim else result[0]
-
-    return apply
-
-
-def _guarded(function: Callable, x: float) -> float:
-    try:
-        return function(x)
-    except OverflowError:
-        return math.inf
-    except ValueError:
-        return math.nan
-
-
-def _pair(function: Callable) -> Callable:
-    def apply(a: Value) -> tuple[Value, Value]:
-        return function(a.astype(FLOAT64) if a.dtype.kind in INTEGERS else a)
-
-    return apply
-
-
-def _modf(a: Value) -> tuple[Value, Value]:
-    fraction, whole = np.modf(a)
-    return fraction, whole
-
-
-def _frexp(a: Value) -> tuple[Value, Value]:
-    mantissa, exponent = np.frexp(a)
-    return mantissa, exponent.astype(np.int32)
-
-
-def _real_test(ufunc: Callable) -> Callable:
-    def apply(a: Value) -> Value:
-        if a.dtype.kind == "c":
-            raise LaneError("the functions of math take real numbers, not complex ones")
-        return ufunc(a)
-
-    return apply
-
-
-def _function(name: str, function: Callable, most: int = 1, least: int = 0) -> Callable:
-    """`function`, for `least` (by default `most`) to `most` numbers and for nothing else."""
-    least = least or most
-
-    def apply(*args: Value) -> Value:
-        if not least <= len(args) <= most:
-            count = str(most) if least == most else f"{least} or {most}"
-            raise LaneError(f"{name} takes {count} number(s), not {len(args)}")
-        need_numbers(name, *args)
-        return function(*args)
-
-    return apply
-
-
-def real(name: str, ufunc: Callable, count: int = 1) -> Callable:
-    """A function of `count` reals: integers become float64, floats keep their precision."""
-    return _function(name, _real_function(ufunc), count)
-
-
-_REAL = {
-    "acos": np.arccos,
-    "acosh": np.arccosh,
-    "asin": np.arcsin,
-    "asinh": np.arcsinh,
-    "atan": np.arctan,
-    "atanh": np.arctanh,
-    "cos": np.cos,
-    "cosh": np.cosh,
-    "degrees": np.degrees,
-    "exp": np.exp,
-    "expm1": np.expm1,
-    "fabs": np.abs,
-    "log": np.log,
-    "log10": np.log10,
-    "log1p": np.log1p,
-    "log2": np.log2,
-    "radians": np.radians,
-    "sin": np.sin,
-    "sinh": np.sinh,
-    "sqrt": np.sqrt,
-    "tan": np.tan,
-    "tanh": np.tanh,
-}
-_UNARY = {name: _real_function(ufunc) for name, ufunc in _REAL.items()} | {
-    "ceil": _to_integer(np.ceil),
-    "erf": _by_python(math.erf),
-    "erfc": _by_python(math.erfc),
-    "floor": _to_integer(np.floor),
-    "frexp": _pair(_frexp),
-    "gamma": _by_python(math.gamma),
-    "isfinite": _real_test(np.isfinite),
-    "isinf": _real_test(np.isinf),
-    "isnan": _real_test(np.isnan),
-    "lgamma": _by_python(math.lgamma),
-    "modf": _pair(_modf),
-    "trunc": _to_integer(np.trunc),
-}
-_OF_TWO = {
-    "atan2": _real_function(np.arctan2),
-    "copysign": _real_function(np.copysign),
-    "fmod": _real_function(np.fmod),
-    "hypot": _real_function(np.hypot),
-    "ldexp": lambda a, n: np.ldexp(a, n.astype(np.int32)),
-    "pow": _real_function(np.power, math_power_dtype),
-}
-MATH: dict[Any, Callable] = {
-    getattr(math, name): _function(f"math.{name}", function, count)
-    for count, table in ((1, _UNARY), (2, _OF_TWO))
-    for name, function in table.items()
-}
-
-# NumPy's scalar functions that Numba accepts in a kernel
-NUMPY: dict[Any, Callable] = {
-    getattr(np, name): MATH[getattr(math, name)]
-    for name in ("sqrt", "exp", "log", "log2", "log10", "sin", "cos", "tan", "tanh", "fabs")
-}
-NUMPY |= {
-    np.abs: _function("np.abs", absolute),
-    np.arctan2: MATH[math.atan2],
-    np.ceil: _function("np.ceil", _real_function(np.ceil)),
-    np.floor: _function("np.floor", _real_function(np.floor)),
-    np.isinf: _function("np.isinf", np.isinf),
-    np.isnan: _function("np.isnan", np.isnan),
-    np.maximum: _binary("np.maximum", np.maximum, ordered),
-    np.minimum: _binary("np.minimum", np.minimum, ordered),
-}
-
-BUILTINS: dict[Any, Callable] = {
-    min: minimum,
-    max: maximum,
-    abs: _function("abs", absolute),
-    round: _function("round", round_, 2, 1),
-    pow: _function("pow", power, 2),
-}

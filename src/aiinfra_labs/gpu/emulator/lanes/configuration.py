@@ -7,10 +7,12 @@ from typing import Any
 
 import numpy as np
 
+from ..counters.occupancy import occupancy_of
 from ..devices import get_current_device
 from ..errors import (
     LaunchError,
 )
+from .launching import Launch
 from .passing import article
 
 
@@ -68,6 +70,22 @@ def launch_shape(name: str, configuration: Any) -> tuple[tuple, tuple, int]:
             "keep a smaller tile in shared memory",
         )
     return grid, block, int(shared)
+
+
+def need_all_resident(launch: Launch) -> None:
+    """Blocks that wait for each other must all be on the device at once: a cooperative launch."""
+    device = get_current_device()
+    found = occupancy_of(launch.threads_per_block, shared=launch.shared)
+    blocks, most = math.prod(launch.grid), device.multiprocessors * found.blocks_per_sm
+    if blocks > most:
+        raise LaunchError(
+            f"{launch.kernel} is launched with {blocks:,} blocks of {launch.threads_per_block} "
+            "threads that wait for each other (cuda.cg.this_grid().sync())",
+            f"they must all be on the device at once, and {device.name} holds {most:,}: "
+            f"{found.blocks_per_sm} on each of {device.multiprocessors} multiprocessors, by "
+            f"{' and '.join(found.limited_by)} (CUDA_ERROR_COOPERATIVE_LAUNCH_TOO_LARGE)",
+            "launch fewer blocks, and let each thread do more with a grid-stride loop",
+        )
 
 
 _UNITS = {"grid": "blocks", "block": "threads a block"}

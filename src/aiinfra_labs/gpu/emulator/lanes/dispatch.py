@@ -17,6 +17,7 @@ from ..api.memory import DeviceArray
 from ..checkers.fresh import wrote_bytes
 from ..checkers.progress import by_turns, resident_blocks
 from ..counters.observing import ObservedMachine, Observer
+from ..counters.occupancy import occupancy_of
 from ..devices import get_current_device
 from ..errors import (
     DeviceMemoryError,
@@ -31,8 +32,8 @@ from ..translation.calling import Inner
 from ..translation.inference import TypingMachine
 from ..translation.signatures import Declared
 from ..translation.translator import Translation, translate
-from ..translation.values import Literal, kind_of
-from .configuration import launch_shape, three_axes
+from ..translation.values import Literal, LiteralBool, kind_of
+from .configuration import launch_shape, need_all_resident, three_axes
 from .machine import Launch, Machine
 from .mask import Mask
 from .passing import argument, arrays_among
@@ -81,13 +82,18 @@ class Function:
         if self.signature is not None:
             args = [self.declared.argument(k, a) for k, a in enumerate(args)]
         key = tuple(map(_signature, args))
-        if machine.typing:
-            result = self._infer(machine, mask, key, args)
-        else:
-            if key not in self.tables:
-                typing = TypingMachine(machine.launch)
-                self._infer(typing, typing.all, key, args)
-            result = self.translation.run(machine, self.tables[key], mask, *args)
+        outer, machine.version = machine.version, (self, key)
+        try:
+            if machine.typing:
+                result = self._infer(machine, mask, key, args)
+            else:
+                if key not in self.tables:
+                    typing = TypingMachine(machine.launch)
+                    typing.version = machine.version
+                    self._infer(typing, typing.all, key, args)
+                result = self.translation.run(machine, self.tables[key], mask, *args)
+        finally:
+            machine.version = outer
         return result if self.signature is None else self.declared.result(result)
 
     def prepare(self, launch: Launch, args: Sequence[Any]) -> None:
@@ -97,6 +103,7 @@ class Function:
             args = [self.declared.argument(k, a) for k, a in enumerate(args)]
         key = tuple(map(_signature, args))
         if key not in self.tables:
+            typing.version = (self, key)
             self._infer(typing, typing.all, key, args)
             self.arrays[key] = typing.arrays
             if launch.cooperative:
@@ -128,8 +135,10 @@ def _signature(value: Any) -> Any:
         return ("array", value.dtype.str, value.ndim)
     if isinstance(value, tuple):
         return tuple(map(_signature, value))
-    if isinstance(value, Literal) and value.ndim == 0:
-        return bool(value)
+    if isinstance(value, Literal):  # Numba compiles a version for each
+        return int(value)
+    if isinstance(value, LiteralBool) and value.ndim == 0:
+        return bool(value), "literal"
     kind = kind_of(value)
     if isinstance(kind, np.dtype):
         return kind.str
@@ -176,9 +185,9 @@ class Kernel:
         """With a signature the types are known: what is wrong with them is told at once."""
         with explained(self), np.errstate(all="ignore"):
             kinds = self.function.declared.kinds
-            if None not in kinds:
+            if not any(map(_unknown, kinds)):
                 names = self.function.declared.parameters
-                values = [_example(n, *kind) for n, kind in zip(names, kinds, strict=True)]
+                values = [_example(n, kind) for n, kind in zip(names, kinds, strict=True)]
                 self.function.prepare(Launch(self.__name__, (1, 1, 1), (32, 1, 1), 1), values)
 
     def __getitem__(self, configuration: Any) -> ConfiguredKernel:
@@ -232,9 +241,16 @@ class Kernel:
         return f"<kernel {self.__name__}, emulated>"
 
 
-def _example(name: str, dtype: np.dtype, ndim: int) -> Any:
+def _example(name: str, kind: Any) -> Any:
     """A value of a declared type."""
+    if isinstance(kind, list):
+        return tuple(_example(name, item) for item in kind)
+    dtype, ndim = kind
     return view_of(np.zeros((1,) * ndim, dtype), name) if ndim else np.zeros((), dtype)[()]
+
+
+def _unknown(kind: Any) -> bool:
+    return any(map(_unknown, kind)) if isinstance(kind, list) else kind is None
 
 
 class Overload:
@@ -247,7 +263,7 @@ class Overload:
         """How many blocks of a cooperative launch fit on the device at once, by their threads."""
         device = get_current_device()
         threads = math.prod(three_axes("the kernel", "block", block))
-        return device.multiprocessors * (device.max_threads_per_block // threads)
+        return device.multiprocessors * occupancy_of(threads, shared=sharedmem).blocks_per_sm
 
 
 class Overloads(dict):
@@ -274,6 +290,7 @@ class ConfiguredKernel:
         launch(self.kernel, self.grid, self.block, args, self.shared)
 
 
+_accepted: list[Any] = []  # each is told of a launch that has run: kernel, arguments
 _listeners: list[Any] = []  # open profiles, traces, checks: each gives an observer to a launch
 _schedules: list[Any] = []  # what runs the threads of a launch in another order: see `adversary`
 
@@ -305,6 +322,8 @@ def launch(kernel: Kernel, grid: tuple, block: tuple, args: Sequence[Any], share
         _run(kernel.function, state, values)
         for host, device in copies:
             device.copy_to_host(host)
+    for told in _accepted:
+        told(kernel, args)
 
 
 @contextmanager
@@ -334,6 +353,8 @@ def _run(function: Function, state: Launch, values: list[Any]) -> None:
             wrote_bytes(view.address, view.end)
     with np.errstate(all="ignore"):
         function.prepare(state, values)
+        if state.cooperative:
+            need_all_resident(state)
         with _beginning(state, observers) as anew:
             if _schedules:
                 _schedules[-1].run(function, state, values, observers, anew)

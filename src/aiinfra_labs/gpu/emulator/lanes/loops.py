@@ -65,6 +65,47 @@ class Together:
     parts: tuple[Any, ...]
 
 
+@dataclass(frozen=True)
+class Indices:
+    """`np.ndindex(2, 3)`: each index of a shape, the last axis fastest."""
+
+    shape: tuple[Any, ...]
+
+
+@dataclass(frozen=True)
+class Elements:
+    """`a.flat`, `np.nditer(a)`: each element of an array, in C's order."""
+
+    array: ArrayView
+
+
+def _need_one_type(items: Any) -> None:
+    """Numba makes one loop of it, whose variable has one type."""
+    kinds = {getattr(i, "dtype", type(i)) for i in items} if isinstance(items, tuple) else ()
+    if len(kinds) > 1:
+        raise LaneError(
+            "a loop goes over a tuple of several types",
+            "convert them to one type, as in (1.0, 0.5), or write the rounds out",
+        )
+
+
+def _unravelled(shape: tuple[Any, ...], at: Any) -> tuple[Any, ...]:
+    """The index with number `at`: int64 for each axis."""
+    index: list[Any] = []
+    for length in reversed(shape):
+        whole = np.maximum(np.int64(1) * length, 1)
+        index.append(at % whole)
+        at = at // whole
+    return tuple(reversed(index))
+
+
+def _size(shape: tuple[Any, ...]) -> Any:
+    size: Any = np.int64(1)
+    for length in shape:
+        size = size * np.maximum(np.int64(1) * length, 0)
+    return size
+
+
 def items_in(items: Any) -> Any:
     """How many rounds a loop over `items` takes: int64, or one for each thread."""
     if isinstance(items, Range):
@@ -73,6 +114,10 @@ def items_in(items: Any) -> Any:
         return np.int64(len(items))
     if isinstance(items, ArrayView) and items.ndim:
         return np.int64(1) * items.shape[0]
+    if isinstance(items, Indices):
+        return _size(items.shape)
+    if isinstance(items, Elements):
+        return _size(items.array.shape)
     if isinstance(items, Together):
         return functools.reduce(np.minimum, map(items_in, items.parts))
     raise LaneError(
@@ -87,18 +132,6 @@ def enumerated(items: Any, start: Any = ZERO) -> Together:
     """`enumerate(items, start)`: each item with its number."""
     counter = Range(start, INT64.type(1), items_in(items))
     return Together((counter, items))
-
-
-def backwards(items: Any) -> Any:
-    """`reversed(items)`."""
-    if isinstance(items, tuple):
-        return items[::-1]
-    if isinstance(items, Range):
-        last = items.start + items.step * (items.rounds - 1)
-        return Range(last, -items.step, items.rounds)
-    if isinstance(items, ArrayView) and items.ndim:
-        return items.flipped()
-    raise LaneError(f"reversed takes a range, a tuple or an array, not {described(items)}")
 
 
 def _rounds(start: Any, stop: Any, step: Any) -> Any:
@@ -308,7 +341,8 @@ class ForLoop(Loop):
         super().__init__(machine, table, site, mask, line, ends)
         if isinstance(items, ArrayView) and items.ndim:
             self.items, self.range = items, Range.of((np.int64(1) * items.shape[0],))
-        elif isinstance(items, tuple | Together):
+        elif isinstance(items, tuple | Together | Indices | Elements):
+            _need_one_type(items)
             self.items, self.range = items, Range.of((items_in(items),))
         elif isinstance(items, Range):
             self.items, self.range = None, items
@@ -370,6 +404,11 @@ class ForLoop(Loop):
         """The item that this round is about."""
         if isinstance(items, Together):
             return tuple(self._item(mask, part, at) for part in items.parts)
+        if isinstance(items, Indices):
+            return _unravelled(items.shape, at)
+        if isinstance(items, Elements):
+            index = _unravelled(items.array.shape, at)
+            return self.machine.load(mask, items.array, index, self.line)
         if isinstance(items, Range):
             return items.start + items.step * at.astype(np.asarray(items.start).dtype)
         return self.machine.load(mask, items, (at,), self.line)

@@ -13,6 +13,7 @@ from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
+from ..api.whole import METHODS, fill, unpacked
 from ..errors import (
     LaneError,
     OutOfBounds,
@@ -22,14 +23,13 @@ from ..errors import (
     described,
 )
 from ..translation.endings import MEASURES
-from ..translation.methods import method_of
-from ..translation.values import UNDEFINED, Partial, conform, merge
-from ..translation.whole import element, indices
+from ..translation.values import UNDEFINED, Literal, Partial, conform, merge
 from . import arithmetic
 from .geometry import Geometry
 from .launching import Launch, Line, NegativeIndices
-from .loops import ForLoop, Loop, Range
+from .loops import Elements, ForLoop, Loop, Range
 from .mask import EMPTY, Mask
+from .methods import method_of
 from .views import ArrayView, FromTheEnd
 from .waiting import Waiter, Waits, contents, deadlock, named_element
 
@@ -52,6 +52,7 @@ class Machine(Geometry):
         self.all = Mask(np.tile(in_block, blocks))
         self.alive = self.all.lanes  # bool [L]: the threads that have not returned
         self.depth = 0  # of calls: 0 in the kernel itself
+        self.version: Any = None  # the function that runs, and the types of its arguments
         self.arrays: dict[Any, Any] = {}  # what the kernel made: shared and local arrays
         self.offsets: dict[Any, Any] = {}  # of indices used before: see `memory`
         self.shared_bytes = 0  # of a block's static shared arrays so far
@@ -206,15 +207,9 @@ class Machine(Geometry):
                 raise LaneError(f"{array.name} holds other records than {value.name}")
             value = self._read(mask, value, line)
         if target.ndim:
-            self._fill(mask, target, value, line)
+            fill(self, mask, target, value, line)
         else:
             self._write(mask, target, value, line)
-
-    def _fill(self, mask: Mask, target: ArrayView, value: Any, line: Line) -> None:
-        """`row[:] = 0.0` or `a[i] = b`: each thread stores all the elements, one by one."""
-        for index in indices(self.typing, target):
-            item = element(self, mask, value, index, target.ndim, line)
-            self.store(mask, target, index, item, line)
 
     def _write(self, mask: Mask, target: ArrayView, value: Any, line: Line) -> None:
         if not self.watching:
@@ -241,7 +236,7 @@ class Machine(Geometry):
                 case "shape":
                     return tuple(_int64(n) for n in value.shape)
                 case "ndim":
-                    return np.int64(value.ndim)
+                    return Literal(value.ndim)
                 case "size":
                     return self._size(value)
                 case "itemsize":
@@ -256,6 +251,10 @@ class Machine(Geometry):
                     return tuple(np.int64(s * value.pitch) for s in value.strides)
                 case "real" | "imag" if value.dtype.kind == "c":
                     return value.part(name)
+                case "real":
+                    return value
+                case "flat":
+                    return Elements(value)
         elif name in _named(value):
             return getattr(value, name)
         raise LaneError(f"{described(value)} has no attribute {name!r} in a kernel")
@@ -274,7 +273,9 @@ class Machine(Geometry):
             return _int64(value.shape[0])
         raise LaneError(f"{described(value)} has no len()")
 
-    def unpack(self, value: Any, count: int) -> tuple:
+    def unpack(self, mask: Mask, value: Any, count: int, line: Line) -> tuple:
+        if isinstance(value, ArrayView) and value.ndim:
+            return unpacked(self, mask, value, count, line)
         if not isinstance(value, tuple) or len(value) != count:
             raise LaneError(
                 f"{described(value)} cannot be unpacked into {count} names",
@@ -322,6 +323,8 @@ class Machine(Geometry):
         known = getattr(type(value), "METHODS", ())
         if name in known:
             return getattr(value, name)(self, mask, line, *args)
+        if isinstance(value, ArrayView) and name in METHODS:
+            return METHODS[name](self, mask, line, value, *args)
         method = method_of(value, name)
         if method is not None:
             return method(value, *args)
@@ -486,6 +489,8 @@ def _named(value: Any) -> tuple[str, ...]:
     """The attributes of a number, or of a tuple whose items have names."""
     if isinstance(value, np.ndarray | np.generic):
         return ("real", "imag")
+    if isinstance(value, slice):
+        return ("start", "stop", "step")
     return getattr(value, "_fields", ())
 
 

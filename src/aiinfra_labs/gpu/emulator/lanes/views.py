@@ -14,7 +14,7 @@ from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
-from ..errors import LaneError, OutOfBounds, described
+from ..errors import LaneError, OutOfBounds, UnsupportedFeature, described
 from .arithmetic import convert
 from .mask import Mask
 
@@ -27,6 +27,25 @@ class FromTheEnd(np.int64):
 
 
 KEPT_OFFSETS = 16  # index vectors that a machine remembers; see `ArrayView._offset`
+
+
+class WideIndex(tuple):
+    """An index with `...`, which stands for all axes that are not named, or None, a new axis."""
+
+    def spread(self, ndim: int) -> list[Any]:
+        """One item for each axis, None for each new one. ndim: of the array."""
+        named = sum(item is not None and item is not Ellipsis for item in self)
+        if named > ndim:
+            raise LaneError(f"an index names {named} axes, and the array has {ndim}")
+        items, rest = list(self), [slice(None)] * (ndim - named)
+        for at, item in enumerate(items):
+            if item is Ellipsis:
+                return items[:at] + rest + items[at + 1 :]
+        return items + rest
+
+    def plain(self, ndim: int) -> tuple[Any, ...]:
+        """The index of the array that has the new axes already."""
+        return tuple(slice(None) if item is None else item for item in self.spread(ndim))
 
 
 _NEVER: tuple[Any, Any] = (lambda: None, None)
@@ -68,6 +87,8 @@ class ArrayView:
 
     def locate(self, machine: Machine, mask: Mask, index: tuple, line: Any) -> ArrayView:
         """The element, row or slice that `index` names: a view of fewer dimensions."""
+        if type(index) is WideIndex:
+            return self._widened(index).locate(machine, mask, index.plain(self.ndim), line)
         if len(index) == 1 and isinstance(index[0], str):
             return self.field(index[0])
         if not self.shape and self.dtype.fields and len(index) == 1 and not index[0].ndim:
@@ -94,6 +115,16 @@ class ArrayView:
         strides.extend(self.strides[len(index) :])
         kept = (self.dtype, self.name, self.space, self.writable)
         return ArrayView(self.window, self.address, start, tuple(shape), tuple(strides), *kept)
+
+    def _widened(self, index: WideIndex) -> ArrayView:
+        """With an axis of length 1 for each None of the index."""
+        shape, strides, own = [], [], 0
+        for item in index.spread(self.ndim):
+            inserted = item is None
+            shape.append(1 if inserted else self.shape[own])
+            strides.append(0 if inserted else self.strides[own])
+            own += not inserted
+        return replace(self, shape=tuple(shape), strides=tuple(strides))
 
     def _offset(
         self, machine: Machine, mask: Mask, item: Any, axis: int, index: tuple, line: Any
@@ -222,6 +253,7 @@ class ArrayView:
             raise LaneError(f"{self.name} has no field {name!r}")
         dtype, offset = self.dtype.fields[name][:2]
         element, inner = dtype.subdtype or (dtype, ())
+        _need_aligned(self.name, name, element, offset)
         if not inner:
             return replace(
                 self,
@@ -248,6 +280,19 @@ class ArrayView:
             element,
             f"{self.name}.{name}",
             self.space,
+        )
+
+
+def _need_aligned(array: str, field: str, element: np.dtype, offset: int) -> None:
+    """A GPU loads a number from a multiple of its size, and Numba refuses a record that has not."""
+    unit = 1 if element.fields or element.kind in "SU" else element.alignment
+    if offset % unit:
+        raise UnsupportedFeature(
+            f"the field {array}.{field} ({element}) lies {offset} bytes into its record, no "
+            f"multiple of {unit}",
+            "a GPU loads a number from an address that is a multiple of its size, and Numba "
+            "compiles no access to one that is not",
+            "make the dtype with np.dtype([...], align=True), which leaves gaps where needed",
         )
 
 

@@ -45,7 +45,7 @@ def call_value(
     from .scalars import operation_of, scalar_cast
 
     if isinstance(callee, Inner):
-        return _call_inner(machine, mask, callee, args, named)
+        return _call_inner(machine, mask, callee, args, named, site)
     if hasattr(callee, "py_func"):
         try:
             bound = inspect.signature(callee.py_func).bind(*args, **named)
@@ -74,7 +74,7 @@ def call_value(
 
 
 def _call_inner(
-    machine: Machine, mask: Mask, callee: Inner, args: tuple, named: dict[str, Any]
+    machine: Machine, mask: Mask, callee: Inner, args: tuple, named: dict[str, Any], site: int
 ) -> Any:
     values = dict(zip(callee.parameters[::-1], callee.defaults[::-1], strict=False))
     values |= dict(zip(callee.parameters, args, strict=False)) | named
@@ -85,7 +85,9 @@ def _call_inner(
             "pass one argument for each parameter",
         )
     machine.depth += 1
+    outer, machine.version = machine.version, (machine.version, site)  # Numba inlines each call
     try:
         return callee.run(mask, *(values[name] for name in callee.parameters))
     finally:
         machine.depth -= 1
+        machine.version = outer

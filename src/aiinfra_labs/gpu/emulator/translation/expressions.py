@@ -6,8 +6,6 @@ import ast
 import builtins
 import difflib
 import enum
-import inspect
-import math
 import types
 from collections.abc import Callable
 from typing import Any
@@ -17,17 +15,13 @@ import numpy as np
 from ..api import intrinsics
 from ..api.intrinsics import NOT_YET, Dim3, Intrinsic, canonical
 from ..api.memory import DeviceArray, allocate, check_dtype
-from ..api.takes import WrongCall
-from ..errors import LaneError, described
+from ..api.whole import contains
 from ..lanes import arithmetic
-from ..lanes.views import FromTheEnd, view_of
-from . import names
-from .calling import Inner, call_value
-from .functions import contains, negate
+from ..lanes.views import FromTheEnd, WideIndex, view_of
+from .calls import MISSING, Calls
+from .functions import negate
 from .literals import FLOPS, compiled_as, with_literal
-from .scalars import operation_of, scalar_cast
-from .ufuncs import call_ufunc
-from .values import Literal, tuple_like
+from .values import Axes, Literal, tuple_like
 
 BINARY: dict[type, Callable] = {
     ast.Add: arithmetic.add,
@@ -57,12 +51,14 @@ UNARY: dict[type, Callable] = {
     ast.Invert: arithmetic.invert,
     ast.Not: arithmetic.not_,
 }
-_MISSING = object()
 # what has attributes that are known before the kernel runs
 _OWNERS = (types.ModuleType, type, Dim3, types.SimpleNamespace, enum.Enum)
 
 
-class Expressions:
+CONSTANT_BYTES = 65_536  # CUDA C++ Programming Guide, "Technical Specifications": all devices
+
+
+class Expressions(Calls):
     """Turns an expression of the kernel into the text of one on lanes."""
 
     # set by the translator
@@ -72,10 +68,12 @@ class Expressions:
     unsure: set[int]
     discarded: ast.expr | None = None  # the expression that is a statement of its own
     function: Callable
+    perhaps: int = 0  # how deep in expressions that only some of the lanes may come to
+    constants: dict[int, np.ndarray]  # the global arrays that it names
 
     def expr(self, node: ast.expr) -> str:
         constant = self.static(node)
-        if constant is not _MISSING:
+        if constant is not MISSING:
             return self._static_value(node, constant)
         method = getattr(self, "_expr_" + type(node).__name__, None)
         if method is None:
@@ -85,7 +83,7 @@ class Expressions:
     # --- what is known before the kernel runs --------------------------------------------
 
     def static(self, node: ast.expr) -> Any:
-        """The object that a global, builtin or `module.attribute` resolves to, or _MISSING."""
+        """The object that a global, builtin or `module.attribute` resolves to, or MISSING."""
         if isinstance(node, ast.Name) and node.id not in self.locals:
             for scope in (self.nonlocals, self.function.__globals__, vars(builtins)):
                 if node.id in scope:
@@ -116,7 +114,7 @@ class Expressions:
                         if near
                         else "look for a misspelling; a kernel can use what Numba's CUDA has",
                     )
-        return _MISSING
+        return MISSING
 
     def _static_value(self, node: ast.expr, obj: Any) -> str:
         if isinstance(obj, Intrinsic):
@@ -124,7 +122,15 @@ class Expressions:
                 return f"{self.constant(obj.run)}(R, m, {self._line(node)})"
             name = ast.unparse(node)
             self.unsupported(node, f"{name} without a call", f"add the parentheses: {name}(...)")
+        if isinstance(obj, Dim3):
+            return self.three(node, obj)
         return self.constant(self.as_constant(node, obj))
+
+    def three(self, node: ast.AST, obj: Dim3) -> str:
+        """`t = cuda.threadIdx`: its three axes."""
+        reads = (getattr(obj, axis).run for axis in "xyz")
+        axes = ", ".join(f"{self.constant(read)}(R, m, {self._line(node)})" for read in reads)
+        return f"{self.constant(Axes)}({axes})"
 
     def constant(self, obj: Any) -> str:
         """The name under which the lane code finds `obj`."""
@@ -146,7 +152,7 @@ class Expressions:
                 return np.bool_(obj)
             case int():
                 if -(2**63) <= obj < 2**63:
-                    return np.int64(obj)
+                    return Literal(obj)
                 if obj < 2**64:
                     return np.uint64(obj)
                 self.unsupported(node, f"the integer {obj}, which needs more than 64 bits,")
@@ -162,6 +168,7 @@ class Expressions:
                 return obj.decode("latin1")
             case np.ndarray():
                 check_dtype(obj.dtype)
+                self._need_constant_memory(node, obj)
                 memory = allocate(obj.nbytes).view(obj.dtype).reshape(obj.shape)
                 memory[...] = obj
                 return view_of(memory, ast.unparse(node), "const")
@@ -169,13 +176,22 @@ class Expressions:
                 self.unsupported(
                     node, f"the device array {ast.unparse(node)!r} as a global", "pass it in"
                 )
-            case Dim3():
-                name = ast.unparse(node)
-                self.unsupported(node, f"{name} without an axis", f"write {name}.x, or .y or .z")
         if hasattr(obj, "py_func") or callable(obj):
             return obj
         self.unsupported(node, f"a {type(obj).__name__} ({ast.unparse(node)})")
         return None
+
+    def _need_constant_memory(self, node: ast.AST, array: np.ndarray) -> None:
+        """Global arrays lie in constant memory, of which a kernel has 64 KB."""
+        self.constants[id(array)] = array
+        total = sum(a.nbytes for a in self.constants.values())
+        if total > CONSTANT_BYTES:
+            self.refuse(
+                node,
+                f"the global array {ast.unparse(node)} brings the constants to {total:,} bytes",
+                f"a global array lies in constant memory: {CONSTANT_BYTES:,} bytes for a kernel",
+                "pass the array in as an argument",
+            )
 
     # --- kinds of expression -------------------------------------------------------------
 
@@ -233,7 +249,7 @@ class Expressions:
 
     def _chain(self, node: ast.Compare, left: str, k: int) -> str:
         """The comparisons from the k-th on."""
-        operator, right = node.ops[k], self.expr(node.comparators[k])
+        operator, right = node.ops[k], (self.later if k else self.expr)(node.comparators[k])
         if k + 1 == len(node.ops):
             return self._link(node, operator, left, right)
         name = f"t_{self._number()}"
@@ -253,7 +269,7 @@ class Expressions:
                 text = f"{self.constant(arithmetic.same)}({left}, {right})"
                 return text if isinstance(operator, ast.Is) else f"{self.constant(negate)}({text})"
             case ast.In() | ast.NotIn():
-                text = f"{self.constant(contains)}({left}, {right})"
+                text = f"{self.constant(contains)}(R, m, {left}, {right}, {self._line(node)})"
                 return text if isinstance(operator, ast.In) else f"{self.constant(negate)}({text})"
         return f"{self.constant(COMPARE[type(operator)])}({left}, {right})"
 
@@ -262,17 +278,43 @@ class Expressions:
         method = "and_" if isinstance(node.op, ast.And) else "or_"
         text = self.expr(node.values[0])
         for value in node.values[1:]:
-            right = self.expr(value)
+            right = self.later(value)
             line = self._line(node)
             text = f"R.{method}(T, {self._number()}, m, {text}, lambda m: {right}, {line})"
         return text
 
     def _expr_IfExp(self, node: ast.IfExp) -> str:
-        test, body, other = self.expr(node.test), self.expr(node.body), self.expr(node.orelse)
+        test, body, other = self.test(node.test), self.later(node.body), self.later(node.orelse)
         return (
             f"R.select(T, {self._number()}, m, {test}, lambda m: {body}, lambda m: {other}, "
             f"{self._line(node)})"
         )
+
+    def later(self, node: ast.expr) -> str:
+        """An expression that only some of the lanes may come to."""
+        self.perhaps += 1
+        try:
+            return self.expr(node)
+        finally:
+            self.perhaps -= 1
+
+    def _expr_NamedExpr(self, node: ast.NamedExpr) -> str:
+        """`(k := n) < 3`: assigned in a statement of its own, before the one that it is in."""
+        if self.perhaps:
+            self.unsupported(
+                node,
+                ":= in a part that not every thread evaluates",
+                f"assign {node.target.id} in a statement of its own",
+            )
+        self._assign(node.target, self.expr(node.value))
+        return f"v_{node.target.id}"
+
+    def test(self, node: ast.expr) -> str:
+        """A condition. A comparison with the number of axes is decided by the types: a bool."""
+        match node:
+            case ast.Compare(left=ast.Attribute(attr="ndim"), comparators=[ast.Constant()]):
+                return f"{self.constant(bool)}({self.expr(node)})"
+        return self.expr(node)
 
     def _expr_Subscript(self, node: ast.Subscript) -> str:
         array, index = self.expr(node.value), self.index(node.slice)
@@ -282,6 +324,8 @@ class Expressions:
         """An index as a tuple with one item an axis."""
         items = node.elts if isinstance(node, ast.Tuple) else [node]
         texts = [self._index_item(item) for item in items]
+        if any(text in ("None", "Ellipsis") for text in texts):
+            return f"{self.constant(WideIndex)}(({', '.join(texts)},))"
         if len(texts) == 1 and not isinstance(node, ast.Tuple | ast.Slice | ast.Constant):
             return f"{self.constant(_as_index)}({texts[0]})"  # `a[p]` where p is a tuple
         return "(" + "".join(f"{text}, " for text in texts) + ")"
@@ -290,8 +334,12 @@ class Expressions:
         match node:
             case ast.Slice():
                 return self._slice(node)
-            case ast.UnaryOp(op=ast.USub(), operand=ast.Constant(value=int() as number)):
-                return self.constant(FromTheEnd(-number))
+            case ast.Constant(value=None | types.EllipsisType() as value):
+                return repr(value)
+            case ast.Attribute(attr="newaxis"):
+                return "None"
+            case ast.Constant(value=int() as number) if number < 0:
+                return self.constant(FromTheEnd(number))
         return self.expr(node)
 
     def _slice(self, node: ast.Slice) -> str:
@@ -301,169 +349,6 @@ class Expressions:
     def _expr_Attribute(self, node: ast.Attribute) -> str:
         value = self.expr(node.value)
         return f"R.attribute(m, {value}, {node.attr!r}, {self._line(node)})"
-
-    # --- calls ---------------------------------------------------------------------------
-
-    def _expr_Call(self, node: ast.Call) -> str:
-        callee = self.static(node.func)
-        if callee is _MISSING:
-            if isinstance(node.func, ast.Attribute):
-                return self._method_call(node)
-            return self._value_call(node, self.expr(node.func))
-        line, name = self._line(node), ast.unparse(node.func)
-        if hasattr(callee, "py_func"):
-            if any(isinstance(a, ast.Starred) for a in node.args):
-                return self._value_call(node, self.constant(callee))
-            return self._device_call(node, callee)
-        if isinstance(callee, Intrinsic) and callee is not intrinsics.print_:
-            return self._intrinsic_call(node, callee)
-        if node.keywords:
-            keyword = node.keywords[0].arg
-            self.unsupported(
-                node,
-                f"{keyword}= in {name}(...)",
-                "leave it out: a kernel's print puts spaces between its arguments and ends the line"
-                if callee is intrinsics.print_
-                else "pass the argument by position",
-            )
-        args = self._arguments(node)
-        if callee is intrinsics.print_:
-            return f"{self.constant(callee.run)}({', '.join(['R', 'm', line, *args])})"
-        if isinstance(callee, np.ufunc):
-            inputs = ", ".join(["R", "m", line, self.constant(callee), *args])
-            text = f"{self.constant(call_ufunc)}({inputs})"
-            counted = callee is np.sqrt and len(args) == 1
-            return f"R.flop(m, {text}, {line}, 'sqrt')" if counted else text
-        operation = operation_of(callee)
-        if operation is None and len(args) == 1:
-            operation = scalar_cast(callee)
-        if operation is not None:
-            text = f"{self.constant(operation)}({', '.join(args)})"
-            return f"R.flop(m, {text}, {line}, 'sqrt')" if callee is math.sqrt else text
-        if isinstance(callee, type) and hasattr(callee, "_fields"):  # a namedtuple or vector
-            return f"{self.constant(callee)}({', '.join(args)})"
-        if isinstance(callee, types.FunctionType):
-            advice = "a function called from a kernel needs @cuda.jit(device=True) above its def"
-        elif str(getattr(callee, "__module__", "")).startswith("numba"):
-            self.not_yet(node, name)
-        else:
-            advice = (
-                "kernels can call the math module, min, max, abs, round, int, float, np.float32 "
-                "and its like"
-            )
-        self.unsupported(node, f"the call {name}(...)", advice)
-        return ""
-
-    def _arguments(self, node: ast.Call) -> list[str]:
-        """The arguments of a call; `*a` is a tuple's items."""
-        return [
-            f"*{self.constant(items)}({self.expr(a.value)})"
-            if isinstance(a, ast.Starred)
-            else self._argument(a)
-            for a in node.args
-        ]
-
-    def _argument(self, node: ast.expr) -> str:
-        """An argument; functions can be handed over, too."""
-        function = self.static(node)
-        if isinstance(function, Intrinsic) and not function.value:
-            return self.constant(function)
-        if isinstance(function, Dim3):  # print(cuda.threadIdx)
-            axes = (getattr(function, axis) for axis in "xyz")
-            reads = "".join(f"{self.constant(a.run)}(R, m, {self._line(node)}), " for a in axes)
-            return f"({reads})"
-        if isinstance(node, ast.Constant) and isinstance(node.value, bool):
-            return self.constant(Literal.of(node.value))
-        return self.expr(node)
-
-    def _value_call(self, node: ast.Call, callee: str) -> str:
-        """A call of what a local holds: see `calling`."""
-        args = "".join(f"{a}, " for a in self._arguments(node))
-        named = "".join(f"{k.arg!r}: {self._argument(k.value)}, " for k in node.keywords if k.arg)
-        if any(k.arg is None for k in node.keywords):
-            self.unsupported(node, "** in a call")
-        return (
-            f"{self.constant(call_value)}(R, m, {callee}, ({args}), {{{named}}}, "
-            f"{self._line(node)}, {self._number()})"
-        )
-
-    def _expr_Lambda(self, node: ast.Lambda) -> str:
-        parameters = names.parameters(node.args)
-        heads = self._heads(node.args)
-        defaults = "".join(f"{self.expr(d)}, " for d in node.args.defaults)
-        outer, self.locals = self.locals, {*self.locals, *parameters}
-        body = f"lambda m, {heads}: {self.expr(node.body)}"
-        self.locals = outer
-        return f"{self.constant(Inner)}('lambda', {parameters!r}, ({defaults}), {body})"
-
-    def _intrinsic_call(self, node: ast.Call, callee: Intrinsic) -> str:
-        inputs = ["R", "m", self._line(node)]
-        if callee.site:
-            inputs.append(str(self._number()))
-            sized = callee.name in ("shared.array", "local.array")
-            for length in names.worked_out(node) if sized else ():
-                self.refuse(
-                    node,
-                    f"the length {length} of {ast.unparse(node.func)} is worked out in the kernel",
-                    "Numba fixes it when it compiles, and takes only a number or a name there",
-                    "define the number outside the kernel, and write its name here",
-                )
-        inputs += self._bound(node, callee)
-        if callee.gives and node is self.discarded:
-            inputs.append("used=False")
-        return f"{self.constant(callee.run)}({', '.join(inputs)})"
-
-    def _bound(self, node: ast.Call, callee: Intrinsic) -> list[str]:
-        """The arguments of an intrinsic in its own order, checked against what it takes."""
-        given = self._arguments(node)
-        if callee.takes is None or any(isinstance(a, ast.Starred) for a in node.args):
-            return given + [f"{k.arg}={self.expr(k.value)}" for k in node.keywords]
-        try:
-            return callee.takes.ordered(
-                given, {k.arg or "**": self._argument(k.value) for k in node.keywords}
-            )
-        except WrongCall as wrong:
-            why = "its arguments are found by their places, and each is needed once"
-            self.refuse(node, wrong.what, why, wrong.advice)
-            return []
-
-    def _method_call(self, node: ast.Call) -> str:
-        """`grid.sync()`: the value's type decides whether it has the method."""
-        if node.keywords:
-            self.unsupported(node, f"the call {ast.unparse(node.func)}(...) with keywords")
-        owner = self.expr(node.func.value)
-        args = "".join(f"{a}, " for a in self._arguments(node))
-        return f"R.method(m, {owner}, {node.func.attr!r}, ({args}), {self._line(node)})"
-
-    def _device_call(self, node: ast.Call, callee: Any) -> str:
-        """A call of a device function: its arguments bound as Python binds them."""
-        try:
-            bound = inspect.signature(callee.py_func).bind(
-                *node.args, **{k.arg or "**": k.value for k in node.keywords}
-            )
-        except TypeError as error:
-            self.refuse(
-                node,
-                f"{callee.py_func.__name__} is called with other arguments than it takes: {error}",
-                "its parameters are " + ", ".join(inspect.signature(callee.py_func).parameters),
-                "pass one argument for each",
-            )
-        bound.apply_defaults()
-        args = [
-            self._argument(a)
-            if isinstance(a, ast.expr)
-            else self.constant(self.as_constant(node, a))
-            for a in bound.args
-        ]
-        inputs = "".join(f"{a}, " for a in args)
-        return f"R.call({self.constant(callee)}, m, ({inputs}))"
-
-
-def items(value: Any) -> tuple:
-    """A tuple, for * to take apart; anything else is refused."""
-    if not isinstance(value, tuple):
-        raise LaneError(f"* takes a tuple apart, not {described(value)}")
-    return value
 
 
 def _as_index(item: Any) -> tuple:
@@ -477,7 +362,6 @@ _SPOKEN = {
     "JoinedStr": "an f-string",
     "List": "a list",
     "ListComp": "a list",
-    "NamedExpr": ":=",
     "Set": "a set",
     "SetComp": "a set",
     "Yield": "yield",

@@ -3,16 +3,17 @@
 from __future__ import annotations
 
 import cmath
-import math
 import operator
 from collections.abc import Callable
 from typing import Any
 
 import numpy as np
 
-from ..errors import LaneError
+from ..api import mathematics
+from ..errors import LaneError, described
 from ..lanes import arithmetic
-from ..lanes.loops import Together, backwards, enumerated
+from ..lanes.loops import Elements, Indices, Together, enumerated
+from ..lanes.views import ArrayView
 
 _OPERATORS: dict[str, Callable] = {
     "add": arithmetic.add,
@@ -106,65 +107,81 @@ CMATH: dict[Any, Callable] = {
 }
 
 
-def _remainder(a: Any, b: Any) -> Any:
-    """IEEE 754's remainder: the quotient is rounded to the nearest integer, halves to even."""
-    a, b = np.broadcast_arrays(a, b)
-    found = [_exact_remainder(float(x), float(y)) for x, y in zip(a.flat, b.flat, strict=True)]
-    return np.array(found, dtype=np.float64).reshape(a.shape)[()]
-
-
-def _exact_remainder(x: float, y: float) -> float:
-    try:
-        return math.remainder(x, y)
-    except ValueError:
-        return math.nan
-
-
-MORE_MATH: dict[Any, Callable] = {
-    getattr(math, name): arithmetic.real(f"math.{name}", ufunc, count)
-    for name, ufunc, count in (
-        ("nextafter", np.nextafter, 2),
-        ("remainder", _remainder, 2),
-        *((("exp2", np.exp2, 1),) if hasattr(math, "exp2") else ()),  # Python 3.11
-        *((("cbrt", np.cbrt, 1),) if hasattr(math, "cbrt") else ()),
-    )
-}
-
-
 def _tuple(value: Any = ()) -> tuple:
     if not isinstance(value, tuple):
         raise LaneError("tuple() takes a tuple in a kernel")
     return value
 
 
+def _ndindex(*shape: Any) -> Indices:
+    lengths = shape[0] if len(shape) == 1 and isinstance(shape[0], tuple) else shape
+    arithmetic.need_numbers("np.ndindex", *lengths)
+    return Indices(tuple(lengths))
+
+
+def _ndenumerate(array: Any) -> Together:
+    return Together((Indices(_array("np.ndenumerate", array).shape), Elements(array)))
+
+
+def _array(name: str, value: Any) -> ArrayView:
+    if not isinstance(value, ArrayView):
+        raise LaneError(f"{name} takes an array, not {described(value)}")
+    return value
+
+
+def _slice(*bounds: Any) -> slice:
+    if not 1 <= len(bounds) <= 3:
+        raise LaneError("slice takes 1 to 3 integers")
+    return slice(*bounds)
+
+
+def _type(value: Any) -> np.dtype:
+    """`type(x)` of a number, which may be called in turn."""
+    arithmetic.need_numbers("type", value)
+    return value.dtype
+
+
+_KINDS = {int: "iu", float: "f", complex: "c", bool: "b"}
+
+
+def _isinstance(value: Any, kinds: Any) -> np.bool_:
+    """Numba's: an int32 is an int, a float32 a float. It is known before the kernel runs."""
+    answer = False
+    for kind in kinds if isinstance(kinds, tuple) else (kinds,):
+        if kind in _KINDS:
+            dtype = getattr(value, "dtype", None)
+            number = isinstance(value, np.ndarray | np.generic)
+            answer |= number and dtype is not None and dtype.kind in _KINDS[kind]
+        elif kind in (tuple, str):
+            answer |= isinstance(value, kind)
+        else:
+            raise LaneError(
+                "isinstance asks for int, float, complex, bool, str or tuple in a kernel"
+            )
+    return np.bool_(answer)
+
+
 LOOPED: dict[Any, Callable] = {
     enumerate: enumerated,
     zip: lambda *parts: Together(parts),
-    reversed: backwards,
-    complex: arithmetic.complex_of,
     tuple: _tuple,
+    np.ndindex: _ndindex,
+    np.ndenumerate: _ndenumerate,
+    np.nditer: lambda array: Elements(_array("np.nditer", array)),
+    slice: _slice,
+    type: _type,
+    isinstance: _isinstance,
 }
 
 # what a kernel calls, by the object that its name stands for
 FUNCTIONS: dict[Any, Callable] = {
-    **arithmetic.MATH,
-    **MORE_MATH,
-    **arithmetic.NUMPY,
-    **arithmetic.BUILTINS,
+    **mathematics.MATH,
+    **mathematics.NUMPY,
+    **mathematics.BUILTINS,
     **OPERATORS,
     **CMATH,
     **LOOPED,
 }
-
-
-def contains(item: Any, values: Any) -> Any:
-    """`item in values`."""
-    if not isinstance(values, tuple):
-        raise LaneError("`in` looks through a tuple in a kernel, not through an array")
-    found = np.bool_(False)
-    for value in values:
-        found = np.logical_or(found, arithmetic.equal(item, value))
-    return found
 
 
 def negate(value: Any) -> Any:

@@ -18,7 +18,7 @@ from ..lanes.machine import Launch, Line, Machine
 from ..lanes.mask import EMPTY, Mask
 from ..lanes.views import ArrayView, converted
 from .endings import Ends
-from .values import UNDEFINED, Literal, conform, kind_of, tuple_like, unify_kinds
+from .values import UNDEFINED, LiteralBool, conform, kind_of, tuple_like, unify_kinds
 
 MAX_ROUNDS = 16  # a type climbs at most bool, int8, ..., float64, complex128
 
@@ -37,8 +37,6 @@ class TypingMachine(Machine):
 
     def split(self, mask: Mask, condition: Any, line: Line) -> tuple[Mask, Mask]:
         if isinstance(condition, bool):  # known at compile time, as in `if x is None`
-            return (mask, EMPTY) if condition else (EMPTY, mask)
-        if isinstance(condition, Literal) and condition.ndim == 0:
             return (mask, EMPTY) if condition else (EMPTY, mask)
         arithmetic.truth(condition)
         return Mask(mask.lanes), Mask(mask.lanes)
@@ -100,7 +98,7 @@ def _lanes(value: Any) -> Any:
     """A uniform number as a vector of no lanes: after a join it may differ by thread."""
     if isinstance(value, tuple):
         return tuple_like(value, map(_lanes, value))
-    if isinstance(value, np.generic | Literal):
+    if isinstance(value, np.generic | LiteralBool):
         return np.zeros(0, value.dtype)
     return value
 
@@ -117,9 +115,11 @@ class _TypingRounds:
         return self.values
 
     def test(self, mask: Mask, condition: Any, values: Values) -> Mask:
-        arithmetic.truth(condition)
+        if condition is not True:  # `while True`, which only a break leaves
+            arithmetic.truth(condition)
         if self.rounds >= self.least and (self.stable or self.rounds > MAX_ROUNDS):
-            self.leave(Mask(mask.lanes), values)
+            if condition is not True:
+                self.leave(Mask(mask.lanes), values)
             return EMPTY
         return mask
 

@@ -25,11 +25,16 @@ def worked_out(call: ast.Call) -> Iterator[str]:
     """
     shape = [*call.args[:1], *(k.value for k in call.keywords if k.arg == "shape")]
     lengths = shape[0].elts if shape and isinstance(shape[0], ast.Tuple) else shape
-    computing = {ast.BinOp, ast.UnaryOp, ast.Call, ast.Attribute}
     for length in lengths:
-        parts = {type(node) for node in ast.walk(length)}
-        if ast.Name in parts and parts & computing:
+        parts = list(ast.walk(length))
+        if any(isinstance(n, ast.Name) for n in parts) and any(map(_computes, parts)):
             yield ast.unparse(length)
+
+
+def _computes(node: ast.AST) -> bool:
+    if isinstance(node, ast.Attribute):
+        return node.attr != "ndim"  # which a type says, and Numba knows
+    return isinstance(node, ast.BinOp | ast.UnaryOp | ast.Call)
 
 
 def returns(statements: Iterable[ast.stmt]) -> list[ast.Return]:
@@ -176,6 +181,7 @@ class _Flow:
         match node:
             case ast.If():
                 self.read(node.test, sure)
+                sure = sure | set(assigned([node.test]))  # by :=
                 ways = [self.block(b, set(sure)) for b in (node.body, node.orelse)]
                 return _common([way for way in ways if way is not None])
             case ast.While() | ast.For():
@@ -197,6 +203,8 @@ class _Flow:
 
     def loop(self, node: ast.While | ast.For, sure: set[str]) -> set[str] | None:
         self.read(node.test if isinstance(node, ast.While) else node.iter, sure)
+        if isinstance(node, ast.While):
+            sure = sure | set(assigned([node.test]))
         inside = sure | set(assigned([node.target])) if isinstance(node, ast.For) else set(sure)
         self.breaks.append([])
         self.block(node.body, inside)

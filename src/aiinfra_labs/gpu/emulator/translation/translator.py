@@ -17,17 +17,18 @@ from __future__ import annotations
 
 import ast
 import inspect
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass
 from typing import Any
 
 from ..errors import Place, UnsupportedFeature
 from ..lanes.launching import Line
 from ..lanes.mask import EMPTY
-from . import names
+from . import folding, names
 from .calling import Inner
 from .endings import ends_of
 from .expressions import Expressions
+from .lowering import lower
 from .source import syntax_tree
 from .values import UNDEFINED
 
@@ -60,22 +61,32 @@ class _Translator(Expressions):
         file: str,
         lines: list[str],
     ):
-        self.function, self.tree, self.file, self.source_lines = function, tree, file, lines
+        self.nonlocals = inspect.getclosurevars(function).nonlocals
+        self.function, self.file, self.source_lines = function, file, lines
+        self.tree = tree = lower(folding.fold(tree))
         self.first_line = first_line
         self.namespace: dict[str, Any] = {
             "EMPTY": EMPTY,
             "UNDEFINED": UNDEFINED,
             "LANE_CODE": True,
         }
+        self.constants: dict[int, Any] = {}
         self.output: list[tuple[str, int]] = []  # text, line of the kernel's source
         self.depth, self.serial, self.current = 0, 0, tree.lineno
         self.loops: list[tuple[str, str]] = []  # name of the loop, its variables
         self.parameters = self._parameters(tree.args)
         self.locals = {*self.parameters, *names.assigned(tree.body)}
+        folding.prune(tree, self.locals, self._known_name)
         self.unsure = names.unsure_reads(tree, self.parameters)
         self.liveness = names.Liveness(tree)
         self.early = False
-        self.nonlocals = inspect.getclosurevars(function).nonlocals
+
+    def _known_name(self, name: str) -> Any:
+        """What a name stands for that is no local of the kernel's."""
+        for scope in (self.nonlocals, self.function.__globals__):
+            if name in scope:
+                return scope[name]
+        return folding.UNKNOWN
 
     def translation(self) -> Translation:
         self._write(f"def f_{self.tree.name}(R, T, m, {self._heads(self.tree.args)}):")
@@ -252,20 +263,30 @@ class _Translator(Expressions):
             case ast.Tuple(elts=items) | ast.List(elts=items):
                 if any(isinstance(item, ast.Starred) for item in items):
                     self.unsupported(target, "a starred name")
-                parts = [f"t_{self._number()}" for _ in items]
-                self._write(f"{', '.join(parts)}, = R.unpack({value}, {len(items)})")
+                parts, line = [f"t_{self._number()}" for _ in items], self._line(target)
+                self._write(f"{', '.join(parts)}, = R.unpack(m, {value}, {len(items)}, {line})")
                 for item, part in zip(items, parts, strict=True):
                     self._assign(item, part)
             case ast.Subscript():
+                value = self._first(value, target)
                 array, index = self.expr(target.value), self.index(target.slice)
                 self._write(f"R.store(m, {array}, {index}, {value}, {self._line(target)})")
             case ast.Attribute():
+                value = self._first(value, target)
                 record = self.expr(target.value)
                 self._write(
                     f"R.store_field(m, {record}, {target.attr!r}, {value}, {self._line(target)})"
                 )
             case _:
                 self.unsupported(target, "this kind of assignment")
+
+    def _first(self, value: str, target: ast.expr) -> str:
+        """Python evaluates the value before the target's index: it matters where that does work."""
+        if not any(isinstance(n, ast.Call | ast.Subscript) for n in _within(target)):
+            return value
+        temporary = f"t_{self._number()}"
+        self._write(f"{temporary} = {value}")
+        return temporary
 
     def _AugAssign(self, node: ast.AugAssign) -> None:
         """`a[i] += x`: the array and the index are evaluated once."""
@@ -340,7 +361,7 @@ class _Translator(Expressions):
         line, serial = self._line(node), self._number()
         yes, no, before = f"yes_{serial}", f"no_{serial}", f"before_{serial}"
         self._write(f"{before} = m")
-        self._write(f"{yes}, {no} = R.split(m, {self.expr(node.test)}, {line})")
+        self._write(f"{yes}, {no} = R.split(m, {self.test(node.test)}, {line})")
         for name in restored:
             self._write(f"old_{serial}_{name} = {_v(name)}")
         self._side(yes, node.body)
@@ -365,15 +386,15 @@ class _Translator(Expressions):
         self.depth -= 1
 
     def _While(self, node: ast.While) -> None:
-        self._refuse_else(node)
         variables = self.liveness.carried(node)
         loop, values = self._begin_loop("loop", "", variables, node)
         self._tick_test(node)
-        self._write(f"m = {loop}.test(m, {self.expr(node.test)}, {values})")
+        endless = isinstance(node.test, ast.Constant)  # what is never true is left out before
+        test = "True" if endless else self.expr(node.test)
+        self._write(f"m = {loop}.test(m, {test}, {values})")
         self._end_loop(loop, values, node)
 
     def _For(self, node: ast.For) -> None:
-        self._refuse_else(node)
         variables = self.liveness.carried(node)
         items = self.expr(node.iter)
         loop, values = self._begin_loop("for_loop", f"{items}, ", variables, node)
@@ -417,10 +438,6 @@ class _Translator(Expressions):
         if operations:
             self._write(f"R.tick(m, {self._line(node)}, {operations})")
 
-    def _refuse_else(self, node: ast.For | ast.While) -> None:
-        if node.orelse:
-            self.unsupported(node, "else after a loop", "set a flag before break and test it after")
-
     def _Break(self, node: ast.Break) -> None:
         loop, values = self.loops[-1]
         self._write(f"{loop}.leave(m, {values})")
@@ -430,6 +447,12 @@ class _Translator(Expressions):
         loop, values = self.loops[-1]
         self._write(f"{loop}.wait(m, {values})")
         self._write("m = EMPTY")
+
+
+def _within(target: ast.expr) -> Iterator[ast.AST]:
+    """All that is evaluated for a target before it is stored to."""
+    for child in ast.iter_child_nodes(target):
+        yield from ast.walk(child)
 
 
 def _v(name: str) -> str:
@@ -454,7 +477,7 @@ _SPOKEN = {
     "Global": "global",
     "Import": "import",
     "ImportFrom": "import",
-    "Match": "match",
+    "Match": "a match with a pattern of more than values and names",
     "Nonlocal": "nonlocal",
     "Try": "try",
     "With": "with",

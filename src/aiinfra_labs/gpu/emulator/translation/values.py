@@ -9,7 +9,7 @@ from __future__ import annotations
 
 from collections.abc import Iterable
 from dataclasses import dataclass, replace
-from typing import Any
+from typing import Any, NamedTuple
 
 import numpy as np
 
@@ -41,12 +41,29 @@ class Partial:
     lanes: np.ndarray
 
 
-class Literal(np.ndarray):
-    """True or False as written in a call: a branch on it is known before the kernel runs."""
+class Literal(np.int64):
+    """An integer that the text of the kernel gives: a number, or the name of a global one.
+
+    Only such a one is known when Numba compiles: the length of a shared array, the number of axes
+    in `grid(2)`. What is computed from it, or joined with another, is a plain int64. A device
+    function that is called with one has a version of its own for it.
+    """
+
+
+class Axes(NamedTuple):
+    """`cuda.threadIdx` and its like as a whole."""
+
+    x: Any
+    y: Any
+    z: Any
+
+
+class LiteralBool(np.ndarray):
+    """True or False as written in a call."""
 
     @staticmethod
-    def of(value: bool) -> Literal:
-        return np.asarray(value).view(Literal)
+    def of(value: bool) -> LiteralBool:
+        return np.asarray(value).view(LiteralBool)
 
 
 def tuple_like(value: tuple, items: Iterable[Any]) -> tuple:

@@ -9,7 +9,8 @@ from typing import Any
 
 import numpy as np
 
-from ..errors import LaneError
+from ..errors import LaneError, described
+from ..lanes import arithmetic
 from ..lanes.views import ArrayView
 
 
@@ -19,14 +20,32 @@ def method_of(value: Any, name: str) -> Callable[..., Any] | None:
         return _OF_ARRAYS.get(name)
     if isinstance(value, np.ndarray | np.generic):
         return _OF_NUMBERS.get(name)
+    if isinstance(value, np.dtype) and name == "type":  # a.dtype.type(3)
+        return lambda dtype, number: arithmetic.cast(number, dtype)
     return None
 
 
 def _bit_count(value: Any) -> Any:
-    """How many bits are set in the absolute value: uint8's in NumPy, int64 here as in Python."""
+    """How many bits are set in the absolute value: uint8 in NumPy, here in the value's type."""
     if value.dtype.kind not in "iu":
         raise LaneError("only integers have bit_count()")
-    return np.bitwise_count(value).astype(np.int64)
+    return np.bitwise_count(value).astype(value.dtype)
+
+
+def _view_number(value: Any, dtype: Any) -> Any:
+    """The same bits read as another type of the same size."""
+    from ..translation.scalars import scalar_dtype
+
+    wanted = scalar_dtype(dtype)
+    if wanted is None or value.dtype.kind not in "iuf" or wanted.kind not in "iuf":
+        raise LaneError("view reads an integer or a float as another: x.view(np.int32)")
+    if wanted.itemsize != value.dtype.itemsize:
+        raise LaneError(
+            f"{described(value)} has {value.dtype.itemsize} bytes, and {wanted} has "
+            f"{wanted.itemsize}",
+            "view changes what the bits mean, not how many there are",
+        )
+    return value.view(wanted)
 
 
 def _item(array: ArrayView) -> Any:
@@ -61,7 +80,7 @@ def _ravel(array: ArrayView) -> ArrayView:
 
 def _view(array: ArrayView, dtype: Any) -> ArrayView:
     """The same bytes read as another dtype."""
-    from .scalars import scalar_dtype
+    from ..translation.scalars import scalar_dtype
 
     wanted = scalar_dtype(dtype)
     if wanted is None:
@@ -115,6 +134,8 @@ def _scaled(array: ArrayView, strides: tuple[int, ...]) -> tuple[int, ...]:
 
 _OF_NUMBERS: dict[str, Callable[..., Any]] = {
     "bit_count": _bit_count,
+    "item": lambda value: value,
+    "view": _view_number,
     "conj": np.conjugate,
     "conjugate": np.conjugate,
 }

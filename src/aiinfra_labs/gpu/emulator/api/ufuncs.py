@@ -6,15 +6,15 @@ of NumPy's own loops, which Numba takes over.
 
 from __future__ import annotations
 
+import math
 from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
-from ..errors import LaneError, described
-from ..lanes import arithmetic
+from ..api.mathematics import NUMPY
+from ..api.whole import element, indices
+from ..errors import LaneError, UnsupportedFeature, described
 from ..lanes.views import ArrayView
-from .functions import FUNCTIONS
-from .whole import element, indices
 
 if TYPE_CHECKING:
     from ..lanes.launching import Line
@@ -25,6 +25,8 @@ if TYPE_CHECKING:
 def call_ufunc(machine: Machine, mask: Mask, line: Line, ufunc: np.ufunc, *args: Any) -> Any:
     """What a call of a NumPy ufunc becomes."""
     name = f"np.{ufunc.__name__}"
+    if ufunc not in NUMPY:
+        raise _missing(name)
     inputs, results = args[: ufunc.nin], args[ufunc.nin :]
     if len(inputs) < ufunc.nin or len(results) > 1 or ufunc.nout > 1:
         raise LaneError(f"{name} takes {ufunc.nin} number(s), not {len(args)}")
@@ -34,13 +36,41 @@ def call_ufunc(machine: Machine, mask: Mask, line: Line, ufunc: np.ufunc, *args:
                 f"{name} of a whole array has no place for its result",
                 f"give it an array to write to: {name}(x, out); or index the array",
             )
-        arithmetic.need_numbers(name, *inputs)
-        operation = FUNCTIONS.get(ufunc, ufunc)
-        return operation(*inputs)
+        return NUMPY[ufunc](*inputs)
     out = results[0]
     if not isinstance(out, ArrayView):
         raise LaneError(f"{name} writes to an array, not to {described(out)}")
     for index in indices(machine.typing, out):
         values = [element(machine, mask, a, index, out.ndim, line) for a in inputs]
-        machine.store(mask, out, index, ufunc(*values), line)
+        machine.store(mask, out, index, NUMPY[ufunc](*values), line)
     return out
+
+
+def _missing(name: str) -> UnsupportedFeature:
+    """Numba's CUDA target lacks most ufuncs; Python's `math` has nearly all of them."""
+    plain = name.removeprefix("np.")
+    instead = _INSTEAD.get(plain) or (f"math.{plain}(x)" if hasattr(math, plain) else "")
+    return UnsupportedFeature(
+        f"{name} cannot be used in a kernel",
+        "Numba has no version of it for a GPU, though it has one for the CPU",
+        f"write {instead}, on each element" if instead else "write it with the math module",
+    )
+
+
+_INSTEAD = {
+    "absolute": "abs(x)",
+    "add": "a + b",
+    "ceil": "math.ceil(x), which gives a float",
+    "floor": "math.floor(x), which gives a float",
+    "floor_divide": "a // b",
+    "mod": "a % b",
+    "multiply": "a * b",
+    "negative": "-x",
+    "positive": "+x",
+    "power": "a ** b",
+    "reciprocal": "1 / x",
+    "remainder": "a % b",
+    "rint": "round(x)",
+    "square": "x * x",
+    "subtract": "a - b",
+}
