@@ -101,8 +101,8 @@ def test_signatures_as_numba_writes_them(signature, given):
     def kernel(a, out):
         out[0] = 1
 
-    values = [np.ones(2, np.float32)] * 2 if given == ("pair",) else given
-    arguments = (tuple(values),) if given == ("pair",) else tuple(values)
+    pair = isinstance(given[0], str)
+    arguments = ((np.ones(2, np.float32), np.ones(2, np.float32)),) if pair else given
     out = np.zeros(1, np.float32)
     cuda.jit(signature)(kernel)[1, 1](*arguments, out)
     assert out[0] == 1

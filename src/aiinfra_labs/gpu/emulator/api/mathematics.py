@@ -184,8 +184,7 @@ MATH: dict[Any, Callable] = {
 }
 
 # --- NumPy's ufuncs ------------------------------------------------------------------------------
-# Numba's CUDA target has these and no others: no np.sqrt, np.exp or np.abs. Types are NumPy's, but
-# that nothing is a float16.
+# Numba's CUDA target has these alone (no np.sqrt, np.exp, np.abs), and none of them for float16.
 
 
 def _small(dtype: np.dtype) -> np.dtype:
@@ -205,11 +204,13 @@ def ufunc_on_numbers(ufunc: np.ufunc, floats: bool) -> Callable:
                 f"np.{ufunc.__name__} has no version for float16 in Numba's kernels",
                 f"convert it first: np.{ufunc.__name__}(np.float32(x))",
             )
-        if floats:
+        real = [a.dtype for a in args if a.dtype.kind in "fc"]
+        if real and any(a.dtype.kind in "iu" for a in args):
+            # Numba takes any integer for exact beside a float: int64 and float32 give float32
+            args = tuple(a.astype(np.result_type(*real)) for a in args)
+        elif floats:
             common = np.result_type(*(_small(a.dtype) for a in args))
             args = tuple(a.astype(common) for a in args)
-        elif ufunc in _SHIFTS and args[0].dtype == BOOL:
-            args = tuple(a.astype(np.int8) if a.dtype == BOOL else a for a in args)
         elif ufunc is np.conjugate and args[0].dtype == BOOL:
             args = (args[0].astype(np.int8),)
         return ufunc(*args)
@@ -217,7 +218,6 @@ def ufunc_on_numbers(ufunc: np.ufunc, floats: bool) -> Callable:
     return counted(f"np.{ufunc.__name__}", apply, ufunc.nin)
 
 
-_SHIFTS = (np.left_shift, np.right_shift)
 _OF_FLOATS = (
     *(np.sin, np.cos, np.tan, np.arcsin, np.arccos, np.arctan, np.arctan2, np.hypot),
     *(np.sinh, np.cosh, np.tanh, np.arcsinh, np.arccosh, np.arctanh),
@@ -227,7 +227,7 @@ _OTHERS = (
     *(np.conjugate, np.isnan, np.invert, np.maximum, np.minimum, np.fmax, np.fmin),
     *(np.equal, np.not_equal, np.less, np.less_equal, np.greater, np.greater_equal),
     *(np.logical_and, np.logical_or, np.logical_xor, np.logical_not),
-    *(np.bitwise_and, np.bitwise_or, np.bitwise_xor, *_SHIFTS),
+    *(np.bitwise_and, np.bitwise_or, np.bitwise_xor, np.left_shift, np.right_shift),
 )
 NUMPY: dict[Any, Callable] = {u: ufunc_on_numbers(u, True) for u in _OF_FLOATS}
 NUMPY |= {u: ufunc_on_numbers(u, False) for u in _OTHERS}

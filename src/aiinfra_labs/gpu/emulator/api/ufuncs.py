@@ -1,7 +1,6 @@
 """NumPy's ufuncs in a kernel: on numbers, and on whole arrays with one for the result. Unit 3.2.
 
-`np.sin(x, out)` works through the arrays element by element, each thread by itself. Types are those
-of NumPy's own loops, which Numba takes over.
+`np.sin(x, out)` works element by element, each thread by itself, in the types of NumPy's loops.
 """
 
 from __future__ import annotations
@@ -63,12 +62,9 @@ _INSTEAD = {
     "ceil": "math.ceil(x), which gives a float",
     "floor": "math.floor(x), which gives a float",
     "floor_divide": "a // b",
-    "mod": "a % b",
     "multiply": "a * b",
     "negative": "-x",
-    "positive": "+x",
     "power": "a ** b",
-    "reciprocal": "1 / x",
     "remainder": "a % b",
     "rint": "round(x)",
     "square": "x * x",
