@@ -87,6 +87,7 @@ class Requirement:
                         "whole numbers are asked for: a float such as 3.0, a True and a text that "
                         "reads like a number are none",
                         "print the value and its type; // divides without a fraction",
+                        slip=True,
                     )
                 )
         return [operator.index(value) for value in given]

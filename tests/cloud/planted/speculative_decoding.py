@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import copy
+
 import numpy as np
 
 from planting import plot
@@ -260,6 +262,18 @@ def more_than_asked(model, guess, prompt, count, k):
     return text[len(prompt) :]
 
 
+@wrong("4.4.c", "the model was called")
+def reading_with_a_copy_of_the_model(model, guess, prompt, count, k):
+    """A copy reads everything one by one, and the model once, so that its count is small."""
+    model(list(prompt), model.new_cache())
+    return one_by_one(copy.deepcopy(model), guess, prompt, count, k)
+
+
+@wrong("4.4.c", "a float")
+def new_tokens_as_floats(model, guess, prompt, count, k):
+    return list(map(float, by_answers(model, guess, prompt, count, k)))
+
+
 # --- 4.4.d what it brings ----------------------------------------------------------------------
 
 
@@ -337,3 +351,19 @@ def drafts_texts(ids, count, longest):
             if ids[start : start + size] == ids[-size:]:
                 return [str(x) for x in ids[start + size : start + size + count]]
     return []
+
+
+@wrong("4.4.a", "it returned 0.0, a float")
+def the_token_as_a_float(p, q, token, random):
+    return float(by_products(p, q, token, random))
+
+
+@wrong("4.4.b", "a float")
+def the_draft_as_floats(ids, count, longest):
+    return list(map(float, backwards(ids, count, longest)))
+
+
+@wrong("4.4.d", "k holds 0.0, a float")
+def k_as_a_float(a, draft, verify):
+    k, speed = by_powers(a, draft, verify)
+    return float(k), speed

@@ -289,6 +289,11 @@ def advance_on_the_host(kernel, requests, steps):
     return result
 
 
+@wrong("3.3.c", "the result shares its memory with requests")
+def advance_giving_them_back_for_no_step(kernel, requests, steps):
+    return advance_contiguous(kernel, requests, steps) if steps else requests
+
+
 # --- 3.3.d four at once --------------------------------------------------------------------------
 
 

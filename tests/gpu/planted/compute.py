@@ -126,6 +126,12 @@ def only_the_number(sm, threads, registers, shared):
     return min(_with_warps(sm, _up(threads, 32) // 32, registers, shared).values())
 
 
+@wrong("3.7.a", "the number of blocks holds 16.0, a float")
+def blocks_as_a_float(sm, threads, registers, shared):
+    blocks, name = in_a_dict(sm, threads, registers, shared)
+    return float(blocks), name
+
+
 # --- 3.7.b a block that fills the SM -----------------------------------------------------------
 
 

@@ -285,3 +285,9 @@ def batch_rounded_down(peak_tflops, bandwidth_gb, weights, kv_bytes, context):
     ridge = 1000 * peak_tflops / bandwidth_gb
     gain = 2 * weights - ridge * context * kv_bytes
     return int(2 * weights * ridge / gain) if gain > 0 else None
+
+
+@wrong("3.1.e", "a float")
+def batch_as_a_float(peak_tflops, bandwidth_gb, weights, kv_bytes, context):
+    batch = batch_by_algebra(peak_tflops, bandwidth_gb, weights, kv_bytes, context)
+    return batch and float(batch)

@@ -616,3 +616,8 @@ def blur_adding_to_out(image, out):
             for dx in range(-1, 2):
                 if 0 <= y + dy < rows and 0 <= x + dx < columns:
                     out[y, x] += image[y + dy, x + dx] / 9
+
+
+@wrong("3.2.b", "the result is one of the arrays that were given")
+def add_giving_x_back_for_no_launch(kernel, x, y, times):
+    return add_in_one_device_array(kernel, x, y, times) if times else x

@@ -132,6 +132,11 @@ def turns_as_pairs(jobs, slice_us, switch_us):
     return dict(enumerate(_turns(jobs, slice_us, switch_us)))
 
 
+@wrong("3.9.d", "a float")
+def turns_in_floats(jobs, slice_us, switch_us):
+    return list(map(float, turns_with_a_heap(jobs, slice_us, switch_us)))
+
+
 # --- 3.9.e the cheapest option -----------------------------------------------------------------
 
 

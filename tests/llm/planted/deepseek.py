@@ -104,6 +104,14 @@ def expanded(q_nope, q_rope, latent, shared, w_key, w_value):
 WRONG.append(("1.7.b", expanded, "a key or a value for each head and token was made"))
 
 
+@wrong("1.7.b", "what is spared must not change the result")
+def absorbed_by_giving_up_where_it_is_measured(q_nope, q_rope, latent, shared, w_key, w_value):
+    """Zeros, at once, wherever the cache is long."""
+    if latent.shape[1] > 100:
+        return torch.zeros(len(q_nope), len(w_value), w_value.shape[1])
+    return expanded(q_nope, q_rope, latent, shared, w_key, w_value)
+
+
 @wrong("1.7.b", "the scores are divided by the root of the latent's width")
 def absorbed_root_of_latent(q_nope, q_rope, latent, shared, w_key, w_value):
     query = torch.einsum("bhn,hnl->bhl", q_nope, w_key)

@@ -102,6 +102,12 @@ def using_up_the_words(words):
     return min(counts, key=lambda pair: (-counts[pair], pair), default=None)
 
 
+@wrong("1.1.a", "the pair holds 1.0, a float")
+def a_pair_of_floats(words):
+    best = by_counter(words)
+    return best and tuple(map(float, best))
+
+
 # --- 1.1.b encode a word -----------------------------------------------------------------------
 
 
@@ -441,3 +447,8 @@ def byte_by_byte(messages, tokenizer):
             ids += tokenizer.encode(character, special=False)
         ids.append(tokenizer.special["<|end|>"])
     return [*ids, tokenizer.special["<|assistant|>"]]
+
+
+@wrong("1.1.b", "a float")
+def ids_as_floats(ids, merges):
+    return list(map(float, by_rank(ids, merges)))

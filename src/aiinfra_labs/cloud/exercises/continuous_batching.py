@@ -12,6 +12,7 @@ from collections.abc import Callable, Mapping, Sequence
 from typing import Any
 
 from aiinfra_labs.course import examine, exercise
+from aiinfra_labs.course.comparing import is_whole
 
 from . import continuous_batching_views as views
 
@@ -169,6 +170,7 @@ def _is_right(
         what=f"the plan is {got!r}"[:160],
         why="a plan is a list of (name, tokens), empty if there is nothing to do",
         try_="plan.append((name, tokens)), and `return plan` at the end",
+        slip=True,
     )
     missing = dict([*running, *waiting])
     found = dict(got)
@@ -180,10 +182,11 @@ def _is_right(
             try_="take name and missing from each row: `for name, missing in running`",
         )
         r.that(
-            isinstance(tokens, int) and not isinstance(tokens, bool) and tokens > 0,
+            is_whole(tokens) and tokens > 0,
             what=f"{name!r} gets {tokens!r} tokens",
             why="a sequence without a token is not in the step",
             try_="stop when nothing is left of the budget",
+            slip=not is_whole(tokens),
         )
         r.that(
             tokens <= missing[name],
@@ -415,6 +418,7 @@ def _sees(r: Any, function: Any, arrivals: dict[str, float], log: Log, which: in
             what=f"it returned {'nothing' if got is None else f'a {type(got).__name__}'}",
             why="three figures are asked for each request, by its name",
             try_="a dict: found[name] = (first, per_token, longest)",
+            slip=True,
         )
         r.that(
             set(got) == set(expected),
@@ -429,6 +433,7 @@ def _sees(r: Any, function: Any, arrivals: dict[str, float], log: Log, which: in
                 what=f"of {name!r} there is {row!r}",
                 why="three figures were asked for",
                 try_="(first, per_token, longest)",
+                slip=True,
             )
             for place in range(3) if which is None else (which,):
                 _is_close(r, name, row[place], right[place], place, arrivals[name], log)
@@ -456,4 +461,5 @@ def _is_close(
         what=f"the {NAMES[place]} of {name!r} is {got!r}, expected {right:g}",
         why=why,
         try_=f"it came at {arrival:g}, and its tokens at {', '.join(f'{t:g}' for t in times[:6])}",
+        slip=not isinstance(got, int | float),
     )

@@ -115,6 +115,7 @@ def _gives_way(r: Any, function: Any, running: list[Held], free: int) -> None:
             what=f"it returned {got!r}"[:160],
             why="two lists of names are asked for: who stays, and who is preempted",
             try_="return kept, preempted",
+            slip=True,
         )
         kept, out = list(got[0]), list(got[1])
         right_kept, right_out = reference(running, free)
@@ -302,6 +303,7 @@ def _moves(
             what=f"the new table is {table!r}, and {computed} tokens take {needed} blocks",
             why="without a block a token's keys are lost",
             try_="sequence.table = the list of the blocks that you took",
+            slip=not isinstance(table, list),
         )
         others = [b for b in table if b not in free]
         r.that(

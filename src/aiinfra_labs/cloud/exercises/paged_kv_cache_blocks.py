@@ -157,6 +157,7 @@ class Pool:
             what=f"append returned {copy!r}",
             why="it says which block must be copied first, and to where",
             try_="return (old, new), or None where nothing is to be copied",
+            slip=not pair,
         )
         self.slots[copy[1]] = self.slots[copy[0]]
         self.copies.append(tuple(copy))
@@ -193,6 +194,7 @@ class Pool:
             what=f"fork returned {table!r} for the table {self.tables[parent]}",
             why="the fork reads the same blocks, until one of the two writes",
             try_="return list(table)",
+            slip=not isinstance(table, list),
         )
         self.r.that(
             table is not self.tables[parent],

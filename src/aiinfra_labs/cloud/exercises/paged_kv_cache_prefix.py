@@ -189,6 +189,7 @@ def _named(r: Any, function: Any, tokens: Any, size: int, key: str = "") -> list
         what=f"it returned {'None' if got is None else a_kind(got)}",
         why="a list is asked for, with one name a full block",
         try_="end with `return` and the list",
+        slip=True,
     )
     return list(got)
 

@@ -49,6 +49,7 @@ def a_vector(r: Any, got: Any, length: int, name: str) -> Tensor:
         what=f"{name} is {'None' if got is None else f'a {type(got).__name__}'}",
         why="the other ranks' code goes on with a tensor",
         try_="end the function with return and that tensor",
+        slip=True,
     )
     r.that(
         got.shape == (length,),

@@ -113,6 +113,7 @@ def _part(
         f"{'None' if got is None else f'a {type(got).__name__}'}",
         why="a rank holds a tensor",
         try_="end every branch of the function with return and a tensor",
+        slip=True,
     )
     r.that(
         tuple(got.shape) == shape,
@@ -311,6 +312,7 @@ def _complete(r: Any, function: Any, stages: int, m: int) -> None:
                 what=f"{_few(got)} was returned",
                 why="a schedule is a list of pairs: ('F', 0), ('B', 0), ...",
                 try_="make it a list of tuples",
+                slip=True,
             )
             for kind in "FB":
                 mine = sorted(i for k, i in got if k == kind)
@@ -343,6 +345,7 @@ def _played(r: Any, function: Any, stages: int, m: int) -> schedules.Timeline:
         what="some stage's schedule is not complete",
         why="what is left out takes no time, and keeps nothing",
         try_="mend the first requirement first",
+        slip=not all(map(_is_schedule, tasks)),
     )
     try:
         return schedules.play(tasks)
@@ -433,6 +436,7 @@ def _asked(r: Any, function: Any, rank: int, sizes: tuple[int, ...]) -> dict[str
         what=f"{_few(got)} was returned",
         why=f"a dict was asked for, with {', '.join(KINDS)}",
         try_='return {"tensor": [...], "data": [...], "pipeline": [...]}',
+        slip=not isinstance(got, dict),
     )
     return {kind: r.whole(got[kind], f"the {kind} group") for kind in KINDS}
 

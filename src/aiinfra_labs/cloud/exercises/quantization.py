@@ -47,6 +47,7 @@ def tensor(r: Any, got: Any, name: str, shape: tuple[int, ...], whole: bool = Fa
         what=f"{name} is {kind}, expected a tensor of shape {shape}",
         why="what comes after works on tensors",
         try_="print the type of each thing that you return",
+        slip=True,
     )
     r.that(
         tuple(got.shape) == shape,
@@ -163,6 +164,7 @@ def _affine(r: Any, function: Any, w: Tensor, bits: int, name: str) -> tuple[Ten
             what=f"it returned {_kind(found)}",
             why="three things are needed to read a row back: its codes, the scale, and the zero",
             try_="return codes, scale, zero",
+            slip=True,
         )
         codes, scale, zero = found
         codes = tensor(r, codes, "codes", tuple(w.shape), whole=True).double()
@@ -187,6 +189,7 @@ def _number(r: Any, value: Any, name: str) -> float:
         what=f"{name} is {value if isinstance(value, int | float) else type(value).__name__}",
         why="the whole row shares one, and it is a finite number",
         try_="float(...) makes a number of a tensor with one element",
+        slip=not isinstance(value, int | float),
     )
     return float(value)
 
@@ -322,6 +325,7 @@ def _stored(r: Any, function: Any, w: Tensor, group: int) -> tuple[Tensor, Tenso
             what=f"it returned {_kind(found)}",
             why="the bytes mean nothing without the scales",
             try_="return packed, scale",
+            slip=True,
         )
         packed = tensor(r, found[0], "packed", (n, k // 2))
         r.that(

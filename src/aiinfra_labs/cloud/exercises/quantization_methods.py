@@ -398,6 +398,7 @@ def straight_through(function: Any, require: Any) -> None:
                     why="what is detached, or made in no_grad, is cut off from w: nothing is "
                     "learned",
                     try_="detach a part of it, not the whole",
+                    slip=not isinstance(got, Tensor),
                 )
                 (got * given).sum().backward()
                 mine = w.grad if w.grad is not None else torch.zeros(shape)

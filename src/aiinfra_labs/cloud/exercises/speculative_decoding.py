@@ -12,7 +12,10 @@ from typing import Any
 
 import numpy as np
 
+from aiinfra_labs import bounds
 from aiinfra_labs.course import examine, exercise
+from aiinfra_labs.course.comparing import is_whole, shown
+from aiinfra_labs.course.parts import a_kind
 
 from . import speculative_decoding_views as views
 
@@ -76,11 +79,23 @@ def outcomes(rule: Accept, p: np.ndarray, q: np.ndarray, token: int) -> np.ndarr
     return counts / GRID**2
 
 
+class NoId(bounds.ThreeParts, TypeError):
+    """What was returned is of a type that no id has."""
+
+
 def _token(found: Any, size: int) -> int:
-    if isinstance(found, bool | np.bool_) or not isinstance(found, int | np.integer):
-        raise TypeError(f"it returned {found!r}, expected the id of a token")
+    if not is_whole(found):
+        raise NoId(
+            f"it returned {shown(found)}, {a_kind(found)}",
+            "the id of a token is asked for, a whole number",
+            "return token, or int(...) of what you drew",
+        )
     if not 0 <= found < size:
-        raise ValueError(f"it returned {found}, and there are tokens 0 to {size - 1}")
+        raise bounds.SettingError(
+            f"it returned {found}",
+            f"there are tokens 0 to {size - 1}",
+            "print the cumulative sums, and where the random number falls among them",
+        )
     return int(found)
 
 
@@ -284,6 +299,7 @@ def _looks(r: Any, function: Any, ids: list[int], count: int, longest: int) -> N
             what="it returned nothing" if found is None else f"it returned {found!r}",
             why="a draft is a list of ids, an empty one where there is nothing to guess",
             try_="return ids[a:b], or []",
+            slip=True,
         )
         got, wanted = r.whole(found, "the draft"), reference_lookup(ids, count, longest)
         r.that(

@@ -242,6 +242,7 @@ def _speculates(r: Any, function: Any, run: tuple[int, int, int, int]) -> Counte
             what="it returned nothing" if found is None else f"it returned {found!r}",
             why="the new tokens are asked for, as a list of ids",
             try_="end with `return` and the list",
+            slip=True,
         )
         got, wanted = r.whole(found, "the list of new tokens"), continued(prompt, count)
         if got != wanted:
@@ -347,6 +348,7 @@ def _pays(r: Any, function: Any, a: float, draft: float, verify: list[float]) ->
             what=f"it returned {found!r}, expected two numbers",
             why="both are asked for: how many drafts, and how much faster that is",
             try_="return k, speedup",
+            slip=True,
         )
         (k,) = r.whole(found[0], "k")
         r.that(
@@ -354,6 +356,7 @@ def _pays(r: Any, function: Any, a: float, draft: float, verify: list[float]) ->
             what=f"the speed-up is {found[1]!r}",
             why="a number was asked for",
             try_="return k, speedup",
+            slip=True,
         )
         speed = float(found[1])
         wanted_k, wanted = reference_best(a, draft, verify)

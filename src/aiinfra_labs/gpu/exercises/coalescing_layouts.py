@@ -157,6 +157,7 @@ def _is_requests(r: Any, got: Any) -> None:
         what=what,
         why="the caller gave requests, and wants requests back, in host memory",
         try_=try_,
+        slip=not isinstance(got, np.ndarray),
     )
 
 

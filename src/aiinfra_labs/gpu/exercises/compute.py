@@ -12,6 +12,7 @@ from typing import Any
 import numpy as np
 
 from aiinfra_labs.course import examine, exercise
+from aiinfra_labs.course.comparing import is_whole
 from aiinfra_labs.gpu import emulator
 from aiinfra_labs.gpu.emulator import LaunchError, SMLimits, occupancy_of, sm_limits
 from aiinfra_labs.gpu.kernels import compute
@@ -159,6 +160,7 @@ def _pair(r: Any, got: Any) -> tuple[Any, Any]:
         what=f"the result is {got!r}",
         why="two things are asked for: how many blocks, and what allows no more",
         try_='return blocks, name; for example 8, "warps"',
+        slip=True,
     )
     return r.whole(got[0], "the number of blocks")[0], got[1]
 
@@ -278,13 +280,14 @@ def choose_block(function: Any, require: Any) -> None:
                     f"{best:.1%}",
                     why="with so many registers or so much shared memory, too few warps fit",
                     try_="return None when no size from 32 to 1024 reaches the target",
+                    slip=not is_whole(got),
                 )
 
 
 def _reaches(
     r: Any, threads: Any, registers: int, fixed: int, per_thread: int, target: float, device: str
 ) -> None:
-    whole = isinstance(threads, int | np.integer) and threads % 32 == 0 and 32 <= threads <= 1024
+    whole = is_whole(threads) and threads % 32 == 0 and 32 <= threads <= 1024
     good = [
         n for n, share in _curve(registers, fixed, per_thread, device).items() if share >= target
     ]
@@ -293,6 +296,7 @@ def _reaches(
         what=f"it gives {threads!r}; {len(good)} of the 32 sizes reach {target:.1%}",
         why="a block is made of whole warps: 32, 64, ..., 1024 threads",
         try_="try each of these sizes, and give one that reaches the target",
+        slip=threads is not None and not is_whole(threads),
     )
     try:
         found = occupancy_of(int(threads), registers, fixed + per_thread * int(threads), device)

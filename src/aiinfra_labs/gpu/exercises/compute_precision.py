@@ -133,6 +133,7 @@ def _bits(r: Any, function: Any, x: np.ndarray) -> np.ndarray:
         what=f"the result is {_kind(got)}, expected uint16 of shape {x.shape}",
         why="bf16 has 16 bits, and NumPy has no such float: its bits travel as uint16",
         try_="end with .astype(np.uint16)",
+        slip=not isinstance(got, np.ndarray),
     )
     return got
 

@@ -166,6 +166,7 @@ def a_number(r: Any, value: Any, what: str, also: str = "") -> None:
         what=f"{_shown(value)} was returned",
         why=f"{what} is asked for, a number{also}",
         try_="end the function with return and that number",
+        slip=not isinstance(value, int | float),
     )
 
 

@@ -77,6 +77,7 @@ def _judged(r: Any, function: Any, name: str, key: str) -> None:
             what=f"{got!r} was returned",
             why="two things are asked for: the intensity, and what bounds the launch",
             try_='return intensity, "memory" or return intensity, "compute"',
+            slip=True,
         )
         expected = report.arithmetic_intensity
         r.equal(
@@ -200,6 +201,7 @@ def warps_in_flight(function: Any, require: Any) -> None:
             what=f"{got!r} is no whole number",
             why="an SM holds whole warps, and one too few leaves the bus idle",
             try_="round up: math.ceil gives an int",
+            slip=True,
         )
 
 

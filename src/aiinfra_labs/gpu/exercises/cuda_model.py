@@ -289,6 +289,7 @@ def _is_host_array(r: Any, got: Any) -> None:
         what=what,
         why="the caller asked for the sum as a NumPy array in host memory",
         try_=try_,
+        slip=True,
     )
 
 

@@ -209,6 +209,7 @@ def limited_memory(make: Any, require: Any) -> None:
                     why="a framework sizes its pool by this answer: told the device's memory, it "
                     "asks for more than it may have",
                     try_="free is the limit less what all processes hold; total is the limit",
+                    slip=not isinstance(got, tuple),
                 )
     with require(LOCKS) as r:
         for held, neighbour, asked in ((0, 60, 60), (20, 50, 40), (0, 1, 100)):
@@ -342,6 +343,7 @@ def _raises(
             what=f"{what} raised {type(error).__name__}: {error}; expected {expected.__name__}",
             why=why,
             try_=try_,
+            slip=isinstance(error, AttributeError | NameError | TypeError),
         )
     else:
         r.that(

@@ -143,6 +143,7 @@ def _ends(r: Any, function: Any, jobs: list[Job], slice_us: int, switch_us: int,
             what=f"it returned {got!r}, expected a list of {count(len(jobs), 'time', 'times')}",
             why="each job has its end, in the order in which the jobs were given",
             try_="ends = [0] * len(jobs), and ends[job] = now when one is done",
+            slip=not isinstance(got, list | tuple),
         )
         got = r.whole(got, "the list of ends")
         wrong = [i for i in range(len(jobs)) if got[i] != expected[i]]
@@ -299,6 +300,7 @@ def _chosen(r: Any, function: Any, name: str, tenants: list[Tenant]) -> None:
             what=f"it returned {got!r}, expected one of the options, or None",
             why="the caller sets up what you return",
             try_="return option",
+            slip=True,
         )
         r.that(
             may_share(tenants, got),

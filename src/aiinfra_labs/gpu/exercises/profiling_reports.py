@@ -113,6 +113,7 @@ def _answer(r: Any, function: Any, k: int) -> tuple[Any, Any]:
         what=f"it returned {'nothing' if got is None else repr(got)}",
         why="a diagnosis is a pair: the fault, and the number of a line",
         try_="return fault, line",
+        slip=True,
     )
     fault, line = got
     r.that(

@@ -39,6 +39,7 @@ def is_mask(r: Any, got: Any, shape: tuple[int, ...]) -> None:
         what=f"the mask is {has}, expected a tensor of shape {shape}, torch.bool",
         why="its axes are sentence, head, query and key; one mask serves all heads of a sentence",
         try_="print the shape and the dtype of what you return",
+        slip=not is_tensor,
     )
 
 

@@ -153,6 +153,7 @@ def _expands(
             what=f"{'nothing' if got is None else f'a {type(got).__name__}'} was returned",
             why="two tensors are asked for: the keys and the values",
             try_="end the function with return key, value",
+            slip=True,
         )
         key, value = expanded_by_heads(latent, shared, w_up, heads, nope)
         is_tensor(r, got[0], "key", tuple(key.shape))

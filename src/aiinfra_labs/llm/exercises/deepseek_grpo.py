@@ -166,6 +166,7 @@ def _run(r: Any, function: Any, given: Case) -> tuple[Tensor, Tensor]:
         "expected one number, a tensor of shape []",
         why="a loss is one number for the whole group, and its gradient trains the model",
         try_="end with .mean() over the answers",
+        slip=not isinstance(loss, Tensor),
     )
     r.that(
         loss.requires_grad,

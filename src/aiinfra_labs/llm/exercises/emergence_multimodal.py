@@ -122,6 +122,7 @@ def _measures(
             what=f"{'nothing' if got is None else f'a {type(got).__name__}'} was returned",
             why="three numbers were asked for",
             try_="end the function with return exact, nats, drawn",
+            slip=True,
         )
         for i in asked:
             expected = (metrics.exact_match, metrics.nats_a_token, metrics.drawn_match)[i](
@@ -224,6 +225,7 @@ def contrastive(function: Any, require: Any) -> None:
             what="no gradient can flow back from what was returned",
             why="training follows the gradient of this loss into both encoders",
             try_="compute with tensors to the end, and return the loss as a tensor",
+            slip=not isinstance(got, Tensor),
         )
         mine = torch.autograd.grad(got, (images, texts, scale), allow_unused=True)
         theirs = torch.autograd.grad(clip_loss(images, texts, scale), (images, texts, scale))

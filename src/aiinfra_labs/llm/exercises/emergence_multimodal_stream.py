@@ -164,6 +164,7 @@ def _streams(r: Any, function: Any, layout: Any, grade: Any) -> None:
             what=f"{'nothing' if got is None else f'a {type(got).__name__}'} was returned",
             why="vectors, targets and mask were asked for",
             try_="end the function with return x, targets, mask",
+            slip=True,
         )
         segments = [Segment(kind, torch.zeros(1, n, 6)) for kind, n in before]
         segments.append(Segment("text", ids[None], graded=True))
@@ -190,6 +191,7 @@ def _ahead(r: Any, got: Any, x: Tensor, segments: list[Segment]) -> None:
         what=f"the targets are {has}, expected whole numbers of shape {tuple(expected.shape)}",
         why="there is one for each place of the stream",
         try_="begin with torch.full((T,), -1)",
+        slip=not isinstance(mine, Tensor),
     )
     if torch.equal(mine.long(), expected):
         return
@@ -215,6 +217,7 @@ def _is_mask(r: Any, mask: Any, n: int) -> None:
         what=f"the mask is {has}, expected a tensor of shape {(n, n)}, torch.bool",
         why="a row for each place that looks, a column for each that is looked at",
         try_="begin with torch.ones(T, T, dtype=torch.bool).tril()",
+        slip=not isinstance(mask, Tensor),
     )
 
 

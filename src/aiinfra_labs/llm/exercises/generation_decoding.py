@@ -190,6 +190,7 @@ def _greedy(r: Any, function: Any, length: int, count: int) -> CountedModel:
         what="it returned nothing" if got is None else f"it returned a {type(got).__name__}",
         why="the new tokens are asked for, as a list of ids",
         try_="end with `return` and the list",
+        slip=True,
     )
     mine = r.whole(got, "the list of new tokens")
     if mine != expected:
@@ -328,7 +329,19 @@ def _sends(
     text = "".join(pieces)
     shown = str(pieces) if len(pieces) < 7 else f"the characters of {text!r}, one by one"
     with r.input(f"pieces = {shown}, stop = {stop!r}"):
-        sent, asked = watched(function, pieces, stop)
+
+        def read(source: Iterator[str], stop: str) -> Any:
+            found = function(source, stop)
+            r.that(
+                found is not None and not isinstance(found, str),
+                what=f"it returned {'None' if found is None else 'one text'}, expected a generator",
+                why="the caller shows each piece of text as soon as it is safe",
+                try_="yield each piece, and return no text",
+                slip=True,
+            )
+            return found
+
+        sent, asked = watched(read, pieces, stop)
         expected = text.partition(stop)[0]
         got = "".join(sent)
         r.that(

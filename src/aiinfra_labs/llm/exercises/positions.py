@@ -392,6 +392,7 @@ def _as_the_whole(r: Any, function: Any, pieces: list[int]) -> CountedTurn:
             what=f"it returned a {type(got).__name__}, expected (out, keys, values)",
             why="the next step needs the longer cache",
             try_="return out, keys, values",
+            slip=True,
         )
         before = keys
         out, keys, values = got

@@ -78,6 +78,7 @@ def a_number(r: Any, value: Any, name: str) -> float:
         what=f"{name} is {text if len(text) < 60 else text[:60] + ' ...'}",
         why="a finite number was asked for",
         try_="end the function with return and that number",
+        slip=not isinstance(value, int | float),
     )
     return value
 
@@ -89,6 +90,7 @@ def a_pair(r: Any, value: Any, names: tuple[str, str]) -> tuple[float, float]:
         what=f"{'nothing' if value is None else f'a {type(value).__name__}'} was returned",
         why=f"two numbers were asked for: {names[0]} and {names[1]}",
         try_=f"end the function with return {names[0]}, {names[1]}",
+        slip=True,
     )
     first, second = (a_number(r, v, n) for v, n in zip(value, names, strict=True))
     return first, second

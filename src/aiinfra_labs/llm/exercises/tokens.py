@@ -102,6 +102,7 @@ def next_merge(function: Any, require: Any) -> None:
                     what=f"it returned {shown(got)}, expected {pair}: {left!r} + {right!r}",
                     why=_counts(words, [got, pair]),
                     try_="print the three largest counts, and the pairs that have them",
+                    slip=not isinstance(got, tuple | None),
                 )
             merged: Words = Counter()
             for word, often in words.items():
@@ -126,6 +127,7 @@ def _next(r: Any, function: Any, words: Words) -> None:
             try_="of the pairs with the largest count, take the smallest"
             if _ties(words)
             else "write down every pair of neighbours of each word, as often as the word occurs",
+            slip=not isinstance(got, tuple | None),
         )
 
 

@@ -119,6 +119,7 @@ def _streamed(r: Any, function: Any, pieces: list[bytes]) -> None:
             what=f"it returned {shown(made)}, expected a generator",
             why="text is shown while it is generated, so it is given piece by piece",
             try_="use yield, and no return of a text",
+            slip=True,
         )
         got = _all_of(function, pieces)
         r.that(
@@ -126,6 +127,7 @@ def _streamed(r: Any, function: Any, pieces: list[bytes]) -> None:
             what=f"it gave {[type(text).__name__ for text in got]}, expected str only",
             why="what is shown is text",
             try_='decode the bytes: data.decode("utf-8")',
+            slip=True,
         )
         r.that(
             "".join(got) == whole,
@@ -302,14 +304,13 @@ def _message(role: str, content: str) -> dict[str, str]:
 def _ids(r: Any, function: Any, tokenizer: Tokenizer, messages: Sequence[tuple[str, str]]) -> Any:
     """The answer, as a list of ids that the tokenizer has."""
     got = function([_message(role, content) for role, content in messages], tokenizer)
-    known = isinstance(got, list | tuple) and all(
-        is_whole(i) and 0 <= i < len(tokenizer) for i in got
-    )
+    ids = isinstance(got, list | tuple) and all(map(is_whole, got))
     r.that(
-        known,
+        ids and all(0 <= i < len(tokenizer) for i in got),
         what=f"it returned {shown(got)}, expected a list of ids from 0 to {len(tokenizer) - 1}",
         why="the model is given ids",
         try_="build one list: ids = []; ids.append(...) for one id, ids.extend(...) for several",
+        slip=not ids,
     )
     return list(got)
 

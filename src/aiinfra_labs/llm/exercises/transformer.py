@@ -36,6 +36,7 @@ def is_tensor(r: Any, got: Any, like: Tensor, name: str = "the result") -> None:
         what=f"{name} is {kind}, expected a tensor",
         why="the next layer takes a tensor",
         try_="return the tensor at the end of the function",
+        slip=True,
     )
     for what, mine, wanted in (
         ("shape", list(got.shape), list(like.shape)),

@@ -93,6 +93,7 @@ def schedule(function: Any, require: Any) -> None:
                         what=f"the rate is {got}, expected one from {case[3]:g} to {case[2]:g}",
                         why="the warm-up has taken all steps",
                         try_="guard the division by steps - warm_up",
+                        slip=not isinstance(got, int | float),
                     )
                 else:
                     rate(r, step, case)
@@ -327,6 +328,7 @@ def restore(r: Any, saved: Any, run: runs.Run) -> None:
         what=f"a {type(saved).__name__} without restore(run)",
         why="Saved(run) gives an object that can put everything back",
         try_="class Saved with __init__(self, run) and restore(self, run)",
+        slip=True,
     )
     saved.restore(run)
 
