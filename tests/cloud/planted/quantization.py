@@ -81,6 +81,25 @@ def dividing_by_zero(w, bits):
     return (torch.round(w / scale) + zero).clamp(0, 2**bits - 1), scale, zero
 
 
+@right("4.5.a")
+def with_a_scale_of_64_bits(w, bits):
+    codes, scale, zero = by_clamps(w, bits)
+    return codes, float(scale), zero
+
+
+@wrong("4.5.a", "half a step is")
+def with_a_scale_of_16_bits(w, bits):
+    """Too few digits for 255 steps, and no number as small as a step of tiny weights."""
+    codes, scale, zero = by_clamps(w, bits)
+    return codes, torch.as_tensor(scale).to(torch.float16), zero
+
+
+@wrong("4.5.a", "half a step is")
+def with_a_scale_of_few_digits(w, bits):
+    codes, scale, zero = by_clamps(w, bits)
+    return codes, torch.as_tensor(scale).to(torch.bfloat16), zero
+
+
 # --- 4.5.b two weights to a byte ----------------------------------------------------------------
 
 
@@ -165,6 +184,24 @@ def scale_of_nothing(w, group):
     scale = w.reshape(n, -1, group).abs().amax(-1) / 7
     codes = (w / scale.repeat_interleave(group, 1)).nan_to_num().round()
     return _packed(codes), scale
+
+
+@right("4.5.b")
+def stored_with_scales_of_16_bits(w, group):
+    codes, scale = _quantized(w, group)
+    return _packed(codes), scale.to(torch.float16)
+
+
+@wrong("4.5.b", "scale has dtype torch.float64, expected torch.float32 or torch.float16")
+def stored_with_scales_of_64_bits(w, group):
+    codes, scale = _quantized(w, group)
+    return _packed(codes), scale.double()
+
+
+@wrong("4.5.b", "scale has dtype torch.bfloat16")
+def stored_with_scales_of_few_digits(w, group):
+    codes, scale = _quantized(w, group)
+    return _packed(codes), scale.to(torch.bfloat16)
 
 
 # --- 4.5.c rounding with feedback ---------------------------------------------------------------

@@ -6,6 +6,7 @@ against the rounding error are in `quantization_methods`.
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from typing import Any
 
 import numpy as np
@@ -39,8 +40,18 @@ def normal(*shape: int, seed: int = 0) -> Tensor:
     return torch.from_numpy(numbers.astype(np.float32))
 
 
-def tensor(r: Any, got: Any, name: str, shape: tuple[int, ...], whole: bool = False) -> Tensor:
-    """The value as a tensor of this shape; fails the requirement unless it is one of numbers."""
+def tensor(
+    r: Any,
+    got: Any,
+    name: str,
+    shape: tuple[int, ...],
+    dtypes: Sequence[torch.dtype] = (torch.float32,),
+    whole: bool = False,
+) -> Tensor:
+    """The value as a tensor of this shape; fails the requirement unless it is one of numbers.
+
+    dtypes: those that will do; of whole numbers all will.
+    """
     kind = "None" if got is None else f"a {type(got).__name__}"
     r.that(
         isinstance(got, Tensor),
@@ -54,6 +65,12 @@ def tensor(r: Any, got: Any, name: str, shape: tuple[int, ...], whole: bool = Fa
         what=f"{name} has shape {tuple(got.shape)}, expected {shape}",
         why="each axis must have the length that was asked for",
         try_="print the shapes of the tensors that it is made from",
+    )
+    r.that(
+        whole or got.dtype in dtypes,
+        what=f"{name} has dtype {got.dtype}, expected {' or '.join(map(str, dtypes))}",
+        why="the dtype says how many bytes a number takes and how it is rounded: w has 4 each",
+        try_="print the dtype after each line: where does it become another?",
     )
     got = got.detach()
     r.that(
@@ -327,14 +344,15 @@ def _stored(r: Any, function: Any, w: Tensor, group: int) -> tuple[Tensor, Tenso
             try_="return packed, scale",
             slip=True,
         )
-        packed = tensor(r, found[0], "packed", (n, k // 2))
+        packed = tensor(r, found[0], "packed", (n, k // 2), whole=True)
         r.that(
             packed.dtype == torch.uint8,
             what=f"packed has dtype {packed.dtype}, {packed.element_size()} bytes each",
             why="two weights share one byte; an int64 would store four bits in eight bytes",
             try_=".to(torch.uint8)",
         )
-        scale = tensor(r, found[1], "scale", (n, k // group))
+        # bfloat16 is left out: its 8 bits of precision move a code of 7 by 7 / 512 of a step.
+        scale = tensor(r, found[1], "scale", (n, k // group), (torch.float32, torch.float16))
         r.that(
             bool((scale > 0).all()),
             what=f"a scale is {_first(scale[scale <= 0])}",
