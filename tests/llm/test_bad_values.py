@@ -74,6 +74,7 @@ from aiinfra_labs.llm.scale import activations, chinchilla, cost, flops, loss_cu
 
 CONFIG = llama.LlamaConfig(32, 16, 24, 1, 2, 1, 32)
 MODEL = llama.Llama(CONFIG).eval()
+LEARNER = llama.Llama(CONFIG)
 BYTES = llama.Llama(llama.LlamaConfig(256, 8, 8, 1, 1, 1, 8)).eval()
 SHAPE = shapes.from_config(CONFIG.to_dict())
 DEEP = shapes.shape("deepseek-v3")
@@ -182,6 +183,13 @@ CALLS = {
     spelled_numbers.spelled: (12,),
     spelled_numbers.train: (2, 1, 0),
     training.evaluate: (MODEL, TOKENS, 8, 4),
+    training.train_one_cycle: (
+        LEARNER,
+        torch.optim.AdamW(LEARNER.parameters()),
+        lambda: LEARNER.loss(IDS, IDS),
+        2,
+        0.01,
+    ),
     chinchilla.HOFFMANN.loss: (1e9, 1e10),
     chinchilla.HOFFMANN.optimum: (1e20,),
     choice.options: (scenarios.TRIO, 2),

@@ -1,7 +1,9 @@
 """The training loop: the schedule, one step, a kill at any step, and what it refuses."""
 
+import copy
 import dataclasses
 import itertools
+import math
 import os
 import signal
 import subprocess
@@ -16,7 +18,15 @@ from torch import nn
 from aiinfra_labs.llm import checkpoint, training
 from aiinfra_labs.llm.checkpoint import CheckpointError
 from aiinfra_labs.llm.llama import Llama, LlamaConfig
-from aiinfra_labs.llm.training import Batches, Recipe, Step, TrainingError, take_step, train
+from aiinfra_labs.llm.training import (
+    Batches,
+    Recipe,
+    Step,
+    TrainingError,
+    take_step,
+    train,
+    train_one_cycle,
+)
 
 CONFIG = LlamaConfig(31, 16, 24, 2, 2, 1, 32)
 RECIPE = Recipe(steps=12, batch=2, context=8, learning_rate=1e-2, warm_up=3)
@@ -251,7 +261,15 @@ PROGRAM = """
 import sys, time, torch
 from pathlib import Path
 from aiinfra_labs.llm.llama import Llama, LlamaConfig
-from aiinfra_labs.llm.training import Batches, Recipe, train
+from aiinfra_labs.llm.training import (
+    Batches,
+    Recipe,
+    Step,
+    TrainingError,
+    take_step,
+    train,
+    train_one_cycle,
+)
 recipe = Recipe(steps=12, batch=2, context=8, learning_rate=1e-2, warm_up=3)
 tokens = torch.randint(31, (400,), generator=torch.Generator().manual_seed(0))
 torch.manual_seed(0)
@@ -399,3 +417,77 @@ def test_on_step_sees_a_step_before_it_is_kept(tmp_path):
 
     list(train(model_of(), Batches(TOKENS, RECIPE), RECIPE, on_step=note, file=file, every=2))
     assert seen[:4] == [(0, False), (1, False), (2, True), (3, True)]
+
+
+# --- without checkpoints -------------------------------------------------------------------------
+
+
+def drawn_losses(model, seed=1):
+    """What `train_one_cycle` calls: a loss on tokens that are drawn anew each time."""
+    generator = torch.Generator().manual_seed(seed)
+
+    def loss():
+        window = torch.randint(31, (2, 9), generator=generator)
+        return model.loss(window[:, :-1], window[:, 1:])
+
+    return loss
+
+
+@pytest.mark.parametrize("clip", [0.05, math.inf])
+@pytest.mark.parametrize("rise", [0.1, 0.5])
+def test_one_cycle_is_torchs_schedule_with_clipping(clip, rise):
+    mine, by_hand = model_of(), model_of()
+    optimizer, told = torch.optim.AdamW(mine.parameters()), []
+    train_one_cycle(
+        mine,
+        optimizer,
+        drawn_losses(mine),
+        9,
+        1e-2,
+        rise=rise,
+        clip=clip,
+        on_step=lambda step, loss: told.append((step, loss)),
+    )
+    other, loss, expected = torch.optim.AdamW(by_hand.parameters()), drawn_losses(by_hand), []
+    schedule = torch.optim.lr_scheduler.OneCycleLR(other, 1e-2, 9, pct_start=rise)
+    for step in range(9):
+        found = loss()
+        other.zero_grad()
+        found.backward()
+        if clip < math.inf:
+            nn.utils.clip_grad_norm_(by_hand.parameters(), clip)
+        other.step()
+        schedule.step()
+        expected.append((step, found.item()))
+    assert same(mine, by_hand) and told == expected
+
+
+@pytest.mark.parametrize("value", [math.nan, math.inf])
+def test_one_cycle_ends_before_it_writes_down_what_is_no_number(value):
+    model, seen = model_of(), []
+    before = copy.deepcopy(model)
+    optimizer = torch.optim.AdamW(model.parameters())
+    loss = drawn_losses(model)
+    with pytest.raises(TrainingError, match="step 0: the loss is (nan|inf)"):
+        train_one_cycle(
+            model, optimizer, lambda: loss() * value, 4, 1e-2, on_step=lambda *a: seen.append(a)
+        )
+    assert same(model, before) and not seen
+
+
+@pytest.mark.parametrize(
+    ("change", "said"),
+    [
+        ({"steps": 1}, "steps is 1"),
+        ({"highest_rate": math.nan}, "highest_rate is nan"),
+        ({"rise": 1.5}, "rise is 1.5"),
+        ({"clip": 0.0}, "clip is 0"),
+    ],
+    ids=lambda value: str(value) if isinstance(value, dict) else "",
+)
+def test_one_cycle_that_cannot_be(change, said):
+    model = model_of()
+    settings = {"steps": 4, "highest_rate": 1e-2} | change
+    optimizer = torch.optim.AdamW(model.parameters())
+    with pytest.raises(ValueError, match=said):
+        train_one_cycle(model, optimizer, drawn_losses(model), **settings)

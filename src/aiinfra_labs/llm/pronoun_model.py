@@ -9,7 +9,7 @@ from __future__ import annotations
 from collections.abc import Callable, Iterable, Sequence
 from dataclasses import asdict, dataclass
 from importlib.resources import files
-from itertools import islice
+from itertools import count, islice
 from pathlib import Path
 
 import torch
@@ -22,6 +22,7 @@ from . import checkpoint
 from .attention import MultiHeadAttention, causal_mask
 from .coreference import IT, NOUNS, PAD, Sentence, sentences, vocabulary
 from .embedding import TokenEmbedding, check_ids
+from .training import train_one_cycle
 
 LONGEST = 24  # words of a sentence
 
@@ -168,20 +169,16 @@ def train(
     model = PronounModel(config)
     source = sentences(config.seed)
     optimizer = torch.optim.AdamW(model.parameters(), config.learning_rate, betas=(0.9, 0.98))
-    schedule = torch.optim.lr_scheduler.OneCycleLR(
-        optimizer, config.learning_rate, config.steps, pct_start=0.1
-    )
-    for step in range(config.steps):
+    told = count()
+
+    def loss() -> Tensor:
         batch = batch_of(islice(source, config.batch), model.ids)
         logits, attention = model(batch.ids, batch.it)
-        loss = F.cross_entropy(logits, batch.answer)
-        progress(step, loss.item())
-        if config.pay:
-            loss = loss - config.pay * looked_at(attention, batch).mean()
-        optimizer.zero_grad()
-        loss.backward()
-        optimizer.step()
-        schedule.step()
+        wrong = F.cross_entropy(logits, batch.answer)
+        progress(next(told), wrong.item())
+        return wrong - config.pay * looked_at(attention, batch).mean() if config.pay else wrong
+
+    train_one_cycle(model, optimizer, loss, config.steps, config.learning_rate)
     return model.eval()
 
 

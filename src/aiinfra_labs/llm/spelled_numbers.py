@@ -13,6 +13,7 @@ from torch import Tensor
 from aiinfra_labs import bounds
 
 from .encoder_decoder import EncoderDecoderShape, Seq2Seq
+from .training import train_one_cycle
 
 PAD = 0  # behind the last word; the decoder's START, too
 # fmt: off
@@ -73,16 +74,16 @@ def train(steps: int, batch: int = 64, seed: int = 0) -> tuple[Seq2Seq, list[flo
     model = Seq2Seq(VOCABULARY, EncoderDecoderShape(64, 1, 1, 1, 256, pre_norm=True))
     words, digits = examples(split()[0])
     optimizer = torch.optim.AdamW(model.parameters(), lr=3e-3)
-    schedule = torch.optim.lr_scheduler.OneCycleLR(optimizer, 5e-3, total_steps=steps)
-    losses = []
-    for _ in range(steps):
+    losses: list[float] = []
+
+    def loss() -> Tensor:
         rows = torch.randint(len(words), (batch,))
-        loss = model.loss(words[rows], digits[rows], words[rows] != PAD)
-        optimizer.zero_grad()
-        loss.backward()
-        optimizer.step()
-        schedule.step()
-        losses.append(loss.item())
+        return model.loss(words[rows], digits[rows], words[rows] != PAD)
+
+    def note(step: int, value: float) -> None:
+        losses.append(value)
+
+    train_one_cycle(model, optimizer, loss, steps, 5e-3, rise=0.3, on_step=note)
     return model, losses
 
 

@@ -22,6 +22,7 @@ from aiinfra_labs import bounds
 from . import checkpoint
 
 SEEDS = 2**32  # that a recipe may have: with a step's number they stay within a generator's 64 bits
+MOST_STEPS = 2**31 - 1  # of a run without checkpoints
 PRECISIONS = ("float32", "bfloat16")
 
 
@@ -59,8 +60,7 @@ class Recipe:
             ("weight_decay", "weights shrink by this share of the learning rate"),
         ):
             bounds.real(name, getattr(self, name), what, 0.0)
-        if self.clip != math.inf:  # which clips nothing
-            bounds.real("clip", self.clip, "longer gradients are cut to this norm", above=0.0)
+        _check_clip(self.clip)
         if not isinstance(self.betas, tuple) or len(self.betas) != 2:
             raise bounds.SettingError(
                 f"betas is {self.betas!r}",
@@ -89,6 +89,11 @@ class Recipe:
         done = (step - self.warm_up) / max(1, self.steps - self.warm_up)
         wave = 0.5 * (1 + math.cos(math.pi * min(1.0, done)))
         return self.final_learning_rate + (self.learning_rate - self.final_learning_rate) * wave
+
+
+def _check_clip(clip: float) -> None:
+    if clip != math.inf:  # which clips nothing
+        bounds.real("clip", clip, "longer gradients are cut to this norm", above=0.0)
 
 
 @dataclass(frozen=True)
@@ -226,14 +231,56 @@ def take_step(
         loss.backward()  # adds to the gradients, and frees what this part kept for them
         total += loss.item()
     norm = nn.utils.clip_grad_norm_(model.parameters(), recipe.clip).item()
-    if not math.isfinite(total) or not math.isfinite(norm):
-        raise TrainingError(
-            f"step {number}: the loss is {total} and the gradients' norm {norm}",
-            "a number has overflowed, and every weight would become nan with this update",
-            "a lower learning_rate or a longer warm_up; the last checkpoint is as it was",
-        )
+    _check_finite(number, total, norm, "longer warm_up; the last checkpoint is as it was")
     optimizer.step()
     return Step(number, total, norm, rate)
+
+
+def train_one_cycle(
+    model: nn.Module,
+    optimizer: torch.optim.Optimizer,
+    loss: Callable[[], Tensor],
+    steps: int,
+    highest_rate: float,
+    *,
+    rise: float = 0.1,
+    clip: float = math.inf,
+    on_step: Callable[[int, float], None] = lambda step, loss: None,
+) -> None:
+    """Train a small model on what `loss` draws, without checkpoints; the model is left training.
+
+    loss: called once a step, draws a batch and returns its mean loss, a scalar. The learning rate
+    rises to `highest_rate` within the share `rise` of the steps, and falls to next to nothing by
+    the last (Smith and Topin, "Super-Convergence", arXiv:1708.07120). clip: norm of all gradients,
+    which `math.inf` leaves alone. on_step: told each step's number and loss, after the update.
+    Raises `TrainingError` where loss or gradients are not finite, before that is written into the
+    weights, and ValueError for settings that make no run.
+    """
+    bounds.whole("steps", steps, "a schedule has a beginning and an end", 2, MOST_STEPS)
+    bounds.real("highest_rate", highest_rate, "an update goes down the gradient, so far", above=0.0)
+    bounds.real("rise", rise, "the share of the steps in which the rate rises", 0.0, 1.0)
+    _check_clip(clip)
+    schedule = torch.optim.lr_scheduler.OneCycleLR(optimizer, highest_rate, steps, pct_start=rise)
+    model.train()
+    for number in range(steps):
+        optimizer.zero_grad(set_to_none=True)
+        drawn = loss()
+        drawn.backward()
+        norm = nn.utils.clip_grad_norm_(model.parameters(), clip).item()
+        _check_finite(number, drawn.item(), norm, "longer rise; the weights are as they were")
+        optimizer.step()
+        schedule.step()
+        on_step(number, drawn.item())
+
+
+def _check_finite(number: int, loss: float, norm: float, more: str) -> None:
+    """more: what else to try where a step's loss or its gradients are no number."""
+    if not math.isfinite(loss) or not math.isfinite(norm):
+        raise TrainingError(
+            f"step {number}: the loss is {loss} and the gradients' norm {norm}",
+            "a number has overflowed, and every weight would become nan with this update",
+            f"a lower learning_rate or a {more}",
+        )
 
 
 def autocast(precision: str, device: torch.device) -> Any:

@@ -23,7 +23,7 @@ from .. import checkpoint, generation
 from ..kv_cache import PreallocatedCache
 from ..llama import Llama, LlamaConfig
 from ..sampling import check_logits
-from ..training import TrainingError
+from ..training import TrainingError, train_one_cycle
 from . import chains, grpo
 from .chains import Chain
 
@@ -218,19 +218,13 @@ def warm_up(
     source = chains.questions(recipe.seed, recipe.lengths)
     generator = torch.Generator().manual_seed(recipe.seed)
     optimizer = torch.optim.AdamW(model.parameters(), recipe.learning_rate, betas=(0.9, 0.98))
-    schedule = torch.optim.lr_scheduler.OneCycleLR(
-        optimizer, recipe.learning_rate, recipe.steps, pct_start=0.1
-    )
-    model.train()
-    for step in range(recipe.steps):
+
+    def loss() -> Tensor:
         chosen = list(islice(source, recipe.batch))
         drawn = torch.randint(len(recipe.strides), (len(chosen),), generator=generator)
-        loss = model.loss(*examples(chosen, [recipe.strides[i] for i in drawn]))
-        progress(step, loss.item())
-        optimizer.zero_grad()
-        loss.backward()
-        optimizer.step()
-        schedule.step()
+        return model.loss(*examples(chosen, [recipe.strides[i] for i in drawn]))
+
+    train_one_cycle(model, optimizer, loss, recipe.steps, recipe.learning_rate, on_step=progress)
     return model.eval()
 
 

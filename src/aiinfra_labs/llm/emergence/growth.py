@@ -10,10 +10,12 @@ from collections.abc import Callable
 from dataclasses import asdict, dataclass
 
 import torch
+from torch import Tensor
 
 from aiinfra_labs import bounds
 
 from ..llama import Llama, LlamaConfig
+from ..training import train_one_cycle
 from . import metrics
 from .skills import VOCABULARY, Skill, shifted
 
@@ -86,15 +88,11 @@ def taught(
     generator = torch.Generator().manual_seed(seed + 1)
     rate = lesson.rate(width)
     optimizer = torch.optim.AdamW(model.parameters(), rate, betas=(0.9, 0.95), weight_decay=0.0)
-    schedule = torch.optim.lr_scheduler.OneCycleLR(optimizer, rate, lesson.steps, pct_start=0.1)
-    for step in range(lesson.steps):
-        loss = model.loss(*shifted(skill.draw(lesson.batch, generator), skill.answer))
-        optimizer.zero_grad()
-        loss.backward()
-        torch.nn.utils.clip_grad_norm_(model.parameters(), 1.0)
-        optimizer.step()
-        schedule.step()
-        on_step(step, loss.item())
+
+    def loss() -> Tensor:
+        return model.loss(*shifted(skill.draw(lesson.batch, generator), skill.answer))
+
+    train_one_cycle(model, optimizer, loss, lesson.steps, rate, clip=1.0, on_step=on_step)
     return model.eval()
 
 

@@ -14,6 +14,7 @@ from torch import Tensor
 
 from aiinfra_labs import bounds
 
+from ..training import train_one_cycle
 from .contrastive import Clip, NumberedTexts
 from .digits import NUMBERS, Images, load
 
@@ -131,17 +132,13 @@ def train(lesson: Lesson, on_step: Callable[[int, float], None] = lambda step, l
     model, images = model_of(lesson), load()[0]
     generator = torch.Generator().manual_seed(lesson.seed)
     optimizer = torch.optim.AdamW(model.parameters(), lesson.learning_rate, weight_decay=0.05)
-    schedule = torch.optim.lr_scheduler.OneCycleLR(
-        optimizer, lesson.learning_rate, lesson.steps, pct_start=0.1
+
+    def loss() -> Tensor:
+        return model.loss(*batch(images, lesson.shown(), generator, TRAINED))
+
+    train_one_cycle(
+        model, optimizer, loss, lesson.steps, lesson.learning_rate, clip=1.0, on_step=on_step
     )
-    for step in range(lesson.steps):
-        loss = model.loss(*batch(images, lesson.shown(), generator, TRAINED))
-        optimizer.zero_grad()
-        loss.backward()
-        torch.nn.utils.clip_grad_norm_(model.parameters(), 1.0)
-        optimizer.step()
-        schedule.step()
-        on_step(step, loss.item())
     return model.eval()
 
 

@@ -16,6 +16,7 @@ from torch import Tensor
 from aiinfra_labs import bounds
 
 from ..llama import LlamaConfig
+from ..training import train_one_cycle
 from .digits import NUMBERS, Images, load
 from .patches import patchify
 from .sound import BANDS, beeps, spectra
@@ -163,15 +164,11 @@ def train(
     model = OneStream(CONFIG, SIZES)
     generator = torch.Generator().manual_seed(lesson.seed)
     optimizer = torch.optim.AdamW(model.parameters(), lesson.learning_rate, weight_decay=0.05)
-    schedule = torch.optim.lr_scheduler.OneCycleLR(
-        optimizer, lesson.learning_rate, lesson.steps, pct_start=0.1
+
+    def loss() -> Tensor:
+        return model.loss(training(lesson.batch, generator).stream(answered=True))
+
+    train_one_cycle(
+        model, optimizer, loss, lesson.steps, lesson.learning_rate, clip=1.0, on_step=on_step
     )
-    for step in range(lesson.steps):
-        loss = model.loss(training(lesson.batch, generator).stream(answered=True))
-        optimizer.zero_grad()
-        loss.backward()
-        torch.nn.utils.clip_grad_norm_(model.parameters(), 1.0)
-        optimizer.step()
-        schedule.step()
-        on_step(step, loss.item())
     return model.eval()

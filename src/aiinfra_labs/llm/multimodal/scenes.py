@@ -14,6 +14,7 @@ from torch import Tensor
 
 from aiinfra_labs import bounds
 
+from ..training import train_one_cycle
 from .captioner import Captioner
 from .digits import NUMBERS, Images, load
 
@@ -112,18 +113,14 @@ def train(
     model = Captioner(len(WORDS), PATCHES, LENGTH)
     generator = torch.Generator().manual_seed(lesson.seed)
     optimizer = torch.optim.AdamW(model.parameters(), lesson.learning_rate, weight_decay=0.05)
-    schedule = torch.optim.lr_scheduler.OneCycleLR(
-        optimizer, lesson.learning_rate, lesson.steps, pct_start=0.1
-    )
-    for step in range(lesson.steps):
+
+    def loss() -> Tensor:
         scenes = training(lesson.batch, generator)
-        loss = model.loss(scenes.pixels, scenes.captions)
-        optimizer.zero_grad()
-        loss.backward()
-        torch.nn.utils.clip_grad_norm_(model.parameters(), 1.0)
-        optimizer.step()
-        schedule.step()
-        on_step(step, loss.item())
+        return model.loss(scenes.pixels, scenes.captions)
+
+    train_one_cycle(
+        model, optimizer, loss, lesson.steps, lesson.learning_rate, clip=1.0, on_step=on_step
+    )
     return model.eval()
 
 

@@ -15,7 +15,7 @@ import numpy as np
 import traitlets
 
 from aiinfra_labs import bounds
-from aiinfra_labs.course.framing import framed
+from aiinfra_labs.course.framing import framed, scripted
 
 HERE = Path(__file__).parent
 DECIMALS = 4  # of a stored weight
@@ -39,7 +39,7 @@ class AttentionViewer(anywidget.AnyWidget):
     The whole state is in the traits, so it works on a static page.
     """
 
-    _esm = HERE / "attention_viewer.js"
+    _esm = scripted(HERE / "attention_viewer.js")
     _css = framed(HERE / "attention_viewer.css")
 
     tokens = traitlets.List(help="The text's tokens.").tag(sync=True)

@@ -14,7 +14,7 @@ import torch
 import traitlets
 from torch import Tensor
 
-from aiinfra_labs.course.framing import framed
+from aiinfra_labs.course.framing import framed, scripted
 
 from ..sampling import Sampling, SamplingError
 
@@ -28,7 +28,7 @@ class SamplingSliders(anywidget.AnyWidget):
     `SamplingSliders({"def read(": logits}, words)`: logits float [V], and the text of each token.
     """
 
-    _esm = HERE / "sampling_sliders.js"
+    _esm = scripted(HERE / "sampling_sliders.js")
     _css = framed(HERE / "sampling_sliders.css")
 
     prompts = traitlets.Dict(help="By prompt: its logits, the largest first, and texts.").tag(

@@ -12,7 +12,7 @@ from pathlib import Path
 import anywidget
 import traitlets
 
-from aiinfra_labs.course.framing import framed
+from aiinfra_labs.course.framing import framed, scripted
 
 from ..bpe import Tokenizer, TokenizerError
 
@@ -27,7 +27,7 @@ class TokenCutter(anywidget.AnyWidget):
     tokens: what is typed is ordinary text.
     """
 
-    _esm = HERE / "token_cutter.js"
+    _esm = scripted(HERE / "token_cutter.js")
     _css = framed(HERE / "token_cutter.css")
 
     merges = traitlets.Dict(help='Merges by the vocabulary\'s name: ["Ġ t", ...].').tag(sync=True)
