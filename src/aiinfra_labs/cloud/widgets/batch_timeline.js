@@ -58,20 +58,7 @@ export function whole(run) {
 
 // --- drawing -------------------------------------------------------------------------------------
 
-const SVG = "http://www.w3.org/2000/svg";
-
-function svg(name, attributes = {}, text = "") {
-  const element = document.createElementNS(SVG, name);
-  for (const [key, value] of Object.entries(attributes)) element.setAttribute(key, value);
-  if (text !== "") element.textContent = text;
-  return element;
-}
-
-function html(name, properties = {}, ...children) {
-  const element = Object.assign(document.createElement(name), properties);
-  element.append(...children);
-  return element;
-}
+// here stands frame_elements.js
 
 const ROW = 22;
 
@@ -206,33 +193,9 @@ function render({ model, el }) {
     rows.replaceChildren(...drawRows(chosen.steps[now]));
   }
 
-  function take(name, value) {
-    state[name] = value;
-    draw();
-  }
-
-  function tell(name, value) {
-    take(name, value);
-    model.set(name, value);
-    model.save_changes(); // to Python, when there is a kernel
-  }
-
-  slider.addEventListener("input", () => tell("step", Number(slider.value)));
+  // here stands frame_telling.js
   choice.addEventListener("input", () => tell("policy", choice.value));
-  const changes = TRAITS.map((name) => [`change:${name}`, () => take(name, model.get(name))]);
-  for (const [event, listener] of changes) model.on(event, listener);
-
-  let width = 0;
-  const observer = new ResizeObserver(() => {
-    if (root.clientWidth !== width) draw();
-    width = root.clientWidth;
-  });
-  observer.observe(root);
-  draw();
-  return () => {
-    observer.disconnect();
-    for (const [event, listener] of changes) model.off(event, listener);
-  };
+  // here stands frame_following.js
 }
 
 export default { render };

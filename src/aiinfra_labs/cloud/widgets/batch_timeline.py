@@ -16,7 +16,7 @@ import anywidget
 import traitlets
 
 from aiinfra_labs import bounds
-from aiinfra_labs.course.framing import framed
+from aiinfra_labs.course.framing import framed, scripted
 
 from ..serving.replay import Timeline
 
@@ -100,7 +100,7 @@ def totals(run: Mapping[str, Any]) -> Totals:
 class BatchTimeline(anywidget.AnyWidget):
     """A row a request, a column a step, a choice of policies, and a slider over the steps."""
 
-    _esm = HERE / "batch_timeline.js"
+    _esm = scripted(HERE / "batch_timeline.js")
     _css = framed(HERE / "batch_timeline.css")
 
     runs = traitlets.Dict(help="Runs by policy: see `run_of`.").tag(sync=True)

@@ -16,7 +16,7 @@ import anywidget
 import traitlets
 
 from aiinfra_labs import bounds
-from aiinfra_labs.course.framing import framed
+from aiinfra_labs.course.framing import framed, scripted
 
 from ..serving.engine import Engine
 from ..serving.scheduler import Plan
@@ -129,7 +129,7 @@ def figures(frame: Mapping[str, Any], num_blocks: int, block_size: int) -> Figur
 class KVTimeline(anywidget.AnyWidget):
     """The pool of blocks after each step of a recorded run, with a slider over the steps."""
 
-    _esm = HERE / "kv_timeline.js"
+    _esm = scripted(HERE / "kv_timeline.js")
     _css = framed(HERE / "kv_timeline.css")
 
     frames = traitlets.List(help="What holds after each step: see `Recording`.").tag(sync=True)

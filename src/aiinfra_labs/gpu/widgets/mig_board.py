@@ -13,7 +13,7 @@ from typing import Any
 import anywidget
 import traitlets
 
-from aiinfra_labs.course.framing import framed
+from aiinfra_labs.course.framing import framed, scripted
 from aiinfra_labs.gpu.sharing.mig import Board, Gpu, Instance, MigError, gpus
 
 __all__ = ["MigBoard", "tables"]
@@ -43,7 +43,7 @@ class MigBoard(anywidget.AnyWidget):
     state is in the traits below, so it works on a static page.
     """
 
-    _esm = Path(__file__).parent / "mig_board.js"
+    _esm = scripted(Path(__file__).parent / "mig_board.js")
     _css = framed(Path(__file__).parent / "mig_board.css")
 
     tables = traitlets.Dict(help="The boards by id: slices and profiles.").tag(sync=True)

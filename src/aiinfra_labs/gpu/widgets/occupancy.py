@@ -13,7 +13,7 @@ from typing import Any
 import anywidget
 import traitlets
 
-from aiinfra_labs.course.framing import framed
+from aiinfra_labs.course.framing import framed, scripted
 from aiinfra_labs.gpu.emulator import (
     LaunchError,
     Occupancy,
@@ -37,7 +37,7 @@ def tables() -> dict[str, Any]:
 class OccupancyExplorer(anywidget.AnyWidget):
     """Occupancy of a block on a device, to be changed by hand; on a static page, too."""
 
-    _esm = Path(__file__).parent / "occupancy.js"
+    _esm = scripted(Path(__file__).parent / "occupancy.js")
     _css = framed(Path(__file__).parent / "occupancy.css")
 
     device = traitlets.Enum(tuple(device_profiles()), "h100", help="Whose SM.").tag(sync=True)

@@ -66,20 +66,7 @@ export function sentence(row, peak) {
 
 // --- drawing -------------------------------------------------------------------------------------
 
-const SVG = "http://www.w3.org/2000/svg";
-
-function svg(name, attributes = {}, text = "") {
-  const element = document.createElementNS(SVG, name);
-  for (const [key, value] of Object.entries(attributes)) element.setAttribute(key, value);
-  if (text !== "") element.textContent = text;
-  return element;
-}
-
-function html(name, properties = {}, ...children) {
-  const element = Object.assign(document.createElement(name), properties);
-  element.append(...children);
-  return element;
-}
+// here stands frame_elements.js
 
 const X = [-2, 4]; // powers of ten of operations/byte
 const LETTERS = ["A", "B", "C", "D", "E"]; // one for each row, in the drawing and in the table

@@ -8,7 +8,7 @@ from typing import Any
 import anywidget
 import traitlets
 
-from aiinfra_labs.course.framing import framed
+from aiinfra_labs.course.framing import framed, scripted
 
 from .roofs import BATCHES, CONTEXTS, SHOWN, Row, rows, settled, tables
 
@@ -24,7 +24,7 @@ class RooflineExplorer(anywidget.AnyWidget):
     whole state is in the traits below, so it works on a static page.
     """
 
-    _esm = HERE / "roofline.js"
+    _esm = scripted(HERE / "roofline.js")
     _css = framed(HERE / "roofline.css")
 
     tables = traitlets.Dict(help="Devices and model, see `roofs.tables`.").tag(sync=True)

@@ -10,7 +10,7 @@ import numpy as np
 import traitlets
 
 from aiinfra_labs import bounds
-from aiinfra_labs.course.framing import framed
+from aiinfra_labs.course.framing import framed, scripted
 
 from .access import INACTIVE, LANES, PATTERNS, Cost, addresses, cost, sectors
 
@@ -32,7 +32,7 @@ class WarpAccess(anywidget.AnyWidget):
     state in the traits below, so they work on a static page.
     """
 
-    _esm = Path(__file__).parent / "warp_access.js"
+    _esm = scripted(Path(__file__).parent / "warp_access.js")
     _css = framed(Path(__file__).parent / "warp_access.css")
 
     itemsize = traitlets.Int(4, min=1, max=16, help="Bytes that each lane touches.").tag(sync=True)
