@@ -251,33 +251,16 @@ class Decoder(KeepsFloat32):
         return self.norm(x)
 
 
-class Llama(nn.Module):
-    """The whole model: token ids [B, T] to logits [B, T, vocabulary]."""
+class LanguageModel(nn.Module):
+    """What decoders have in common: `forward(ids)` gives logits [B, T, vocabulary]."""
 
-    def __init__(self, config: LlamaConfig):
-        super().__init__()
-        self.config = config
-        self.model = Decoder(config)
-        self.lm_head = nn.Linear(config.hidden_size, config.vocab_size, bias=False)
-        self.apply(self._initialise)
-        # What a block adds to the sum is made smaller, the more blocks there are (GPT-2).
+    def initialise(self, into_the_sum: tuple[str, ...], layers: int) -> None:
+        """Draw all weights. into_the_sum: ends of names, of what blocks add to the sum x: it is
+        made smaller, the more blocks there are (GPT-2)."""
+        self.apply(_draw)
         for name, weight in self.named_parameters():
-            if name.endswith(("o_proj.weight", "down_proj.weight")):
-                nn.init.normal_(weight, std=0.02 / math.sqrt(2 * config.num_hidden_layers))
-        if config.tie_word_embeddings:
-            self.lm_head.weight = self.model.embed_tokens.weight
-
-    @staticmethod
-    def _initialise(module: nn.Module) -> None:
-        if isinstance(module, (nn.Linear, nn.Embedding)):
-            nn.init.normal_(module.weight, std=0.02)
-
-    def forward(self, ids: Tensor, cache: KVCache | None = None) -> Tensor:
-        """ids: int64 [B, T], with a cache those that are not in it yet. Returns [B, T, vocabulary].
-
-        Raises ValueError for an id outside the vocabulary, or more tokens than the context.
-        """
-        return self.lm_head(self.model(ids, cache))
+            if name.endswith(into_the_sum):
+                nn.init.normal_(weight, std=0.02 / math.sqrt(2 * layers))
 
     def loss(self, ids: Tensor, targets: Tensor) -> Tensor:
         """Mean cross-entropy of the next token, in nats. ids, targets: int64 [B, T]; -1: none."""
@@ -285,5 +268,30 @@ class Llama(nn.Module):
         return F.cross_entropy(logits.flatten(0, 1).float(), targets.flatten(), ignore_index=-1)
 
     def parameter_count(self) -> int:
-        """Each parameter once, the tied embedding too."""
+        """Each parameter once, the tied embedding too; buffers are none."""
         return sum(p.numel() for p in self.parameters())
+
+
+def _draw(module: nn.Module) -> None:
+    if isinstance(module, (nn.Linear, nn.Embedding)):
+        nn.init.normal_(module.weight, std=0.02)
+
+
+class Llama(LanguageModel):
+    """The whole model: token ids [B, T] to logits [B, T, vocabulary]."""
+
+    def __init__(self, config: LlamaConfig):
+        super().__init__()
+        self.config = config
+        self.model = Decoder(config)
+        self.lm_head = nn.Linear(config.hidden_size, config.vocab_size, bias=False)
+        self.initialise(("o_proj.weight", "down_proj.weight"), config.num_hidden_layers)
+        if config.tie_word_embeddings:
+            self.lm_head.weight = self.model.embed_tokens.weight
+
+    def forward(self, ids: Tensor, cache: KVCache | None = None) -> Tensor:
+        """ids: int64 [B, T], with a cache those that are not in it yet. Returns [B, T, vocabulary].
+
+        Raises ValueError for an id outside the vocabulary, or more tokens than the context.
+        """
+        return self.lm_head(self.model(ids, cache))

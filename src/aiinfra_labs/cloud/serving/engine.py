@@ -74,6 +74,19 @@ class EngineConfig:
         )
         return replace(self, num_blocks=size)
 
+    def cache_for(self, model: CausalLM) -> PagedCache:
+        """Room for a model's keys and values; a rank's part of a model has its own kv heads."""
+        shape = model.config
+        return self.cache(
+            shape.num_hidden_layers,
+            self.num_blocks,
+            self.block_size,
+            shape.num_key_value_heads,
+            shape.head_dim,
+            model.dtype,
+            model.device,
+        )
+
 
 class Engine:
     """One model that serves many requests at once."""
@@ -100,15 +113,7 @@ class Engine:
         self.scheduler = config.scheduler(
             self.blocks, config.max_step_tokens, config.max_sequences, config.chunked_prefill
         )
-        cache = config.cache(
-            shape.num_hidden_layers,
-            config.num_blocks,
-            config.block_size,
-            shape.num_key_value_heads,
-            shape.head_dim,
-            model.dtype,
-            model.device,
-        )
+        cache = config.cache_for(model)
         attention = attention_named(config.attention, model.device, model.dtype)
         self.runner = ModelRunner(model, cache, attention)
         self.proposer = proposer

@@ -6,14 +6,11 @@ here: the extra layer that predicts one more token (multi-token prediction), FP8
 
 from __future__ import annotations
 
-import math
-
 import torch
 from torch import Tensor, nn
-from torch.nn import functional as F
 
 from ..embedding import TokenEmbedding
-from ..llama import MLP, RMSNorm
+from ..llama import MLP, LanguageModel, RMSNorm
 from ..positions import KeepsFloat32, rope_angles, rope_frequencies
 from .config import DeepSeekConfig
 from .mla import LatentAttention, LatentCache
@@ -76,7 +73,7 @@ class Decoder(KeepsFloat32):
         return self.norm(x)
 
 
-class DeepSeek(nn.Module):
+class DeepSeek(LanguageModel):
     """The whole model: token ids [B, T] to logits [B, T, vocabulary]."""
 
     def __init__(self, config: DeepSeekConfig):
@@ -84,17 +81,11 @@ class DeepSeek(nn.Module):
         self.config = config
         self.model = Decoder(config)
         self.lm_head = nn.Linear(config.hidden_size, config.vocab_size, bias=False)
-        self.apply(self._initialise)
-        for name, weight in self.named_parameters():
-            if name.endswith(("o_proj.weight", "down_proj.weight", "experts.down_proj")):
-                nn.init.normal_(weight, std=0.02 / math.sqrt(2 * config.num_hidden_layers))
+        self.initialise(
+            ("o_proj.weight", "down_proj.weight", "experts.down_proj"), config.num_hidden_layers
+        )
         if config.tie_word_embeddings:
             self.lm_head.weight = self.model.embed_tokens.weight
-
-    @staticmethod
-    def _initialise(module: nn.Module) -> None:
-        if isinstance(module, (nn.Linear, nn.Embedding)):
-            nn.init.normal_(module.weight, std=0.02)
 
     def forward(
         self, ids: Tensor, cache: LatentCache | None = None, absorb: bool = False
@@ -106,11 +97,6 @@ class DeepSeek(nn.Module):
         """
         return self.lm_head(self.model(ids, cache, absorb))
 
-    def loss(self, ids: Tensor, targets: Tensor) -> Tensor:
-        """Mean cross-entropy of the next token, in nats. ids, targets: int64 [B, T]; -1: none."""
-        logits = self(ids)
-        return F.cross_entropy(logits.flatten(0, 1).float(), targets.flatten(), ignore_index=-1)
-
     def mixtures(self) -> list[MoE]:
         """The layers that have experts, from the first on."""
         return [block.mlp for block in self.model.layers if isinstance(block.mlp, MoE)]
@@ -118,7 +104,3 @@ class DeepSeek(nn.Module):
     def routings(self) -> list[Routing]:
         """Where the tokens of the last call went, one for each layer with experts."""
         return [mixture.routing for mixture in self.mixtures() if mixture.routing is not None]
-
-    def parameter_count(self) -> int:
-        """Each parameter once, the tied embedding too; balancing biases are none."""
-        return sum(p.numel() for p in self.parameters())

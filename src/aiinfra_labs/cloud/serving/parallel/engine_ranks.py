@@ -133,16 +133,7 @@ def _begin(worker: Worker, folder: Path, config: EngineConfig) -> int:
     """Load this rank's part and make its cache; returns the bytes of that."""
     tasks.load(worker, Grid(tensor=worker.size), folder)
     model = worker.kept["model"]
-    shape = model.config  # of this part: its own kv heads
-    cache = config.cache(
-        shape.num_hidden_layers,
-        config.num_blocks,
-        config.block_size,
-        shape.num_key_value_heads,
-        shape.head_dim,
-        model.dtype,
-        model.device,
-    )
+    cache = config.cache_for(model)
     chosen: Callable = attention_named(config.attention, model.device, model.dtype)
     worker.kept["runner"] = ModelRunner(model, cache, chosen)
     return cache.nbytes
