@@ -1,29 +1,14 @@
 """Beam search is `transformers`', and with enough beams the best of all texts."""
 
-import importlib.util
 import itertools
-from pathlib import Path
 
 import pytest
 import torch
+from random_models import SHAPES, as_theirs, prompts, random_model
 
 from aiinfra_labs.llm.beam import beam_search
 from aiinfra_labs.llm.generation import PromptError, generate
 from aiinfra_labs.llm.llama import LlamaConfig
-
-
-def beside(name):
-    """The module of this name beside this file."""
-    path = Path(__file__).with_name(f"{name}.py")
-    spec = importlib.util.spec_from_file_location(name, path)
-    module = importlib.util.module_from_spec(spec)
-    spec.loader.exec_module(module)
-    return module
-
-
-random_models = beside("random_models")
-SHAPES, as_theirs = random_models.SHAPES, random_models.as_theirs
-prompts, random_model = random_models.prompts, random_models.random_model
 
 
 def theirs(model, prompt, beams, new_tokens, end, penalty):

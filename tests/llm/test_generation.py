@@ -1,11 +1,10 @@
 """Token by token as `transformers`, with a cache as without, and in whole characters."""
 
-import importlib.util
 import math
-from pathlib import Path
 
 import pytest
 import torch
+from random_models import SHAPES, as_theirs, prompts, random_model
 
 from aiinfra_labs.llm import bpe
 from aiinfra_labs.llm.generation import (
@@ -20,20 +19,6 @@ from aiinfra_labs.llm.generation import (
 from aiinfra_labs.llm.kv_cache import PreallocatedCache
 from aiinfra_labs.llm.llama import KVCache, LlamaConfig
 from aiinfra_labs.llm.sampling import Sampling, SamplingError
-
-
-def beside(name):
-    """The module of this name beside this file."""
-    path = Path(__file__).with_name(f"{name}.py")
-    spec = importlib.util.spec_from_file_location(name, path)
-    module = importlib.util.module_from_spec(spec)
-    spec.loader.exec_module(module)
-    return module
-
-
-random_models = beside("random_models")
-SHAPES, as_theirs = random_models.SHAPES, random_models.as_theirs
-prompts, random_model = random_models.prompts, random_models.random_model
 
 
 @pytest.fixture(params=SHAPES)
