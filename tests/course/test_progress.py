@@ -203,3 +203,13 @@ def test_each_hint_is_shown_once_and_then_the_last():
     assert file.attempt("3.2.a", 2, 3, False, (3, 4)) == 4
     assert file.attempt("3.2.a", 2, 3, False) == 0
     assert file.records()["3.2.a"].hints == 4
+
+
+def test_a_solved_exercise_stays_whole_when_its_points_change():
+    keep = progress.current()
+    keep.attempt("3.2.a", 2, 3, False, ())
+    assert keep.records()["3.2.a"].earned(6) == 4
+    assert keep.records()["3.2.a"].earned(4) == 2, "points are whole"
+    keep.attempt("3.2.a", 3, 3, True, ())
+    keep.attempt("3.2.a", 1, 4, False, ())
+    assert [keep.records()["3.2.a"].earned(points) for points in (2, 3, 4)] == [2, 3, 4]

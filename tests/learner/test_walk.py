@@ -144,11 +144,11 @@ def test_from_the_site_through_a_lab(desk, course, lab_page, picture):
     assert "cuda.blockDim.x" in json.dumps(json.loads((desk.work / LAB).read_text())["cells"])
 
     told = desk.aiinfra("progress")
-    assert "3.2.a" in told and "solved" in told and "3/3" in told
-    assert "3/4" in told and "tried" in told
+    assert "3.2.a" in told and "solved" in told and "4/4" in told
+    assert "5/6" in told and "tried" in told
     data = json.loads(desk.aiinfra("progress", "--json"))
     known = {e["id"]: (e["best"], e["attempts"], bool(e["solved"])) for e in data["exercises"]}
-    assert known["3.2.a"] == (3, 3, True), "what is no kernel at all is no attempt"
-    assert known["3.2.b"] == (3, 1, False)
+    assert known["3.2.a"] == (4, 3, True), "what is no kernel at all is no attempt"
+    assert known["3.2.b"] == (5, 1, False)
     assert known["3.2.c"] == (0, 0, False)
     assert data["predictions"]["3.2.lab.idle"] == {"predicted": 100, "measured": 24}

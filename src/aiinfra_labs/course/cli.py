@@ -67,7 +67,7 @@ def _progress(chosen: argparse.Namespace) -> None:
     for exercise in exercises:
         record = records.get(exercise.id)
         state = "-" if record is None else "solved" if record.solved else "tried"
-        best = record.best if record else 0.0
+        best = record.earned(exercise.points) if record else 0.0
         last = "" if record is None else f"{datetime.fromtimestamp(record.last):%Y-%m-%d %H:%M}"
         tries = str(record.attempts) if record else "0"
         points = f"{best:g}/{exercise.points:g}"
@@ -103,7 +103,7 @@ def _progress_data(exercises: list[Exercise], records: dict[str, progress.Record
                 "unit": exercise.unit,
                 "skill": exercise.skill,
                 "points": exercise.points,
-                "best": record.best if record else 0.0,
+                "best": record.earned(exercise.points) if record else 0.0,
                 "attempts": record.attempts if record else 0,
                 "hints": record.hints if record else 0,
                 "first": time(record.first if record else None),

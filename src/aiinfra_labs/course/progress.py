@@ -10,6 +10,7 @@ from __future__ import annotations
 
 import contextlib
 import json
+import math
 import os
 import sqlite3
 import sys
@@ -54,6 +55,16 @@ class Record:
     first: float
     last: float
     solved: float | None
+    share: float  # the largest part of its points that an attempt got, 0 to 1
+
+    def earned(self, points: float) -> float:
+        """The points of the best attempt, of an exercise that now gives `points`.
+
+        It may have given fewer at the time, or more: then they are whole ones.
+        """
+        if self.solved or points == self.points:
+            return points if self.solved else self.best
+        return math.floor(self.share * points + 1e-9)
 
 
 def folder() -> Path:
@@ -131,7 +142,8 @@ class Progress:
         """What is known of each exercise that was attempted, by id."""
         query = """SELECT exercise, count(*), max(score), max(points),
                    count(DISTINCT nullif(hint, 0)), min(at), max(at),
-                   min(CASE WHEN passed THEN at END) FROM attempts GROUP BY exercise"""
+                   min(CASE WHEN passed THEN at END), max(coalesce(score / nullif(points, 0), 0))
+                   FROM attempts GROUP BY exercise"""
         rows = self._do(lambda file: file.execute(query).fetchall())
         return {row[0]: Record(*row) for row in rows}
 

@@ -49,8 +49,7 @@ def _standing(name: str, group: list[Exercise], records: dict[str, Record]) -> S
     known = [records[e.id] for e in group if e.id in records]
     return Standing(
         name,
-        # An exercise may have given more points when it was solved than it gives now.
-        sum(min(records[e.id].best, e.points) for e in group if e.id in records),
+        sum(records[e.id].earned(e.points) for e in group if e.id in records),
         sum(e.points for e in group),
         sum(record.solved is not None for record in known),
         len(group),

@@ -46,7 +46,6 @@ def call_ufunc(machine: Machine, mask: Mask, line: Line, ufunc: np.ufunc, *args:
 
 
 def _missing(name: str) -> UnsupportedFeature:
-    """Numba's CUDA target lacks most ufuncs; Python's `math` has nearly all of them."""
     plain = name.removeprefix("np.")
     instead = _INSTEAD.get(plain) or (f"math.{plain}(x)" if hasattr(math, plain) else "")
     return UnsupportedFeature(
@@ -63,10 +62,8 @@ _INSTEAD = {
     "floor": "math.floor(x), which gives a float",
     "floor_divide": "a // b",
     "multiply": "a * b",
-    "negative": "-x",
     "power": "a ** b",
     "remainder": "a % b",
     "rint": "round(x)",
-    "square": "x * x",
     "subtract": "a - b",
 }
