@@ -1,22 +1,18 @@
 """The benchmark of unit 4.3 runs, and what is stored of it is what the page reads."""
 
-import importlib.util
 import json
 import sys
 
 import pytest
 
+import by_path
 from aiinfra_labs.cloud.serving.step_cost import Linear
 from aiinfra_labs.course.measured import measured
 
 
 @pytest.fixture
 def benchmark(root):
-    path = root / "benchmarks" / "batching.py"
-    spec = importlib.util.spec_from_file_location("batching_benchmark", path)
-    module = importlib.util.module_from_spec(spec)
-    spec.loader.exec_module(module)
-    return module
+    return by_path.loaded(root / "benchmarks" / "batching.py")
 
 
 def test_a_quick_run_has_every_figure(benchmark, tmp_path, monkeypatch):

@@ -1,22 +1,18 @@
 """The benchmark of unit 1.3 runs, and what is stored of it is what the page reads."""
 
-import importlib.util
 import json
 import sys
 
 import pytest
 
+import by_path
 from aiinfra_labs.course.measured import measured
 from aiinfra_labs.llm.pronoun_model import PronounConfig
 
 
 @pytest.fixture
 def benchmark(root):
-    path = root / "benchmarks" / "coreference.py"
-    spec = importlib.util.spec_from_file_location("coreference_benchmark", path)
-    module = importlib.util.module_from_spec(spec)
-    spec.loader.exec_module(module)
-    return module
+    return by_path.loaded(root / "benchmarks" / "coreference.py")
 
 
 def test_a_quick_run_has_every_way(benchmark, tmp_path, monkeypatch):

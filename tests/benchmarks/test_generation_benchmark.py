@@ -1,21 +1,17 @@
 """The benchmark of unit 1.5 runs, and what is stored of it is what the page reads."""
 
-import importlib.util
 import json
 import sys
 
 import pytest
 
+import by_path
 from aiinfra_labs.course.measured import measured
 
 
 @pytest.fixture
 def benchmark(root):
-    path = root / "benchmarks" / "generation.py"
-    spec = importlib.util.spec_from_file_location("generation_benchmark", path)
-    module = importlib.util.module_from_spec(spec)
-    spec.loader.exec_module(module)
-    return module
+    return by_path.loaded(root / "benchmarks" / "generation.py")
 
 
 def test_a_quick_run_has_every_figure(benchmark, tmp_path, monkeypatch):

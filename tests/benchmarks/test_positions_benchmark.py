@@ -1,21 +1,18 @@
 """The benchmark of unit 1.2 runs, and what is stored of it is what the page reads."""
 
-import importlib.util
 import json
 import sys
 
 import pytest
 
+import by_path
 from aiinfra_labs.course.measured import measured
 from aiinfra_labs.llm.extrapolation import WAYS, load_stored
 
 
 @pytest.fixture
 def benchmark(root):
-    spec = importlib.util.spec_from_file_location("positions", root / "benchmarks" / "positions.py")
-    module = importlib.util.module_from_spec(spec)
-    spec.loader.exec_module(module)
-    return module
+    return by_path.loaded(root / "benchmarks" / "positions.py")
 
 
 def test_a_quick_run_has_every_curve(benchmark, tmp_path, monkeypatch):

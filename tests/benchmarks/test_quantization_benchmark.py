@@ -1,21 +1,17 @@
 """The benchmark of unit 4.5 runs, and what is stored of it is what the page reads."""
 
-import importlib.util
 import json
 import sys
 
 import pytest
 
+import by_path
 from aiinfra_labs.course.measured import measured
 
 
 @pytest.fixture
 def benchmark(root):
-    path = root / "benchmarks" / "quantization.py"
-    spec = importlib.util.spec_from_file_location("quantization_benchmark", path)
-    module = importlib.util.module_from_spec(spec)
-    spec.loader.exec_module(module)
-    return module
+    return by_path.loaded(root / "benchmarks" / "quantization.py")
 
 
 def test_a_quick_run_has_every_section_and_keeps_the_others(benchmark, tmp_path, monkeypatch):

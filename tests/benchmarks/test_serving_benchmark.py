@@ -5,6 +5,7 @@ import sys
 
 import pytest
 
+import by_path
 from aiinfra_labs.course.measured import measured
 
 
@@ -13,10 +14,7 @@ def benchmark(root, monkeypatch):
     folder = root / "benchmarks"
     monkeypatch.syspath_prepend(str(folder))
     monkeypatch.setenv("OMP_NUM_THREADS", "1")
-    spec = importlib.util.spec_from_file_location("serving_benchmark", folder / "serving.py")
-    module = importlib.util.module_from_spec(spec)
-    spec.loader.exec_module(module)
-    return module
+    return by_path.loaded(folder / "serving.py")
 
 
 def test_the_systems_answer_alike(benchmark):

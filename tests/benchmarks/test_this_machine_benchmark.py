@@ -1,12 +1,12 @@
 """The benchmark of the machine's own roofline runs, and what it stored has the same figures."""
 
-import importlib.util
 import json
 import subprocess
 import sys
 
 import pytest
 
+import by_path
 from aiinfra_labs.course.measured import measured
 
 
@@ -33,10 +33,7 @@ def test_a_quick_run_replaces_no_measurement(root):
 
 
 def test_rounds_that_are_added_keep_the_best_of_each_figure(root):
-    path = root / "benchmarks" / "this_machine.py"
-    spec = importlib.util.spec_from_file_location("benchmark_this_machine", path)
-    benchmark = importlib.util.module_from_spec(spec)
-    spec.loader.exec_module(benchmark)
+    benchmark = by_path.loaded(root / "benchmarks" / "this_machine.py")
     here = {"cpu": "a CPU", "cores": 2, "date": "2026-11-25"}
     new = {"machine": here, "rounds": 3, "add_rate": 5.0, "access_in_turn": 2.0}
     old = {"machine": here | {"date": "2026-11-24"}, "rounds": 8, "add_rate": 6.0}

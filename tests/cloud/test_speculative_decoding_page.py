@@ -1,11 +1,11 @@
 """What unit 4.4's page and lab draw says what it drew, and the benchmark's steps are real ones."""
 
-import importlib.util
 import json
 
 import numpy as np
 import pytest
 
+import by_path
 from aiinfra_labs.cloud.drawings import speculative_decoding as drawings
 from aiinfra_labs.cloud.exercises import speculative_decoding as rule
 from aiinfra_labs.cloud.exercises import speculative_decoding_views as views
@@ -74,10 +74,7 @@ def test_outcomes_are_counted_not_estimated():
 def test_a_step_of_the_benchmark_runs_what_it_says(root, llama):
     from aiinfra_labs.cloud.serving.engine import Engine, EngineConfig
 
-    path = root / "benchmarks" / "speculation.py"
-    spec = importlib.util.spec_from_file_location("speculation_benchmark", path)
-    module = importlib.util.module_from_spec(spec)
-    spec.loader.exec_module(module)
+    module = by_path.loaded(root / "benchmarks" / "speculation.py")
     runner = Engine(llama[1], None, EngineConfig(num_blocks=16, attention="torch")).runner
     counts = []
     own = runner.forward

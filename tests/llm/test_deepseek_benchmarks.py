@@ -1,12 +1,11 @@
 """Unit 1.7: what its benchmarks stored is what their code makes, and they run."""
 
-import importlib.util
 import json
-import sys
 from dataclasses import asdict
 
 import pytest
 
+import by_path
 from aiinfra_labs.course.measured import measured
 from aiinfra_labs.llm.deepseek import balance_study, reasoner
 
@@ -14,12 +13,7 @@ from aiinfra_labs.llm.deepseek import balance_study, reasoner
 @pytest.fixture
 def benchmark_of(root):
     def load(name):
-        path = root / "benchmarks" / f"{name}.py"
-        spec = importlib.util.spec_from_file_location(f"benchmark_{name}", path)
-        module = importlib.util.module_from_spec(spec)
-        sys.modules[spec.name] = module
-        spec.loader.exec_module(module)
-        return module
+        return by_path.loaded(root / "benchmarks" / f"{name}.py")
 
     return load
 

@@ -2,9 +2,7 @@
 
 from __future__ import annotations
 
-import importlib.util
 import json
-import sys
 from dataclasses import asdict
 
 import numpy as np
@@ -15,6 +13,7 @@ from hypothesis import strategies as st
 from rapidfuzz.distance import Levenshtein
 from torch.nn import functional as F
 
+import by_path
 from aiinfra_labs.course.measured import measured
 from aiinfra_labs.llm.emergence import growth, metrics
 from aiinfra_labs.llm.emergence.skills import EQUALS, NOT_GRADED, PLUS, Addition, Recall, shifted
@@ -122,11 +121,7 @@ def test_every_size_and_seed_was_measured():
 
 
 def test_the_benchmark_goes_on_where_it_was_stopped(root, tmp_path, capsys, monkeypatch):
-    path = root / "benchmarks" / "emergence.py"
-    spec = importlib.util.spec_from_file_location("benchmark_emergence", path)
-    module = importlib.util.module_from_spec(spec)
-    sys.modules[spec.name] = module
-    spec.loader.exec_module(module)
+    module = by_path.loaded(root / "benchmarks" / "emergence.py")
     monkeypatch.setitem(module.SKILLS, "recall", Recall(facts=8, answer=2))
     lesson, out = growth.Lesson(steps=2, batch=4), tmp_path / "emergence.json"
     module.measure(lesson, (4,), 1, ["recall"], out)

@@ -1,21 +1,17 @@
 """Unit 1.6: benchmarks/scaling.py can be stopped, and goes on to the same model."""
 
-import importlib.util
 import math
-import sys
 
 import pytest
 import torch
+
+import by_path
 
 
 @pytest.fixture
 def scaling(root, monkeypatch):
     """The benchmark's module, with windows of 2 x 8 tokens and a small vocabulary."""
-    path = root / "benchmarks" / "scaling.py"
-    spec = importlib.util.spec_from_file_location("benchmark_scaling", path)
-    module = importlib.util.module_from_spec(spec)
-    sys.modules[spec.name] = module
-    spec.loader.exec_module(module)
+    module = by_path.loaded(root / "benchmarks" / "scaling.py")
     for name, value in (("CONTEXT", 8), ("BATCH", 2), ("VOCABULARY", 40)):
         monkeypatch.setattr(module, name, value)
     return module
