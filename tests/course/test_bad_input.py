@@ -397,11 +397,16 @@ def test_a_hint_is_about_what_failed():
         i = cuda.grid(1)
         out[i] = a[i] + b[i]
 
-    told = [check("3.2.a", unguarded) for _ in range(3)]
-    assert [result.hint_number for result in told] == ["1 of 2", "2 of 2", "2 of 2"]
-    assert "128 threads" in told[0].hint and "if i < out.size" in told[1].hint
-    assert "Hint 1 of 2: 100 elements" in str(told[0])
-    assert "<code>if i &lt; out.size:</code>" in told[1]._repr_html_()
+    @cuda.jit
+    def unguarded_still(a, b, out):
+        k = cuda.grid(1)
+        out[k] = a[k] + b[k]
+
+    told = [check("3.2.a", kernel) for kernel in (unguarded, unguarded, unguarded_still)]
+    assert [result.hint_number for result in told] == ["1 of 3", "1 of 3", "2 of 3"]
+    assert "128 threads" in told[0].hint and "if i < out.size" in told[2].hint
+    assert "Hint 1 of 3: 100 elements" in str(told[0])
+    assert "<code>if i &lt; out.size:</code>" in told[2]._repr_html_()
 
 
 # --- the progress file ---------------------------------------------------------------------------

@@ -20,7 +20,7 @@ from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
-from aiinfra_labs.gpu import cuda, emulator
+from aiinfra_labs.gpu import compiled, cuda, emulator
 
 from .emulator.api.intrinsics import Intrinsic, alias
 from .emulator.errors import EmulatorError, LaneError, described
@@ -177,6 +177,7 @@ def _of_numba() -> tuple[Any, Any]:
 _emulated = Intrinsic("load_float4", _load), Intrinsic("store_float4", _store)
 if cuda is emulator:
     load_float4, store_float4 = _emulated
+    compiled.teach(_emulated, _of_numba)
 else:  # a kernel that Numba compiles is run on the emulator beside it, too
     load_float4, store_float4 = _of_numba()
     for theirs, ours in zip((load_float4, store_float4), _emulated, strict=True):

@@ -16,6 +16,7 @@ from ..api import intrinsics
 from ..api.intrinsics import NOT_YET, Dim3, Intrinsic, canonical
 from ..api.memory import DeviceArray, allocate, check_dtype
 from ..api.whole import contains
+from ..errors import LaneError
 from ..lanes import arithmetic
 from ..lanes.views import FromTheEnd, WideIndex, view_of
 from .calls import MISSING, Calls
@@ -352,6 +353,11 @@ class Expressions(Calls):
 
 
 def _as_index(item: Any) -> tuple:
+    if isinstance(item, Axes):
+        raise LaneError(
+            "an index is one integer, and cuda.threadIdx or blockIdx alone are three",
+            "name the axis: cuda.threadIdx.x",
+        )
     return item if isinstance(item, tuple) else (item,)
 
 
