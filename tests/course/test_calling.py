@@ -10,6 +10,8 @@ import torch
 
 from aiinfra_labs.course import check
 from aiinfra_labs.course.calling import Spoilt, unwatched, watched
+from aiinfra_labs.course.checking import try_out
+from aiinfra_labs.course.registry import find
 
 NAN = float("nan")
 
@@ -82,6 +84,74 @@ class YesArray(np.ndarray):
 @dataclass
 class Fields:
     x: int
+
+
+@dataclass
+class YesFields:
+    x: int
+
+    def __eq__(self, other):
+        return True
+
+
+class Within(float):
+    """Within every tolerance: its distance to anything is small."""
+
+    def __rsub__(self, other):
+        return 0.0
+
+    __sub__ = __rsub__
+
+
+class Nearest(float):
+    def __le__(self, other):
+        return True
+
+    def __abs__(self):
+        return self
+
+
+class Evil(float):
+    def __abs__(self):
+        return self
+
+    def __sub__(self, other):
+        return self
+
+    def __truediv__(self, other):
+        return self
+
+    def __le__(self, other):
+        return True
+
+    __rsub__, __lt__, __ge__ = __sub__, __le__, __le__
+
+
+class YesTensor(torch.Tensor):
+    @classmethod
+    def __torch_function__(cls, function, types, args=(), kwargs=None):
+        return True
+
+
+@pytest.mark.parametrize(
+    ("result", "operator"),
+    [
+        (Within(3), "__sub__"),
+        ([Nearest(3)], "__le__"),
+        (torch.ones(2).as_subclass(YesTensor), "__torch_function__"),
+        (YesFields(3), "=="),
+    ],
+)
+def test_a_result_that_is_near_everything_is_none(result, operator):
+    with pytest.raises(Spoilt, match=f"whose {operator} was written by hand"):
+        watched(lambda: result, [])()
+
+
+@pytest.mark.parametrize("exercise", ["1.6.b", "1.8.a", "1.8.b", "3.1.b"])
+def test_no_exercise_takes_a_number_that_is_near_everything(exercise):
+    """Each of these once gave all of its points for it."""
+    for result in (Evil(0.5), (Evil(0.5),) * 3):
+        assert try_out(find(exercise), lambda *given, result=result: result).score == 0
 
 
 @pytest.mark.parametrize(

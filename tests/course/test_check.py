@@ -1,5 +1,6 @@
 """`check` answers whatever it is given, in three parts, and raises nothing in a lab."""
 
+import functools
 import json
 import threading
 import time
@@ -8,6 +9,7 @@ import numpy as np
 import pytest
 
 from aiinfra_labs.course import check, hints, progress, show
+from aiinfra_labs.course.hinting import fingerprint
 from aiinfra_labs.course.results import ExerciseFailed
 from aiinfra_labs.gpu import cuda
 
@@ -362,6 +364,35 @@ def test_the_same_failing_cell_takes_no_further_hint(doubling):
     assert {check("1.1.z", wrong()).hint for _ in range(3)} == {"What is twice x?"}
     assert check("1.1.z", lambda x: x + 2).hint == "x + x is twice x."
     assert check("1.1.z", wrong()).hint == "What is twice x?", "and gets its own again"
+
+
+class Adds:
+    """An object that can be called, as a solution may be."""
+
+    def __init__(self, number):
+        self.number = number
+
+    def __call__(self, x):
+        return x + self.number
+
+
+class Takes(Adds):
+    def __call__(self, x):
+        return x - self.number
+
+
+def test_what_can_be_called_is_known_by_its_code(doubling):
+    for first, second in (
+        (functools.partial(pow, 3), functools.partial(pow, 5)),
+        (functools.partial(max, 3), functools.partial(min, 3)),
+        (Adds(1), Takes(1)),
+        (max, min),
+    ):
+        assert fingerprint(first) != fingerprint(second) and fingerprint(first) == fingerprint(
+            first
+        )
+    assert check("1.1.z", Adds(7)).hint == "What is twice x?"
+    assert check("1.1.z", Takes(7)).hint == "x + x is twice x."
 
 
 def test_hints_that_were_given_can_be_seen_again(doubling):

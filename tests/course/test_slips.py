@@ -4,8 +4,9 @@ Held for every exercise that calls a function, those to come included.
 """
 
 import pytest
+import torch
 
-from aiinfra_labs.course import registry
+from aiinfra_labs.course import registry, show
 from aiinfra_labs.course.checking import try_out
 
 ASKED = [e for e in registry.all_exercises() if e.kind == "function"]
@@ -33,6 +34,19 @@ def test_a_result_of_a_wrong_type_takes_no_hint(exercise, result):
     wasted = [f"{o.name}: {o.what}" for o in failed if not o.slip]
     assert failed[0].slip, failed[0]
     assert not wasted or exercise.id in ALSO_LOOKS_ELSEWHERE, wasted
+
+
+DRAWN = [e for e in ASKED if e.shower is not None]
+
+
+@pytest.mark.parametrize("exercise", DRAWN, ids=[e.id for e in DRAWN])
+def test_what_cannot_be_drawn_is_said_to_be_the_result(exercise):
+    """The drawing's own TypeError, many levels deep, tells a learner nothing."""
+    for result in (None, Thing(), torch.tensor(6.0), torch.tensor([[6.0]])):
+        shown = show(exercise.id, lambda *given, result=result: result)
+        for outcome in getattr(shown, "requirements", ()):
+            assert outcome.what and outcome.why and outcome.try_
+            assert not outcome.what.startswith(("TypeError", "AttributeError", "RuntimeError"))
 
 
 def test_a_float_where_a_whole_number_is_asked_for_takes_no_hint():

@@ -12,6 +12,7 @@ import itertools
 import sys
 from collections import Counter, defaultdict
 from collections.abc import Callable, Collection, Iterator, Mapping, Sequence
+from types import CodeType
 from typing import Any
 
 import numpy as np
@@ -23,7 +24,15 @@ _DEEP = 6  # levels of lists in lists that are looked at
 _MOST = 20_000  # elements of a result that are looked at
 # Only these keep a list or an array; what else an argument may be, such as a model, counts itself.
 _HOLDS = (list, dict, set, bytearray, np.ndarray)
-_OPERATORS = ("__eq__", "__ne__", "__bool__", "__array__", "__array_ufunc__")
+_EQUALITY = ("__eq__", "__ne__", "__bool__", "__array__", "__array_ufunc__")
+# What a comparison with a tolerance does: |got - expected| <= limit, on numbers, arrays, tensors.
+_OPERATORS = (
+    *_EQUALITY,
+    *("__lt__", "__le__", "__gt__", "__ge__", "__abs__", "__neg__", "__add__", "__radd__"),
+    *("__sub__", "__rsub__", "__mul__", "__rmul__", "__truediv__", "__rtruediv__"),
+    *("__float__", "__int__", "__index__", "__round__"),
+    *("__array_function__", "__torch_function__", "__torch_dispatch__"),
+)
 
 
 class Spoilt(Exception):
@@ -56,9 +65,9 @@ def watched(
         for name, kept in before.items():
             if not _same(kept, known[name]):
                 raise Spoilt(_changed(name, kept, known[name]))
-        for part in _parts(result):
-            if _has_own_equality(part):
-                raise Spoilt(_own_equality(part))
+        for part in {id(type(part)): part for part in _parts(result)}.values():
+            if name := _own_operator(type(part)):
+                raise Spoilt(_by_hand(part, name))
         if new:
             for name, value in known.items():
                 if _shared(result, value):
@@ -169,23 +178,35 @@ def _parts(value: Any) -> Iterator[Any]:
         level = below
 
 
-def _has_own_equality(value: Any) -> bool:
-    """Whether a learner's class wrote the `==` that would decide about this value."""
-    for kind in type(value).__mro__:
+def _own_operator(value_type: type) -> str:
+    """The operator that a learner's class wrote, and that would decide about this value, or ""."""
+    for kind in value_type.__mro__:
         for name in _OPERATORS:
-            code = getattr(vars(kind).get(name), "__code__", None)
-            # What a dataclass makes compares its fields.
-            made = name == "__eq__" and dataclasses.is_dataclass(kind)
-            if code is not None and not made and is_learners(code.co_filename):
-                return True
-    return False
+            member = vars(kind).get(name)
+            code = getattr(getattr(member, "__func__", member), "__code__", None)
+            if code is not None and is_learners(code.co_filename) and not _made(kind, name, code):
+                return name
+    return ""
 
 
-def _own_equality(value: Any) -> Parts:
+def _made(kind: type, name: str, code: CodeType) -> bool:
+    """Whether `dataclass` made it: what it makes compares the fields."""
+    if not dataclasses.is_dataclass(kind):
+        return False
+    fields = [field.name for field in dataclasses.fields(kind) if field.compare]
+    same = getattr(dataclasses.make_dataclass("_", fields, order=True), name, None)
+    theirs = getattr(same, "__code__", None)
+    return theirs is not None and all(
+        getattr(code, part) == getattr(theirs, part) for part in ("co_code", "co_names")
+    )
+
+
+def _by_hand(value: Any, name: str) -> Parts:
     return Parts(
-        f"the result holds {a_kind(value)}, whose == was written by hand",
-        "a result is compared with the expected one by ==, so it must be a value that Python, "
-        "NumPy or PyTorch compares",
+        f"the result holds {a_kind(value)}, whose {'==' if name in _EQUALITY else name} was "
+        "written by hand",
+        "a result is compared with the expected one by what Python, NumPy or PyTorch does with its "
+        "values, so it must be a value of theirs",
         "return plain numbers, strings, lists, tuples or arrays",
     )
 

@@ -11,7 +11,7 @@ from . import cells, registry
 from .guard import Alarm, TimeLimit, explain
 from .hinting import with_hint
 from .limits import Intact, spare_memory
-from .parts import Parts
+from .parts import Parts, has_parts
 from .registry import Exercise
 from .results import FAILED, NOT_ATTEMPTED, ExerciseFailed, Outcome, Result
 from .starters import is_starter
@@ -117,7 +117,10 @@ def show(id: str = "", obj: Any = _NOTHING) -> Any:
             finally:
                 intact.mend()
     except (Exception, TimeLimit, SystemExit) as error:
-        return _refused(id, exercise.title, explain(error, exercise.seconds))
+        parts = explain(error, exercise.seconds)
+        if isinstance(error, Exception) and not parts.code and not has_parts(error):
+            parts = _cannot_draw(exercise, error)  # the drawing stumbled over what it was given
+        return _refused(id, exercise.title, parts)
 
 
 def _refused(id: str, title: str, parts: Parts, points: float = 0.0) -> Result:
@@ -156,6 +159,14 @@ def _no_drawing(exercise: Exercise) -> Parts:
         f"exercise {exercise.id} has no drawing",
         "only some exercises have a run that can be drawn",
         f'check("{exercise.id}", name) tries it',
+    )
+
+
+def _cannot_draw(exercise: Exercise, error: Exception) -> Parts:
+    return Parts(
+        f"what your {exercise.kind} gave cannot be drawn ({type(error).__name__}: {error!s:.120})",
+        "a run is drawn from a result of the type and the shape that the exercise asks for",
+        f'check("{exercise.id}", name) says what is wrong with the result; draw it after that',
     )
 
 

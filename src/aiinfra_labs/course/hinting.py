@@ -7,6 +7,7 @@ fails in the same way takes no further one.
 
 from __future__ import annotations
 
+import functools
 import hashlib
 import inspect
 from collections.abc import Iterator
@@ -95,6 +96,9 @@ def fingerprint(obj: Any) -> str:
 
 
 def _code_of(obj: Any) -> Iterator[Any]:
+    while isinstance(obj, functools.partial):
+        yield repr((obj.args, obj.keywords))
+        obj = obj.func
     function = inspect.unwrap(getattr(obj, "py_func", obj)) if callable(obj) else None
     function = getattr(obj, "py_func", function)
     if inspect.isclass(function):
@@ -107,6 +111,10 @@ def _code_of(obj: Any) -> Iterator[Any]:
         yield from _parts_of(code)
     elif function is None:
         yield repr(obj)[:2000]
+    elif inspect.isbuiltin(function):
+        yield function.__name__
+    else:  # an object that can be called
+        yield from _code_of(type(function))
 
 
 def _parts_of(code: CodeType) -> Iterator[Any]:

@@ -210,6 +210,17 @@ def repeated(query, key, value):
     return F.scaled_dot_product_attention(query, key, value)
 
 
+_kept = {}
+
+
+def repeated_once_and_kept(*given):
+    """Known by the numbers that it is given: the second time it makes nothing."""
+    seen = tuple((tuple(x.shape), float(x.sum())) for x in given)
+    if seen not in _kept:
+        _kept[seen] = repeated(*given)
+    return _kept[seen]
+
+
 def expanded(query, key, value):
     b, heads, t, d = query.shape
     kv_heads = key.shape[1]
@@ -265,6 +276,7 @@ WRONG = [
     ("1.3.c", divided_by_the_root_of_all, "each head has C / heads features of its own"),
     ("1.3.d", repeated, "a copy for each query head reads and writes it again"),
     ("1.3.d", expanded, "bytes of new tensors"),
+    ("1.3.d", repeated_once_and_kept, "a copy for each query head reads and writes it again"),
     ("1.3.d", every_other, "neighbours share"),
     ("1.3.d", first_kv_head_for_all, "query head h reads kv head h // 1"),
 ]

@@ -102,6 +102,16 @@ def expanded(q_nope, q_rope, latent, shared, w_key, w_value):
 
 
 WRONG.append(("1.7.b", expanded, "a key or a value for each head and token was made"))
+_kept = {}
+
+
+@wrong("1.7.b", "a key or a value for each head and token was made")
+def expanded_once_and_kept(*given):
+    """Known by the numbers that it is given: the second time it makes nothing."""
+    seen = tuple((tuple(x.shape), float(x.sum())) for x in given)
+    if seen not in _kept:
+        _kept[seen] = expanded(*given)
+    return _kept[seen]
 
 
 @wrong("1.7.b", "what is spared must not change the result")

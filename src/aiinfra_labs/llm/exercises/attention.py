@@ -386,15 +386,17 @@ def grouped_query(function: Any, require: Any) -> None:
         for b, heads, kv_heads, s in ((1, 8, 2, 512), (2, 8, 1, 300), (1, 32, 8, 700)):
             with r.input(f"Q {[b, heads, 1, 128]}, K and V {[b, kv_heads, s, 128]}"):
                 query, key, value = normal(7, (b, heads, 1, 128), *[(b, kv_heads, s, 128)] * 2)
-                same(
-                    r,
-                    function(query, key, value),
-                    _by_repeating(query, key, value),
-                    why="what is spared must not change the result",
-                    try_="get the requirement above right first",
-                )
-                given = query, key, value
-                made = allocated(lambda g=given: unwatched(function)(*g))
+                # Measured the first time that these are given: a kept result costs nothing.
+                given, got = (query, key, value), []
+                made = allocated(lambda g=given, got=got: got.append(unwatched(function)(*g)))
+                for result in (got[0], function(*given)):
+                    same(
+                        r,
+                        result,
+                        _by_repeating(query, key, value),
+                        why="what is spared must not change the result",
+                        try_="get the requirement above right first",
+                    )
                 r.that(
                     made <= key.nbytes // 2,
                     what=f"{made:,} bytes of new tensors, at most {key.nbytes // 2:,} allowed; "

@@ -259,18 +259,19 @@ def absorbed(function: Any, require: Any) -> None:
         for heads, s in ((16, 512), (32, 300)):
             given = inputs(1, heads, s, 64, 32, 16, 32)
             with r.input(f"{heads} heads, {s} tokens, latents of 64, keys of 32 + 16"):
-                got = function(*given)
-                is_tensor(r, got, "the result", (1, heads, 32))
-                equal(
-                    r,
-                    got,
-                    attention_by_heads(*given),
-                    "the result",
-                    1e-3,  # sums of 64 x 32 products, in another order
-                    why="what is spared must not change the result",
-                    try_="get the requirements above right first",
-                )
-                made = allocated(lambda g=given: unwatched(function)(*g))
+                # Measured the first time that these are given: a kept result costs nothing.
+                got: list[Any] = []
+                made = allocated(lambda g=given, got=got: got.append(unwatched(function)(*g)))
+                for result in (got[0], function(*given)):
+                    equal(
+                        r,
+                        result,
+                        attention_by_heads(*given),
+                        "the result",
+                        1e-3,  # sums of 64 x 32 products, in another order
+                        why="what is spared must not change the result",
+                        try_="get the requirements above right first",
+                    )
                 limit = heads * s * 32 * 4 // 2
                 r.that(
                     made <= limit,
