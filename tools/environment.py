@@ -20,7 +20,7 @@ from pathlib import Path
 
 NEEDED = (3, 11)
 MACOS = 14  # the oldest that the pinned PyTorch has wheels for
-GIGABYTES = 4.0  # free space asked for: .venv takes 2.7 GB, pip's copies of the downloads the rest
+GIGABYTES = 4.0  # free space asked for: .venv takes 3.0 GB, pip's copies of the downloads the rest
 ROOT = Path(__file__).resolve().parent.parent
 VENV = ROOT / ".venv"
 PYTHON = VENV / "bin" / "python"
