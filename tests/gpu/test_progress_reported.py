@@ -97,7 +97,7 @@ def continues_before_the_barrier(rounds, out):
     """numba/numba#9770: one thread continues, the others go on, and all come to the test."""
     again = True
     n = 0
-    while cuda.syncthreads_or(again):
+    while cuda.syncthreads_or(int(again)):
         again = False
         n += 1
         if cuda.threadIdx.x == 0:
@@ -222,7 +222,7 @@ def test_a_flag_without_a_fence_is_a_race(fenced):
 def looks_back_by_warps(flags, out, wrong):
     """llnl/RAJAPerf#521: a warp looks at 32 flags at once, and waits until all are there."""
     lane, b = cuda.threadIdx.x, cuda.blockIdx.x
-    ready = 0
+    ready = np.int32(0)  # as wide as a ballot: in an int64 its sign would count as 32 lanes more
     while cuda.popc(ready) < 32 + wrong:
         there = lane >= b or cuda.atomic.add(flags, lane, 0) != 0
         ready = cuda.ballot_sync(0xFFFFFFFF, there)
