@@ -4,6 +4,8 @@ Each answer here computes all that is right and then spoils one thing. The plant
 mistakes that people make; these are the kinds of them that a check forgets.
 """
 
+import math
+
 import numpy as np
 import pytest
 import torch
@@ -142,6 +144,21 @@ def test_the_precision_is_the_one_that_was_asked_for(asked, name):
     if (exercise.id, name) in ALSO_RIGHT or not any(holds(result, is_float) for _, result in calls):
         return
     assert not try_out(exercise, lambda *given: mapped(reference(*given), other)).passed
+
+
+def test_what_is_no_number_is_near_no_number(asked):
+    """Of nan, `abs(got - expected) > tolerance` is false, and so is its contrary."""
+    exercise, reference, calls = asked
+
+    def spoilt(value):
+        if isinstance(value, torch.Tensor):
+            return value * math.nan if value.is_floating_point() else value
+        if isinstance(value, np.ndarray):
+            return value * np.float32("nan") if value.dtype.kind == "f" else value
+        return math.nan if isinstance(value, float) else value
+
+    if any(repr(mapped(result, spoilt)) != repr(result) for _, result in calls):
+        assert not try_out(exercise, lambda *given: mapped(reference(*given), spoilt)).passed
 
 
 @pytest.mark.parametrize("change", [str, lambda value: value == 1], ids=["text", "bool"])

@@ -311,3 +311,5 @@ WRONG += [
     ("1.3.a", in_double, "has dtype torch.float64, expected torch.float32"),
     ("1.3.d", nothing_but_fast, "what is spared must not change the result"),
 ]
+
+WRONG += [("1.3.a", lambda *given: by_softmax(*given) * math.nan, "has nan or inf")]

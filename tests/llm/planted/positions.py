@@ -342,3 +342,9 @@ def stretch_the_fast_ones(frequencies, factor, trained):
 def stretch_without_pi(frequencies, factor, trained):
     kept = ((trained * frequencies - 1) / 3).clamp(0, 1)
     return kept * frequencies + (1 - kept) * frequencies / factor
+
+
+@wrong("1.2.d", "is divided by nan")
+def stretch_to_no_number(frequencies, factor, trained):
+    """Nan is further from nothing than any tolerance: a comparison must not ask it that way."""
+    return stretch_by_turns(frequencies, factor, trained) * math.nan

@@ -123,6 +123,12 @@ def scaled_dot_product(function: Any, require: Any) -> None:
                 mask[:, 0] = False
                 without = function(query, key[1:], value[1:], None)
                 is_tensor(r, without, "the result without the first key", (t, 8))
+                r.that(
+                    bool(without.isfinite().all()),
+                    what="the result without the first key, and without a mask, has nan or inf",
+                    why="every query sees all keys here, so that the weights sum to 1",
+                    try_="subtract the largest score before exp, or use softmax, which does",
+                )
                 same(
                     r,
                     function(query, key, value, mask),

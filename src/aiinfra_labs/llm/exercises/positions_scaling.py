@@ -120,7 +120,8 @@ def _divided(r: Any, given: Tensor, got: Tensor, factor: float, trained: int) ->
 
 
 def _ratios(r: Any, given: Tensor, got: Tensor, expected: Tensor, trained: int) -> None:
-    wrong = ((got - expected).abs() > 1e-4 * expected).nonzero().flatten().tolist()
+    near = (got - expected).abs() <= 1e-4 * expected  # of nan it is false
+    wrong = (~near).nonzero().flatten().tolist()
     if not wrong:
         return
     i = wrong[0]
