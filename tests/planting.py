@@ -119,3 +119,29 @@ def _run(text, body, space):
     name = f"<cell {hash(text)}>"
     linecache.cache[name] = (len(text), None, text.splitlines(keepends=True), name)
     exec(compile(ast.Module(body, []), name, "exec"), space)
+
+
+@functools.cache
+def all_planted() -> tuple[dict[str, list], dict[str, list]]:
+    """Right and wrong answers by id, from every `planted` folder."""
+    right: dict[str, list] = {}
+    wrong: dict[str, list] = {}
+    for path in sorted(TESTS.glob("*/planted/*.py")):
+        module = module_of(path)
+        for id, *rest in entries(getattr(module, "RIGHT", [])):
+            right.setdefault(id, []).append(rest[0])
+        for id, *rest in entries(getattr(module, "WRONG", [])):
+            wrong.setdefault(id, []).append((rest[0], rest[1]))
+    return right, wrong
+
+
+def entries(listed: Any) -> list[tuple]:
+    """(id, answer, ...) of either form."""
+    if not isinstance(listed, dict):
+        return list(listed)
+    found = []
+    for id, answers in listed.items():
+        for answer in answers:
+            make, *reason = answer if isinstance(answer, tuple) else (answer,)
+            found.append((id, make(), *reason))
+    return found

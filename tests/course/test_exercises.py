@@ -13,38 +13,14 @@ from aiinfra_labs.course import registry
 from aiinfra_labs.course.checking import try_out
 from aiinfra_labs.course.starters import is_starter
 from aiinfra_labs.course.units import UNITS, repository
-from planting import from_notebook, module_of, reasons, tried
+from planting import all_planted, entries, from_notebook, reasons, tried
 
 ROOT = repository()
 EXERCISES = registry.all_exercises()
 IDS = [exercise.id for exercise in EXERCISES]
 
 
-def planted():
-    """Right and wrong answers by id, from every `planted` folder."""
-    right, wrong = {}, {}
-    for path in sorted((ROOT / "tests").glob("*/planted/*.py")):
-        module = module_of(path)
-        for id, *rest in entries(getattr(module, "RIGHT", [])):
-            right.setdefault(id, []).append(rest[0])
-        for id, *rest in entries(getattr(module, "WRONG", [])):
-            wrong.setdefault(id, []).append((rest[0], rest[1]))
-    return right, wrong
-
-
-def entries(listed):
-    """(id, answer, ...) of either form."""
-    if not isinstance(listed, dict):
-        return list(listed)
-    found = []
-    for id, answers in listed.items():
-        for answer in answers:
-            make, *reason = answer if isinstance(answer, tuple) else (answer,)
-            found.append((id, make(), *reason))
-    return found
-
-
-RIGHT, WRONG = planted()
+RIGHT, WRONG = all_planted()
 
 
 def test_there_are_exercises():

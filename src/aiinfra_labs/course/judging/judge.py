@@ -56,6 +56,7 @@ from . import answering, far, wire
 # Exercises whose body must run beside the answer, with why. What it says can be forged there.
 BESIDE = {
     "1.3.d": "the bytes that a call allocates are counted in the process that makes it",
+    "1.7.b": "the bytes that a call allocates are counted in the process that makes it",
     "1.4.e": "a training run, its optimizer and its generators are kept and restored in place",
 }
 CONNECT = 60.0  # seconds for the answer's process to connect, and to import what it needs
