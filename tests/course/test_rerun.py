@@ -63,7 +63,7 @@ def test_a_kernel_that_a_check_ends_keeps_what_was_earned(notebook, root, capsys
         )
     )
     points = {id: score for id, score, _ in done.exercises}
-    assert points["3.2.a"] == 3 and points["3.2.b"] == points["3.2.c"] == 0
+    assert points["3.2.a"] == 4 and points["3.2.b"] == points["3.2.c"] == 0
     assert any("end of the kernel" in error for error in done.errors)
     said = {result.id: str(result) for result in done.results}
     assert "does not answer any more" in said["3.2.b"] or "kernel ended" in said["3.2.b"]

@@ -456,10 +456,11 @@ def _is_close(
         if n > 1
         else "a single token has no gap",
     )[place]
+    number = isinstance(got, int | float) and not isinstance(got, bool)
     r.that(
-        isinstance(got, int | float) and abs(got - right) < 1e-9,
+        number and abs(got - right) < 1e-9,
         what=f"the {NAMES[place]} of {name!r} is {got!r}, expected {right:g}",
         why=why,
         try_=f"it came at {arrival:g}, and its tokens at {', '.join(f'{t:g}' for t in times[:6])}",
-        slip=not isinstance(got, int | float),
+        slip=not number,
     )
