@@ -2,9 +2,9 @@
 
 Unit 3.2. Of the learner's Python nothing runs there. The function is parsed, stripped of
 decorators, default values and annotations, which Python would evaluate, and given the plain values
-of the names that it uses; then the emulator translates it. A host function that launches kernels is served by the
-judge's device: `cuda.to_device` and launches are forwarded, so that copies and launches are
-counted where the learner's code cannot reach the counters.
+of the names that it uses; then the emulator translates it. A host function that launches kernels
+is served by the judge's device: `cuda.to_device` and launches are forwarded, so that copies and
+launches are counted where the learner's code cannot reach the counters.
 """
 
 from __future__ import annotations
