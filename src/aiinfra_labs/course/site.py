@@ -109,10 +109,28 @@ def build(root: Path, out: Path | None = None, force: bool = False) -> Path:
         _run(root, made, doctrees, keep_code=changed is not None)
         (made / PAGES).write_text(json.dumps(now), encoding="utf-8")
         (made / STAMP).write_text(inputs, encoding="utf-8")
-        if out.exists():
-            out.rename(Path(folder) / "old")
-        made.rename(out)
+        _exchange(out, made, Path(folder) / "old")
     return out
+
+
+def _exchange(out: Path, made: Path, old: Path) -> None:
+    """Put the new site where the old one is. The old one comes back where that cannot be done."""
+    try:
+        if out.exists():
+            out.rename(old)
+        try:
+            made.rename(out)
+        except BaseException:
+            if old.exists():
+                old.rename(out)
+            raise
+    except OSError as error:
+        raise SiteError(
+            f"the site could not be put into {out}: {error.strerror}",
+            "a build replaces its whole folder; one that is a disk of its own, or in use, "
+            "cannot be replaced",
+            "name another folder with --out",
+        ) from error
 
 
 def _state(root: Path) -> dict[str, dict[str, list[str]]]:

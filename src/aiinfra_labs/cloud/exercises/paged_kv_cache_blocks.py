@@ -312,7 +312,9 @@ def _at_random(pool: Pool, seed: int) -> None:
 class _Plain:
     """Stands in for a requirement where nothing is graded: `show` draws even what is wrong."""
 
-    def that(self, condition: Any, what: str, why: str = "", try_: str = "") -> None:
+    def that(
+        self, condition: Any, what: str, why: str = "", try_: str = "", *, slip: bool = False
+    ) -> None:
         if not condition:
             raise CourseError(what, why, try_)
 
