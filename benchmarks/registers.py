@@ -76,7 +76,7 @@ def tool(name: str) -> str | None:
 
 
 def need_compilers() -> tuple[Any, str]:
-    """(numba.cuda, the path of ptxas). Raises MissingCompiler, in one line."""
+    """(numba.cuda, the path of a ptxas that fits it). Raises MissingCompiler, in one line."""
     ptxas = tool("ptxas")
     if ptxas is None:
         raise MissingCompiler(
@@ -94,6 +94,13 @@ def need_compilers() -> tuple[Any, str]:
         reason = str(error).strip().splitlines()[0]
         raise MissingCompiler(
             f"NVVM or NVRTC cannot be used here, so nothing can be compiled: {reason}"
+        ) from error
+    try:
+        assembled(cuda_c_ptx('extern "C" __global__ void nothing() {}', 90), 90, ptxas)
+    except ValueError as error:  # a ptxas reads the PTX of its own version, and of older ones
+        raise MissingCompiler(
+            f"{ptxas} is older than the compilers of its PTX ({str(error).splitlines()[0]}): "
+            "pip install nvidia-cuda-nvcc, of the version of nvidia-cuda-nvrtc"
         ) from error
     return cuda, ptxas
 

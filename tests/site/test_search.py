@@ -56,7 +56,7 @@ def test_the_page_on_a_subject_comes_first(ranked, root, id):
 
 
 @pytest.mark.parametrize(
-    ("query", "page"),
+    ("query", "first"),
     [
         ("paged kv cache", "4-cloud/02-paged-kv-cache"),
         ("speculative decoding", "4-cloud/04-speculative-decoding"),
@@ -65,8 +65,8 @@ def test_the_page_on_a_subject_comes_first(ranked, root, id):
         ("parallelism", "4-cloud/06-parallelism"),
     ],
 )
-def test_code_and_sections_come_after_the_page(ranked, query, page):
-    assert ranked(query)[0] == f"book/{page}.html"
+def test_code_and_sections_come_after_the_page(ranked, query, first):
+    assert ranked(query)[0] == f"book/{first}.html"
 
 
 PAGE = "book/3-gpu/02-cuda-model.html"
