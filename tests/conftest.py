@@ -4,6 +4,7 @@ import functools
 import importlib.util
 import os
 import shutil
+import signal
 import sys
 from pathlib import Path
 
@@ -33,6 +34,9 @@ sys.path.insert(0, str(Path(__file__).parent))  # for what tests share: pytest i
 from widget_pages import shown  # noqa: E402, F401
 
 os.environ.setdefault("MPLBACKEND", "Agg")
+# A shell starts what it runs in the background with Ctrl-C ignored, and every child inherits that.
+if signal.getsignal(signal.SIGINT) is signal.SIG_IGN:
+    signal.signal(signal.SIGINT, signal.default_int_handler)
 # Tests run side by side, one a core: a second thread of PyTorch's would only wait for a core.
 os.environ.setdefault("OMP_NUM_THREADS", "1")
 

@@ -142,7 +142,7 @@ def test_every_claim_of_the_unit_has_a_verdict():
         "deepseek-lineage": "corrected",
         "aime-79.8": "cited",
         "humaneval-96.3": "corrected",
-        "inference-90": "opinion",
+        "inference-90": "corrected",
     }
 
 

@@ -92,7 +92,7 @@ def test_every_claim_of_the_unit_has_a_verdict():
     assert {claim.id: claim.verdict for claim in verdicts().values()} == {
         "gpt3-cost": "corrected",
         "palm-cost": "corrected",
-        "gpt4-cost": "cited",
+        "gpt4-cost": "corrected",
         "train-resources": "corrected",
     }
 

@@ -36,7 +36,8 @@ BEST = 4  # sectors for 32 neighbouring elements of 4 bytes
 examine(
     "coalescing-90",
     verdict="corrected",
-    figure="There is no one percentage. Of the bytes that a warp's request moves, 12.5 % are used "
+    figure="There is no one percentage, whether the talk means 'by 90 %' or 'to 90 %'. Of "
+    "the bytes that a warp's request moves, 12.5 % are used "
     "at worst with 4-byte elements and 100 % at best: 8 times, or +700 %. A stride of 2 costs half "
     "(+100 % when mended), a shifted start a fifth (+25 %); with 1-byte elements it is up to 32 "
     "times, with 16-byte ones 2. Where a cache keeps the sectors until their other bytes are "

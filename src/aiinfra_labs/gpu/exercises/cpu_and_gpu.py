@@ -23,9 +23,10 @@ EXACT = 1e-9  # relative: the same arithmetic in another order
 examine(
     "cpu-cores",
     verdict="corrected",
-    figure="A socket has up to 96 cores (EPYC 9654, 384 MiB of L3, 2022), 128 (Xeon 6980P, 504 "
-    "MiB) or 192 (EPYC 9965, 2024). All cores of these together hold 2.0 to 2.4 GHz; 3.7 to 3.9 is "
-    "what one of them reaches.",
+    figure="64 cores is too few for today's servers: a socket has up to 96 cores (EPYC 9654, 384 "
+    "MiB of L3, 2022), 128 (Xeon 6980P, 504 MiB) or 192 (EPYC 9965, 2024). The makers promise 2.0 "
+    "to 2.4 GHz for all cores at once (the base clock) and 3.7 to 3.9 for one core alone. What all "
+    "cores reach together lies between the two and depends on power and on the instructions.",
     how="read from the makers' specifications of four server CPUs",
     source="https://www.amd.com/en/products/processors/server/epyc/9005-series/amd-epyc-9965.html",
 )
@@ -40,17 +41,19 @@ examine(
 examine(
     "flops",
     verdict="corrected",
-    figure="CPU: 7.2 (Xeon 8480+) to 27.6 TFLOP/s (EPYC 9965) in FP32, and 115 with the Xeon's "
-    "matrix unit in BF16. H100 SXM: 66.9 in FP32; 60 was the estimate at its announcement. FP16 on "
+    figure="CPU, at its base clock, the least that all its cores hold: 7.2 (Xeon 8480+) to 27.6 "
+    "TFLOP/s (EPYC 9965) in FP32, and 115 with the Xeon's matrix unit in BF16. H100 SXM: 66.9 in "
+    "FP32; 60 was the estimate at its announcement. FP16 on "
     "its tensor cores: 989; 1,979 needs half of the weights to be zero, in a pattern.",
     how="units x fma a clock x 2 x clock, held against what is published",
     source="https://resources.nvidia.com/en-us-tensor-core/gtc22-whitepaper-hopper",
 )
 examine(
     "bandwidth",
-    verdict="corrected",
-    figure="HBM3 on an H100 SXM: 3,350 GB/s, as said. DDR5, a socket: 307 GB/s with 8 channels of "
-    "4,800 MT/s, 461 with 12, 614 with 12 of 6,400; 400 is none of these. The ratio is 5 to 11.",
+    verdict="reproduced",
+    figure="HBM3 on an H100 SXM: 3,350 GB/s. DDR5, a socket: 8 channels of 6,400 MT/s are 409.6 "
+    "GB/s, which is the talk's 400. The four server CPUs here have 307 (8 channels of 4,800 MT/s), "
+    "461 (12 of 4,800) or 614 (12 of 6,400). The ratio to these is 5 to 11.",
     how="channels x 8 bytes x transfers/s, from the specifications of four server CPUs",
     source="https://www.nvidia.com/en-us/data-center/h100/",
 )
@@ -60,7 +63,8 @@ examine(
     figure="Peak over power limit, H100 SXM against four server CPUs: 1.7 to 4.7 times in FP32, "
     "2.7 and 4.3 in 16 bits where the CPU has a matrix unit, 3.7 to 5.5 in bytes/s. 26 to 69 times "
     "only if the GPU's FP16 tensor cores are set against the CPU's FP32.",
-    how="computed from the specifications: bounds of both, not a measurement of power",
+    how="computed from the specifications: bounds of both, not a measurement of power. The limit "
+    "of a GPU module includes its memory; that of a CPU leaves its DRAM out, which favours the CPU",
     source="https://resources.nvidia.com/en-us-tensor-core/gtc22-whitepaper-hopper",
 )
 examine(

@@ -43,11 +43,11 @@ examine(
 examine(
     "hami",
     verdict="corrected",
-    figure="Apache 2.0 holds, and since 2026 it is a CNCF incubating project. Its documents name a "
-    "webhook, a scheduler extender, a device plugin and HAMi-core, with a monitor beside them. The "
-    "memory limit holds for programs that are hooked. The compute limit counts blocks, not time: "
-    "by its rule a limit of 30 % gave between 29 % and 99 %, by the kernels' grids. Faults are "
-    "not isolated: the processes take turns on one GPU. Stars change daily and were not counted.",
+    figure="What is false is the limit on compute: it counts blocks, not time, and by its rule a "
+    "limit of 30 % gave between 29 % and 99 %, by the kernels' grids. What holds: Apache 2.0 (and "
+    "since 2026 a CNCF incubating project); the memory limit, for programs that load its library; "
+    "a webhook, a scheduler extender, a device plugin and HAMi-core, with a monitor beside them. "
+    "Faults are not isolated: the processes take turns on one GPU. Stars were not counted.",
     how="its rules read in HAMi-core's source and run here; the limiter simulated for 60 s with "
     "each of 12 kernels",
     source="https://github.com/Project-HAMi/HAMi",

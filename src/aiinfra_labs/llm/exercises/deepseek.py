@@ -45,10 +45,10 @@ examine(
 examine(
     "deepseek-lineage",
     verdict="corrected",
-    figure="Coder is of November 2023, and so is the general DeepSeek LLM 67B, which DeepSeek "
-    "itself calls V1; Math came in February 2024. V2 with latent attention: May 2024. R1: January "
-    "2025, on V3 of December 2024, which the talk leaves out. Its report compares it with "
-    "o1-1217, not with GPT-4, and puts it far above GPT-4o on AIME (79.8 to 9.3).",
+    figure="The dates hold: DeepSeek LLM 67B, which DeepSeek itself calls V1, in November 2023, V2 "
+    "with latent attention in May 2024, R1 in January 2025, on V3 of December 2024. What is false "
+    "is 'near GPT-4': R1's report sets it beside o1-1217 and GPT-4o, and puts it far above GPT-4o "
+    "on AIME (79.8 to 9.3).",
     how="read in DeepSeek's own repositories and reports",
     source="https://github.com/deepseek-ai/DeepSeek-R1",
 )
@@ -72,8 +72,9 @@ examine(
 )
 examine(
     "inference-90",
-    verdict="opinion",
-    figure="No report says so. What can be computed: V2 goes through 21.4 B parameters a token "
+    verdict="corrected",
+    figure="No report gives 90 %, and the talk names no source. What can be computed: V2 goes "
+    "through 21.4 B parameters a token "
     "where DeepSeek 67B goes through 67.4 B, 68 % fewer operations, and its paper measured 5.76 "
     "times the throughput, 83 % less time a token, on the same 8 H800. A price is no cost: "
     "R1's was 2.19 $ a million tokens in early 2025, o1's 60 $, 96 % less.",

@@ -45,11 +45,12 @@ examine(
 )
 examine(
     "gpt4-cost",
-    verdict="cited",
-    figure="OpenAI's report withholds the model's size, hardware and compute, so 1.7 T is a rumour "
-    "and nothing to compute with. That it cost more than 100 M$ is a remark of its head in April "
-    "2023; the AI Index estimates 78 M$ for the compute.",
-    how="read in the report, section 2, and in the account of the remark",
+    verdict="corrected",
+    figure="Neither figure has a primary source. OpenAI's report withholds the model's size, "
+    "hardware and compute, so 1.7 T is a rumour and nothing to compute with. That training cost "
+    "more than 100 M$ is what a journalist reported of a remark of its head in April 2023; the AI "
+    "Index estimates 78 M$ for the compute.",
+    how="read in the report, section 2, and in Wired's account of the remark (17 April 2023)",
     source="https://arxiv.org/abs/2303.08774",
 )
 examine(
@@ -57,7 +58,8 @@ examine(
     verdict="corrected",
     figure="1,000 A100 at 40 % of their peak do 6.6e23 operations in 2 months and 2.0e24 in 6: two "
     "to six times GPT-3, less than PaLM (2.56e24), a twentieth of Llama 3.1 405B (3.8e25). "
-    "Published: BLOOM 384 A100, 118 days, 1.61 TB of text; LLaMA 65B 2,048 A100, 21 days; "
+    "Published: BLOOM 384 A100, 118 days, 1.61 TB of text (350 B unique tokens); LLaMA "
+    "65B 2,048 A100, 21 days; "
     "DeepSeek-V3 2,048 H800, 54 days; Llama 3.1 405B up to 16,384 H100, 78 days at least.",
     how="devices x peak x utilisation x time; days as published hours / devices",
     source="https://arxiv.org/abs/2211.05100",
