@@ -60,8 +60,9 @@ def main(arguments: list[str]) -> int:
         return 2
     unit, more = UNITS[arguments[0]], arguments[1:]
     pytest = [sys.executable, "-m", "pytest", *more]
-    # Exercises are `3.3.a`, pages `3.3`, notebooks end in `03-coalescing.ipynb`.
-    chosen = ["-k", f"{unit.id} or {unit.chapter.folder}/{unit.stem}.ipynb"]
+    # Exercises are `3.3.a`, pages `3.3 ...`, notebooks `.../03-coalescing.ipynb`, and further pages
+    # of the unit `.../03-coalescing-WORD.ipynb`.
+    chosen = ["-k", f"{unit.id} or {unit.chapter.folder}/{unit.stem}"]
     codes = [subprocess.run([*pytest, *SHARED, *chosen], cwd=ROOT).returncode]
     if files := files_of(unit):
         codes.append(subprocess.run([*pytest, *map(str, files)], cwd=ROOT).returncode)

@@ -8,21 +8,31 @@ from __future__ import annotations
 import sys
 from pathlib import Path
 
-from aiinfra_labs.course.units import STANDING, UNITS
+from aiinfra_labs.course.units import STANDING, UNITS, Unit
 
-README = Path(__file__).resolve().parent.parent / "README.md"
+ROOT = Path(__file__).resolve().parent.parent
+README = ROOT / "README.md"
 BEGIN, END = "<!-- units: made by `make labs` -->", "<!-- end of units -->"
 
 
 def table() -> str:
-    """The units that have a page and a lab, as Markdown."""
+    """The units that have pages and a lab, as Markdown."""
     rows = [
-        f"| {unit.id} {unit.title} | [page](book/{unit.notebook}) | [lab](labs/{unit.notebook}) |"
+        f"| {unit.id} {unit.title} | {pages(unit)} | [lab](labs/{unit.notebook}) |"
         for unit in UNITS.values()
         if unit.id in STANDING
     ]
     count = f"{len(rows)} of {len(UNITS)} units of the course map can be used now:"
     return "\n".join([count, "", "| unit | page | lab |", "|---|---|---|", *rows])
+
+
+def pages(unit: Unit) -> str:
+    """Links to the pages of a unit: "page", and further ones by the words of their names."""
+    links = []
+    for path in unit.pages(ROOT / "book"):
+        word = path.stem.removeprefix(unit.stem).strip("-").replace("-", " ")
+        links.append(f"[{word or 'page'}]({path.relative_to(ROOT).as_posix()})")
+    return ", ".join(links)
 
 
 def with_table(text: str) -> str:

@@ -3,7 +3,15 @@
 import pytest
 
 from aiinfra_labs.course import registry
-from aiinfra_labs.course.units import CHAPTERS, STANDING, UNITS, Unit, repository, work_folder
+from aiinfra_labs.course.units import (
+    CHAPTERS,
+    STANDING,
+    UNITS,
+    Unit,
+    repository,
+    unit_of,
+    work_folder,
+)
 
 
 def body(function, require):
@@ -63,6 +71,29 @@ def test_the_course_map():
 def test_the_units_that_stand_are_those_with_a_page(root):
     pages = {path.relative_to(root / "book").as_posix() for path in root.glob("book/*/*.ipynb")}
     assert {UNITS[id].notebook for id in STANDING} <= pages
+
+
+def test_a_unit_has_its_first_page_and_those_with_a_word_more(tmp_path):
+    unit = UNITS["1.7"]
+    names = ["07-deepseek", "07-deepseek-moe", "07-deepseek-grpo", "07-deep", "08-emergence"]
+    for name in names:
+        path = tmp_path / "book" / "1-llm" / f"{name}.ipynb"
+        path.parent.mkdir(parents=True, exist_ok=True)
+        path.touch()
+    assert [path.stem for path in unit.pages(tmp_path / "book")] == [names[0], names[2], names[1]]
+    lines = [f"      - file: book/1-llm/{name}\n" for name in names]
+    (tmp_path / "_toc.yml").write_text("parts:\n" + "".join(lines))
+    assert [path.stem for path in unit.pages(tmp_path / "book")] == names[:3]
+    (tmp_path / "book/1-llm/07-deepseek.ipynb").unlink()
+    assert [path.stem for path in unit.pages(tmp_path / "book")] == names[1:3]
+
+
+def test_a_page_knows_its_unit():
+    assert unit_of("book/1-llm/07-deepseek.ipynb") is UNITS["1.7"]
+    assert unit_of("book/1-llm/07-deepseek-moe.ipynb") is UNITS["1.7"]
+    assert unit_of("book/1-llm/07-deepseekers.ipynb") is None
+    assert unit_of("book/3-gpu/07-deepseek.ipynb") is None
+    assert unit_of("book/claims.ipynb") is None
 
 
 def test_the_courses_folder_is_found_from_below(root, monkeypatch, tmp_path):

@@ -172,12 +172,12 @@ def test_links_both_ways(page, tmp_path):
     (package / "gpu" / "door.py").write_text('"""The door. Unit 3.2."""')
     (package / "gpu" / "exercises").mkdir()
     (package / "gpu" / "exercises" / "one.py").write_text('"""Unit 3.2."""')
-    assert rules.links_to_code(page, UNITS["3.2"], package) == []
+    assert rules.links_to_code([page], UNITS["3.2"], package) == []
     (package / "gpu" / "deep" / "one.py").write_text('"""One. Unit 3.2."""')
     (package / "gpu" / "other.py").write_text('"""Two. Unit 3.3."""')
-    (problem,) = rules.links_to_code(page, UNITS["3.2"], package)
+    (problem,) = rules.links_to_code([page], UNITS["3.2"], package)
     assert "aiinfra_labs/gpu/deep/one.py" in problem
-    assert rules.links_to_code(page, UNITS["3.3"], package)
+    assert rules.links_to_code([page], UNITS["3.3"], package)
 
 
 def test_a_module_that_no_unit_explains(tmp_path):

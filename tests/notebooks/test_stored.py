@@ -4,7 +4,7 @@ import pytest
 
 from aiinfra_labs.course import claims, rules
 from aiinfra_labs.course.release import notebooks
-from aiinfra_labs.course.units import STANDING, UNITS, repository
+from aiinfra_labs.course.units import STANDING, UNITS, repository, unit_of
 
 ROOT = repository()
 PACKAGE = ROOT / "src" / "aiinfra_labs"
@@ -12,24 +12,37 @@ STORED = [path for tree in ("book", "solutions") for path in notebooks(ROOT / tr
 each_stored = pytest.mark.parametrize(
     "path", STORED, ids=[path.relative_to(ROOT).as_posix() for path in STORED]
 )
-PAGES = [UNITS[id] for id in UNITS if id in STANDING]
-each_page = pytest.mark.parametrize("unit", PAGES, ids=[unit.id for unit in PAGES])
+STAND = [UNITS[id] for id in UNITS if id in STANDING]
+PAGES = {unit: unit.pages(ROOT / "book") for unit in STAND}
+each_page = pytest.mark.parametrize(
+    ("unit", "path"),
+    [(unit, path) for unit, paths in PAGES.items() for path in paths],
+    ids=[f"{unit.id} {path.name}" for unit, paths in PAGES.items() for path in paths],
+)
+each_unit = pytest.mark.parametrize("unit", STAND, ids=[unit.id for unit in STAND])
 
 
-def page(unit):
-    return rules.read(ROOT / "book" / unit.notebook)
+def pages(unit):
+    return [rules.read(path) for path in PAGES[unit]]
 
 
 def test_there_are_notebooks():
     assert STORED and PAGES
 
 
+def test_each_page_belongs_to_a_unit_that_stands():
+    for path in (ROOT / "book").glob("*/*.ipynb"):
+        unit = unit_of(path)
+        assert unit is not None, f"{path.name} is a page of no unit of the course map"
+        assert unit.id in STANDING, f"{path.name} stands, and {unit.notebook} does not"
+
+
 def test_each_unit_stands_whole():
-    for unit in PAGES:
+    for unit in STAND:
         assert (ROOT / "solutions" / unit.notebook).is_file(), f"unit {unit.id} has no lab"
-    pages = {unit.notebook for unit in PAGES}
+    labs = {unit.notebook for unit in STAND}
     for path in notebooks(ROOT / "solutions"):
-        assert "/".join(path.parts[-2:]) in pages, f"{path.name} has no page"
+        assert "/".join(path.parts[-2:]) in labs, f"{path.name} has no page"
 
 
 @each_stored
@@ -75,13 +88,13 @@ def test_no_magic_beside_what_is_checked(path):
 
 
 @each_page
-def test_page_structure(unit):
-    assert rules.page_structure(page(unit), unit) == []
+def test_page_structure(unit, path):
+    assert rules.page_structure(rules.read(path), unit) == []
 
 
-@each_page
-def test_a_page_links_to_its_code(unit):
-    assert rules.links_to_code(page(unit), unit, PACKAGE) == []
+@each_unit
+def test_the_pages_link_to_their_code(unit):
+    assert rules.links_to_code(pages(unit), unit, PACKAGE) == []
 
 
 def test_every_module_names_the_unit_that_explains_it():
@@ -89,5 +102,5 @@ def test_every_module_names_the_unit_that_explains_it():
 
 
 def test_no_claim_of_a_standing_unit_is_open():
-    texts = {unit.id: rules.prose(page(unit)) for unit in PAGES}
+    texts = {unit.id: "\n\n".join(map(rules.prose, pages(unit))) for unit in STAND}
     assert claims.unfinished(STANDING, texts) == []

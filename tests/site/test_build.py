@@ -33,8 +33,8 @@ def test_a_page_of_the_toc_is_there(root, page):
 def test_every_unit_that_stands_is_in_the_toc(root):
     toc = (root / "_toc.yml").read_text(encoding="utf-8")
     for unit in UNITS.values():
-        if (root / "book" / unit.notebook).is_file():
-            line = f"- file: book/{unit.notebook}".removesuffix(".ipynb")
+        for path in unit.pages(root / "book"):
+            line = f"- file: {path.relative_to(root).with_suffix('').as_posix()}"
             assert f"{line}\n" in toc, f"add to _toc.yml: {line}"
 
 

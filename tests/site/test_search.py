@@ -6,7 +6,8 @@ import sys
 
 import pytest
 
-from aiinfra_labs.course.units import STANDING, UNITS
+from aiinfra_labs.course import rules
+from aiinfra_labs.course.units import STANDING, UNITS, repository
 
 
 @pytest.fixture(scope="session")
@@ -42,6 +43,20 @@ def ranked(visit, site):
         return [link.partition("#")[0].partition("?")[0] for link in links]
 
     return search
+
+
+def title_of(path):
+    """The page's title, without its unit's number."""
+    first = rules.source(rules.read(path)["cells"][0]).lstrip().splitlines()[0]
+    return first.removeprefix("# ").partition(" ")[2]
+
+
+FURTHER = [path for id in sorted(STANDING) for path in UNITS[id].pages(repository() / "book")[1:]]
+
+
+@pytest.mark.parametrize("path", FURTHER, ids=lambda path: path.stem)
+def test_a_further_page_of_a_unit_comes_first_for_its_own_title(ranked, root, path):
+    assert ranked(title_of(path))[0] == path.relative_to(root).with_suffix(".html").as_posix()
 
 
 @pytest.mark.parametrize("id", sorted(STANDING))

@@ -37,7 +37,7 @@ def test_its_exercises_notebooks_and_files_are_run(one_unit, root, monkeypatch):
     monkeypatch.setattr(one_unit.subprocess, "run", note)
     assert one_unit.main(["3.3", "-x"]) == 0  # 5, no test found, is no failure
     shared, own = run
-    assert shared[-2:] == ["-k", "3.3 or 3-gpu/03-coalescing.ipynb"]
+    assert shared[-2:] == ["-k", "3.3 or 3-gpu/03-coalescing"]
     assert all((root / name).is_file() and name in shared for name in one_unit.SHARED)
     assert "-x" in shared and "-x" in own and any("test_coalescing.py" in part for part in own)
     monkeypatch.setattr(

@@ -54,6 +54,8 @@ class LinksToFiles(SphinxTransform):
             place = path.relative_to(Path(self.env.srcdir)).as_posix()
             if page := page_of(Path(self.env.srcdir), path):
                 uri = self.app.builder.get_relative_uri(self.env.docname, page)
+                if re.fullmatch(r"L-\d+", link.get("title", "")):  # a line: see pages.py
+                    uri += f"#{link['title']}"
                 replace(link, nodes.reference(refuri=uri, internal=True), path.name)
             elif path.is_file():
                 download = addnodes.download_reference(
@@ -178,10 +180,15 @@ def explained(app: Sphinx, page: str, path: Path) -> str:
         return ""
     links = []
     for id in sorted(units_named(module), key=list(UNITS).index):
-        name = f"book/{UNITS[id].notebook}".removesuffix(".ipynb")
-        if name in app.env.found_docs:
-            uri = app.builder.get_relative_uri(page, name)
-            links.append(f'<a href="{uri}">{id} {escape(UNITS[id].title)}</a>')
+        root = Path(app.srcdir)
+        for path in UNITS[id].pages(root / "book"):
+            name = path.relative_to(root).with_suffix("").as_posix()
+            if name in app.env.found_docs:
+                uri = app.builder.get_relative_uri(page, name)
+                title = f"{id} {UNITS[id].title}"
+                if path.stem != UNITS[id].stem and name in app.env.titles:
+                    title = app.env.titles[name].astext()
+                links.append(f'<a href="{uri}">{escape(title)}</a>')
     return f'<p class="course-explained">Explained in {", ".join(links)}</p>' if links else ""
 
 

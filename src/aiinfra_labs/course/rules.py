@@ -220,7 +220,10 @@ def errors(notebook: Notebook) -> list[str]:
 
 
 def page_structure(notebook: Notebook, unit: Unit) -> list[str]:
-    """A page opens with its title and one question, and closes with what it does to the cost."""
+    """A page opens with its title and one question, and closes with what it does to the cost.
+
+    Every page of a unit is held to this, for each is read by itself.
+    """
     problems = []
     first = notebook["cells"][0]
     lines = [line.strip() for line in source(first).splitlines() if line.strip()]
@@ -280,12 +283,13 @@ def units_named(module: Path) -> set[str]:
     return named
 
 
-def links_to_code(page: Notebook, unit: Unit, package: Path) -> list[str]:
-    """The page links to every module of its chapter that names the unit, or to its package.
+def links_to_code(pages: list[Notebook], unit: Unit, package: Path) -> list[str]:
+    """A page of the unit links to every module of its chapter that names the unit, or to its
+    package.
 
     `package` is the folder of `aiinfra_labs`. Exercises hold what the lab asks: no page need link.
     """
-    text = prose(page)
+    text = "\n\n".join(prose(page) for page in pages)
     chapter = package / unit.chapter.name
     problems = []
     for module in sorted(chapter.rglob("*.py")):
@@ -295,7 +299,7 @@ def links_to_code(page: Notebook, unit: Unit, package: Path) -> list[str]:
         path = module.relative_to(package.parent)
         places = [path.as_posix(), path.parent.as_posix()] if path.parent.parts[2:] else [str(path)]
         if not any(place in text for place in places):
-            problems.append(f"the page does not link to {path.as_posix()}, which names its unit")
+            problems.append(f"no page of the unit links to {path.as_posix()}, which names the unit")
     return problems
 
 

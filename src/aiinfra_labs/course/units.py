@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import os
+import re
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -19,7 +20,11 @@ class Chapter:
 
 @dataclass(frozen=True)
 class Unit:
-    """One page and lab: `id` "3.2", `stem` "02-cuda-model"."""
+    """A lab and its pages: `id` "3.2", `stem` "02-cuda-model".
+
+    The first page has the lab's name. A further one has a word more, 02-cuda-model-grids.ipynb:
+    its file and its line in _toc.yml are all that it takes.
+    """
 
     id: str
     stem: str
@@ -33,6 +38,17 @@ class Unit:
     def notebook(self) -> str:
         """Its path below book/, solutions/, labs/ or work/: the same in each."""
         return f"{self.chapter.folder}/{self.stem}.ipynb"
+
+    def pages(self, book: Path) -> list[Path]:
+        """Its pages in the folder `book`, in the order of _toc.yml; the first one comes first."""
+        folder = book / self.chapter.folder
+        listed = {page: place for place, page in enumerate(_toc(book.parent))}
+        further = sorted(
+            folder.glob(f"{self.stem}-*.ipynb"),
+            key=lambda path: (listed.get(path.relative_to(book.parent).as_posix(), 999), path),
+        )
+        first = book / self.notebook
+        return [first, *further] if first.is_file() else further
 
 
 CHAPTERS = {
@@ -88,6 +104,25 @@ UNITS = {
     id: Unit(id, stem, title)
     for id, stem, title in (line.split(" ", 2) for line in _MAP.strip().splitlines())
 }
+
+
+def unit_of(page: str | Path) -> Unit | None:
+    """The unit of a page or a lab, by folder and name: ".../1-llm/07-deepseek-moe.ipynb" is 1.7's.
+
+    None for a notebook of no unit, such as the table of claims.
+    """
+    folder, stem = Path(page).parent.name, Path(page).stem
+    for unit in UNITS.values():
+        if unit.chapter.folder == folder and f"{stem}-".startswith(f"{unit.stem}-"):
+            return unit
+    return None
+
+
+def _toc(root: Path) -> list[str]:
+    """The pages that _toc.yml lists, as "book/1-llm/01-tokens.ipynb"; none where it is missing."""
+    toc = root / "_toc.yml"
+    text = toc.read_text(encoding="utf-8") if toc.is_file() else ""
+    return [f"{name}.ipynb" for name in re.findall(r"^ *- file: *(\S+)", text, re.MULTILINE)]
 
 
 def repository(start: Path | None = None) -> Path | None:
