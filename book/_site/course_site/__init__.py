@@ -1,4 +1,5 @@
-"""What the course adds to Jupyter Book: pages for its code, and a search that knows Chinese."""
+"""What the course adds to Jupyter Book: pages for its code, a search that knows Chinese, and pages
+without what is not to be shown."""
 
 from __future__ import annotations
 
@@ -9,6 +10,7 @@ from sphinx.application import Sphinx
 
 def setup(app: Sphinx) -> dict[str, Any]:
     app.setup_extension("course_site.code_pages")
+    app.setup_extension("course_site.pages")
     app.setup_extension("course_site.search")
     app.connect("html-page-context", without_thebe, priority=900)  # after all have added theirs
     return {"parallel_read_safe": True, "parallel_write_safe": True}

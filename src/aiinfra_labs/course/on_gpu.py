@@ -1,7 +1,8 @@
 """What `benchmarks/gpu.py` measured on a GPU, drawn for a page: `on_gpu.show("transpose")`.
 
-Where nothing is stored, it says so and with which command to measure. Each figure names its device
-and date: a course that is read without a GPU still shows what one did, and when.
+Where nothing is stored, nothing is shown: a page has the tag `needs-gpu-results` on all cells of
+such a section, and the site leaves them out (see `published`). Each figure names its device and
+date: a course that is read without a GPU still shows what one did, and when.
 """
 
 from __future__ import annotations
@@ -30,14 +31,8 @@ def stored(ladder: str, folder: Path | None = None) -> list[dict[str, Any]]:
 
 
 def show(ladder: str, folder: Path | None = None) -> None:
-    """Draw the ladder for each machine that measured it, or say that none has."""
-    found = stored(ladder, folder)
-    if not found:
-        print(
-            f"No measurement of {ladder} on a GPU is stored yet.\n"
-            "On a machine with one, `make bench-gpu` makes it."
-        )
-    for one in found:
+    """Draw the ladder for each machine that measured it; nothing where none has."""
+    for one in stored(ladder, folder):
         figures.show(draw(ladder, one))
 
 
