@@ -105,7 +105,7 @@ def test_text_takes_the_colour_of_the_page(sine):
 def test_alt_text_is_on_the_picture(sine):
     (svg,) = Tags(figures.to_html(sine('"4" < 5 & \\1'))).named("svg")
     assert svg["role"] == "img" and svg["aria-label"] == '"4" < 5 & \\1'
-    assert svg["viewbox"].startswith("0 0 ") and svg["width"] == "538"
+    assert svg["viewbox"].startswith("0 0 ") and svg["width"] == "499"
 
 
 def test_a_page_without_svg_and_styles_still_has_the_text(sine):

@@ -1,5 +1,6 @@
 """The site, built and served: the course's own, and a small one that the tests write themselves."""
 
+import copy
 import functools
 import http.server
 import json
@@ -14,6 +15,10 @@ import nbformat
 import pytest
 import yaml
 from nbformat.v4 import new_code_cell, new_markdown_cell, new_notebook, new_output
+
+from aiinfra_labs.course import included
+from aiinfra_labs.course.predictions import Comparison, Prediction
+from aiinfra_labs.course.tables import table
 
 ROOT = Path(__file__).resolve().parents[2]
 NOBODY = "--host-resolver-rules=MAP * ~NOTFOUND, EXCLUDE 127.0.0.1"
@@ -139,6 +144,29 @@ TABLE = (
     "| " + " | ".join(f"column{i}" for i in range(14)) + " |\n" + "|---" * 14 + "|\n"
     "| " + " | ".join(["`a_long_name`"] * 14) + " |\n"
 )
+PANELS = (
+    '<div class="aiinfra-panels">'
+    + FIGURE.replace("<figure", "<figure id='left'")
+    + FIGURE.replace("<figure", "<figure id='right'")
+    + "</div>"
+)
+ASKED = Prediction("3.2.page.x", None, "How many sectors a load?")
+MEASURED = Comparison("3.2.page.x", None, 8, "sectors")
+COUNTS = table(
+    [f"what is counted {n}" for n in range(12)], [[f"{1000 * n:,}" for n in range(12)]] * 2
+)
+SHOWN = {"source": "aiinfra_labs.gpu.doors.opened"}
+
+
+def html_cell(html, count, tag):
+    return new_code_cell(
+        f"cell({count})",
+        outputs=[new_output("execute_result", {"text/html": html}, execution_count=count)],
+        execution_count=count,
+        metadata={"tags": [tag]},
+    )
+
+
 PROSE = """# 3.2 A page
 
 A **kernel** (核函数), a **grid** (网格), a **warp** (线程束) of many threads; a KV缓存.
@@ -173,6 +201,22 @@ PAGES = {
             outputs=[new_output("display_data", {"text/html": FIGURE})],
             execution_count=2,
         ),
+        html_cell(PANELS, 4, "hide-input"),
+        new_code_cell(
+            "table(head, rows)",
+            outputs=[new_output("display_data", {"text/markdown": COUNTS._repr_markdown_()})],
+            execution_count=8,
+        ),
+        html_cell(ASKED._repr_html_(), 5, "hide-input"),
+        html_cell(MEASURED._repr_html_(), 6, "hide-cell"),
+        new_markdown_cell("...", metadata=SHOWN),
+        new_markdown_cell("## With a GPU", metadata={"tags": ["needs-gpu-results"]}),
+        new_code_cell(
+            "on_gpu.show('transpose')",
+            outputs=[new_output("stream", name="stdout", text="no driver")],
+            execution_count=7,
+            metadata={"tags": ["needs-gpu-results:transpose"]},
+        ),
     ],
     "book/claims": [new_markdown_cell("# What the talk says\n\nNothing about 网格 but this.")],
 }
@@ -186,6 +230,9 @@ SOURCES = {
     ),
     "src/aiinfra_labs/gpu/emulator/mask.py": (
         '"""Which `lanes` are active. Units 3.2 and 3.3."""\n\nWARP_SIZE = 32\n'
+    ),
+    "src/aiinfra_labs/gpu/doors.py": (
+        '"""Doors. Unit 3.2."""\n\n\ndef opened():\n    """A door."""\n    return "open"\n'
     ),
     "benchmarks/emulator.py": '"""How fast the emulator is."""\n',
     "src/aiinfra_labs/gpu/emulator/__pycache__/mask.cpython-311.pyc": "",
@@ -242,7 +289,10 @@ def write_small_course(root):
     widget, metadata = widget_cell()
     for name, cells in PAGES.items():
         more = [widget] if name.startswith("book/3") else []
-        write_notebook(root / f"{name}.ipynb", cells + more, metadata if more else None)
+        path = root / f"{name}.ipynb"
+        cells = copy.deepcopy(cells)
+        included.fill({"cells": cells}, path, root / "src")
+        write_notebook(path, cells + more, metadata if more else None)
     lab = [new_markdown_cell("# Lab\n\n[nothing](nowhere.md)")]
     for tree in ("labs", "work", "solutions", "_build/old", ".venv/lib", "notes", "env/lib"):
         write_notebook(root / tree / "3-gpu" / "02-cuda-model.ipynb", lab)
@@ -259,3 +309,27 @@ def small_site(tmp_path_factory, serve):
     assert built.returncode == 0, built.stderr
     out = root / "_build" / "html"
     return SimpleNamespace(root=root, folder=out, address=serve(out), said=built.stdout)
+
+
+DRAWN = """() => new Promise((done) => requestAnimationFrame(() => requestAnimationFrame(
+  () => requestAnimationFrame(done))))"""
+
+
+@pytest.fixture(scope="session")
+def opened(request, visit):
+    """`opened(page)` is a page of the course in its tab, opened once; `of` names another site."""
+    pages = {}
+
+    def look(page, of=None, width=1280, theme="light"):
+        of = of or request.getfixturevalue("site")
+        address = f"{of.address}/{page}.html"
+        if address not in pages:
+            pages[address] = visit(address)
+        tab = pages[address].tab
+        if tab.viewport_size["width"] != width:
+            tab.set_viewport_size({"width": width, "height": 900})
+            tab.evaluate(DRAWN)  # widgets are drawn anew
+        tab.evaluate("theme => { document.documentElement.dataset.theme = theme; }", theme)
+        return pages[address]
+
+    return look

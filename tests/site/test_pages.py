@@ -7,28 +7,6 @@ SIZES = {"desktop": 1280, "phone": 390}
 THEMES = ("light", "dark")
 SMALL = "book/3-gpu/02-cuda-model"  # the page of the small course that has one of everything
 
-DRAWN = """() => new Promise((done) => requestAnimationFrame(() => requestAnimationFrame(
-  () => requestAnimationFrame(done))))"""
-
-
-@pytest.fixture(scope="session")
-def opened(site, small_site, visit):
-    """`opened(page)` is a page of the course in its tab, opened once; `of` names the site."""
-    pages = {}
-
-    def look(page, of=site, width=1280, theme="light"):
-        address = f"{of.address}/{page}.html"
-        if address not in pages:
-            pages[address] = visit(address)
-        tab = pages[address].tab
-        if tab.viewport_size["width"] != width:
-            tab.set_viewport_size({"width": width, "height": 900})
-            tab.evaluate(DRAWN)  # widgets are drawn anew
-        tab.evaluate("theme => { document.documentElement.dataset.theme = theme; }", theme)
-        return pages[address]
-
-    return look
-
 
 def other_pages(site):
     """What a reader finds beside the pages of the toc."""
@@ -105,7 +83,9 @@ def test_every_figure_is_there_and_named(opened, page):
 
 
 def test_a_figure_is_there_where_there_is_one(opened, small_site):
-    assert check_pictures(opened(SMALL, small_site).tab) == 2  # the figure, and the widget's
+    assert (
+        check_pictures(opened(SMALL, small_site).tab) == 4
+    )  # the figure, two panels, and the widget's
 
 
 def check_widgets(tab):

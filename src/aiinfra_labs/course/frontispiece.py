@@ -2,7 +2,7 @@
 
 from aiinfra_labs.course import figures, frontispiece
 figures.show(frontispiece.draw())  # all layers, with their units
-figures.show(frontispiece.draw("3.2"))  # the same in small, with one layer marked
+frontispiece.here("3.2")  # the same as one line, with one layer marked: a cell's last line
 """
 
 from __future__ import annotations
@@ -10,6 +10,7 @@ from __future__ import annotations
 from collections.abc import Iterator
 from contextlib import contextmanager
 from dataclasses import dataclass
+from html import escape
 from typing import TYPE_CHECKING
 
 from .parts import CourseError
@@ -59,17 +60,50 @@ def layer_of(unit: str) -> Layer | None:
         raise FrontispieceError(
             f"there is no unit {unit!r}",
             "a unit is the number of its chapter and its own",
-            'for example draw("3.2")',
+            'for example here("3.2")',
         )
     return next((layer for layer in (*WAY, AROUND) if unit in layer.units), None)
 
 
-def draw(unit: str | None = None) -> Figure:
-    """The way of a request, with its alt text; for a `unit`, a strip that marks its layer."""
-    return _way() if unit is None else _strip(unit)
+@dataclass(frozen=True)
+class Place:
+    """Where on a request's way a unit lies: one line in a notebook and in a terminal."""
+
+    unit: str
+
+    def _said(self) -> str:
+        """What is said of a unit that lies on no layer of the way; else nothing."""
+        layer = layer_of(self.unit)
+        if layer is None:
+            return "This unit looks at all of it."
+        return f"This unit lies {layer.name}: {layer.does}." if layer is AROUND else ""
+
+    def __repr__(self) -> str:
+        here = layer_of(self.unit)
+        names = " > ".join(f"[{w.name}]" if w is here else w.name for w in WAY)
+        return f"A request's way: {names}. {self._said()}".strip()
+
+    def _repr_html_(self) -> str:
+        here = layer_of(self.unit)
+        names = " → ".join(
+            f'<strong aria-current="location">{escape(layer.name)}</strong>'
+            if layer is here
+            else escape(layer.name)
+            for layer in WAY
+        )
+        said = f" {escape(self._said())}" if self._said() else ""
+        text = f"A request’s way: {names}.{said}"
+        return f'<p class="aiinfra-place" style="font-size:0.85em;margin:0">{text}</p>'
 
 
-def _way() -> Figure:
+def here(unit: str) -> Place:
+    """One line that says where on a request's way a unit lies."""
+    layer_of(unit)  # raises FrontispieceError for a unit that is not there
+    return Place(unit)
+
+
+def draw() -> Figure:
+    """The way of a request, with its alt text."""
     layers = (*WAY, AROUND)
     bottom = -len(layers) * (HEIGHT + GAP) - 1
     told = "; ".join(f"{layer.name} ({', '.join(layer.units)})" for layer in layers)
@@ -92,28 +126,6 @@ def _way() -> Figure:
         for x, name, start, stop in ((4, "request", 0, end), (96, "tokens", end, 0)):
             _arrow(ax, (x, start), (x, stop))
             ax.text(x, 2.5, name, ha="left" if x < 50 else "right", va="center", fontsize=10)
-    return fig
-
-
-def _strip(unit: str) -> Figure:
-    here, width = layer_of(unit), 100 / len(WAY)
-    names = ", ".join(layer.name for layer in WAY)
-    where = (
-        "This unit looks at all of it."
-        if here is None
-        else f"This unit is about what lies {here.name}: {here.does}."
-        if here is AROUND
-        else f"You are here: {here.name}."
-    )
-    with _drawing(f"One request's way: {names}. {where}", -8.5, 1) as (fig, ax):
-        for place, layer in enumerate(WAY):
-            marked = here is layer or here in (None, AROUND)
-            x = place * width
-            _box(ax, x + 0.3, -7.5, width - 1.6, 7.5, COLOURS[unit[0]] if marked else None)
-            weight = "bold" if here is layer else "normal"
-            ax.text(x + width / 2 - 0.5, -3.8, layer.name, ha="center", va="center", weight=weight)
-            if place:
-                _arrow(ax, (x - 1.3, -3.75), (x + 0.3, -3.75))
     return fig
 
 

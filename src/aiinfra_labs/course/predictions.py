@@ -1,4 +1,8 @@
-"""`predict` before a figure is shown, `reveal` when it was measured: the two side by side."""
+"""`predict` before a figure is shown, `reveal` when it was measured: the two side by side.
+
+On the site, where no kernel runs, `book/_site/static/predict.js` makes a box of the two outputs:
+the reader types a guess, and sees the figure that the notebook measured beside it.
+"""
 
 from __future__ import annotations
 
@@ -25,10 +29,12 @@ class Prediction:
     __repr__ = __str__
 
     def _repr_html_(self) -> str:
+        box = f'<div class="aiinfra-predict" data-predict="{escape(self.id)}"'
         if self.value is not None:
-            return f"<p>{escape(str(self))}</p>"
+            return f"{box}><p>{escape(str(self))}</p></div>"
         how = "In a notebook, write your number in place of the dots."
-        return f"<p><b>Predict.</b> {escape(self.question)} <small>{how}</small></p>"
+        asked = f"<p><b>Predict.</b> {escape(self.question)} <small>{how}</small></p>"
+        return f'{box} data-question="{escape(self.question)}">{asked}</div>'
 
 
 @dataclass(frozen=True)
@@ -63,9 +69,13 @@ class Comparison:
     def _repr_html_(self) -> str:
         head = "".join(f'<th scope="col">{name}</th>' for name, _ in self._rows())
         body = "".join(f"<td>{escape(text)}</td>" for _, text in self._rows())
+        number = isinstance(self.measured, int | float) and not isinstance(self.measured, bool)
         return (
+            f'<div class="aiinfra-reveal" data-predict="{escape(self.id)}" '
+            f'data-measured="{escape(self._figure(self.measured))}" '
+            f'data-kind="{"number" if number else "text"}">'
             f'<table style="color:inherit"><thead><tr>{head}</tr></thead>'
-            f"<tbody><tr>{body}</tr></tbody></table>"
+            f"<tbody><tr>{body}</tr></tbody></table></div>"
         )
 
 
