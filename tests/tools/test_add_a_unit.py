@@ -178,17 +178,24 @@ def write(copy, unit, run):
         assert not (copy / path).exists()
         (copy / path).parent.mkdir(parents=True, exist_ok=True)
         (copy / path).write_text(text.format(**words).lstrip())
-    texts = {"book": page(unit, copy), "solutions": as_text(copy, "lab", unit)}
-    notebooks = [f"{tree}/{unit.notebook}" for tree in texts]
-    for path, text in zip(notebooks, texts.values(), strict=True):
+    further = unit.notebook.replace(".ipynb", "-more.ipynb")  # a second page, under one number
+    texts = {
+        f"book/{unit.notebook}": page(unit, copy),
+        f"book/{further}": as_text(copy, "page", unit).replace(unit.title, "One thing more"),
+        f"solutions/{unit.notebook}": as_text(copy, "lab", unit),
+    }
+    texts[f"book/{further}"] = re.sub(r"\[each module.*?\)", "above", texts[f"book/{further}"])
+    notebooks = list(texts)
+    for path, text in texts.items():
         source = (copy / path).with_suffix(".md")
         source.parent.mkdir(parents=True, exist_ok=True)
         source.write_text(text, encoding="utf-8")
-        run("-m", "jupytext", "--to", "ipynb", str(source))
-        source.unlink()
+    texts_to_run = [str((copy / path).with_suffix(".md")) for path in texts]
+    run("-m", "aiinfra_labs.course.page", *texts_to_run)
     toc = (copy / "_toc.yml").read_text()
     before = re.search(rf"^ *- file: book/{unit.chapter.folder}/.*\n", toc, re.MULTILINE)
-    line = f"      - file: book/{unit.notebook.removesuffix('.ipynb')}\n"
+    files_of_pages = [name.removesuffix(".ipynb") for name in notebooks if name.startswith("book/")]
+    line = "".join(f"      - file: {name}\n" for name in files_of_pages)
     if before:
         toc = toc.replace(before[0], before[0] + line)
     else:  # a part of its own, before the last
@@ -202,8 +209,7 @@ def test_a_unit_is_added_with_its_own_files(copy, run):
     before = contents(copy)
     written, notebooks = write(copy, UNIT, run)
     drawn = ["book/intro.ipynb", "book/claims.ipynb"]
-    convert = ["-m", "nbconvert", "--to", "notebook", "--execute", "--inplace"]
-    run(*convert, *notebooks, *drawn)
+    run("-m", "aiinfra_labs.course.page", *drawn)
     run("-m", "aiinfra_labs.course.release")
     run("tools/standing.py")
 
@@ -235,7 +241,11 @@ def test_a_unit_is_added_with_its_own_files(copy, run):
     ):
         assert part.replace("-", "_") in said, said
     run("-m", "aiinfra_labs.course.site")
-    assert (copy / "_build" / "html" / "book" / chapter.folder / f"{UNIT.stem}.html").is_file()
+    for stem in (UNIT.stem, f"{UNIT.stem}-more"):
+        assert (copy / "_build" / "html" / "book" / chapter.folder / f"{stem}.html").is_file()
+    assert (
+        f"[more](book/{chapter.folder}/{UNIT.stem}-more.ipynb)" in (copy / "README.md").read_text()
+    )
 
 
 def test_plain_markdown_gives_no_code_cell(root, tmp_path):
