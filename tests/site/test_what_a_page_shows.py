@@ -11,7 +11,8 @@ from by_path import loaded
 
 SMALL = "book/3-gpu/02-cuda-model"
 NOT_YET = loaded(repository() / "tests" / "notebooks" / "not_yet.py").NOT_YET
-BLOCKED = "Object.defineProperty(window, 'localStorage', { get() { throw new Error('no'); } });"
+BLOCKED = """Object.defineProperty(window, "localStorage", {
+  get() { throw new Error("nothing is kept"); } });"""
 
 
 # --- a guess --------------------------------------------------------------------------------------
@@ -35,7 +36,9 @@ def reader(browser, small_site):
 
     yield open_page
     for context in contexts:
-        assert all(tab.errors == [] for tab in context.pages)
+        errors = [error for tab in context.pages for error in tab.errors]
+        # a theme's own script stumbles where nothing may be kept
+        assert [error for error in errors if "nothing is kept" not in error] == []
         context.close()
 
 
