@@ -120,4 +120,10 @@ NOT_YET: dict[str, set[str]] = {
         "4-cloud/05-quantization",
         "4-cloud/06-parallelism",
     },
+    "answers": {
+        "3-gpu/02-cuda-model",
+        "3-gpu/04-shared-memory",
+        "3-gpu/05-matmul",
+        "3-gpu/06-reductions-attention",
+    },
 }

@@ -24,7 +24,10 @@ def as_published(app: Sphinx, page: str, source: list[str]) -> None:
     if not app.env.doc2path(page).endswith(".ipynb"):
         return
     root = Path(app.srcdir)
-    notebook = published(json.loads(source[0]), root / "benchmarks" / "results")
+    try:
+        notebook = published(json.loads(source[0]), root / "benchmarks" / "results")
+    except (ValueError, KeyError, TypeError):  # no notebook: MyST-NB says so, and names the page
+        return
     for cell in notebook["cells"]:
         if included.is_included(cell) and cell["cell_type"] == "markdown":
             cell["source"] = with_line(cell, root / "src")
