@@ -63,6 +63,9 @@ def test_a_guess_is_typed_and_stands_beside_what_was_measured(reader, width, the
     """By the keyboard alone; it is there again when the reader comes back."""
     tab = reader(width, theme)
     assert is_open(tab)
+    compare = tab.get_by_role("button", name="Compare").bounding_box()
+    skip = tab.get_by_role("button", name="Skip").bounding_box()
+    assert skip["x"] >= compare["x"] + compare["width"]  # in one line, on a phone, too
     asked(tab).focus()
     tab.keyboard.type("32")
     tab.keyboard.press("Enter")

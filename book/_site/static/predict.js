@@ -48,7 +48,7 @@
     const label = element("label", { for: name }, element("b", {}, "Predict."), " ");
     label.append(asked.dataset.question || "What will be measured?");
     const compare = element("button", { type: "submit" }, "Compare");
-    const row = element("div", { class: "row" }, input, compare, skip);
+    const row = element("div", { class: "line" }, input, compare, skip);
     const form = element("form", { class: "aiinfra-guess" }, label, row, hint);
 
     const said = element("p", { tabindex: "-1", class: "said" });
