@@ -14,15 +14,13 @@ from aiinfra_labs.gpu.kernels import reduction
 
 DRAWINGS = {
     "trees": lambda: drawings.trees(),
-    "online": lambda: drawings.online(),
-    "online of one": lambda: drawings.online((2,)),
-    "online of six": lambda: drawings.online((-3, -1, 2, 2, 10, 4)),
-    "tiles": lambda: drawings.flash_tiles(),
-    "few tiles": lambda: drawings.flash_tiles(1, 1, (0, 0)),
-    "many tiles": lambda: drawings.flash_tiles(6, 6, (5, 5)),
+    "few values": lambda: drawings.trees((7, 12)),
+    "one query": lambda: drawings.one_query(),
+    "falling scores": lambda: drawings.one_query((10, 9, 8, 7, -6, -5, -4, -3), (-1.5,) * 8),
     "table": lambda: drawings.block_table(),
     "small table": lambda: drawings.block_table(((0,), (1,)), (1, 4), 4, 2),
 }
+RNG = np.random.default_rng(0)
 every_drawing = pytest.mark.parametrize("draw", DRAWINGS.values(), ids=DRAWINGS)
 
 
@@ -51,7 +49,7 @@ def test_no_text_leaves_the_frame_or_covers_another(draw):
 @every_drawing
 def test_it_reads_on_a_page_and_on_a_phone_in_the_pages_colours(draw):
     fig = draw()
-    assert min(text.get_fontsize() for text in texts(fig)) >= 9
+    assert min(text.get_fontsize() for text in texts(fig)) >= 11  # 9 pixels on a phone
     assert fig.get_size_inches()[0] < 6
     html = figures.to_html(fig)
     colours = set(re.findall(r"#[0-9a-f]{6}\b", html))
@@ -80,30 +78,31 @@ def test_a_tree_is_the_kernels(interleaved, kernel):
 
 @pytest.mark.parametrize("interleaved", [True, False])
 def test_a_tree_adds_each_value_once(interleaved):
-    held = {t: Counter([t]) for t in range(16)}
-    for step in drawings.additions(interleaved):
-        for thread, source in step:
-            held[thread] = held[thread] + held[source]
-    assert held[0] == Counter(range(16))
+    powers = [1 << k for k in range(8)]
+    values, *sums = drawings.partial_sums(interleaved, powers)
+    assert list(values.values()) == powers and [len(held) for held in sums] == [4, 2, 1]
+    assert sums[-1] == {0: 255}
+    names = Counter(t.get_text() for t in texts(drawings.trees(tuple(powers))))
+    assert names["255"] == 2 and names["3"] == 1 and names["17"] == 1
 
 
-def test_the_recurrence_is_softmax():
-    scores = [1.0, 3.0, 2.0, 5.0, 4.0]
-    for k, (largest, factor, total) in enumerate(drawings.recurrence(scores)):
-        seen = np.array(scores[: k + 1])
-        assert largest == seen.max() and 0 <= factor <= 1
-        assert total == pytest.approx(np.exp(seen - largest).sum())
+@pytest.mark.parametrize("tile", [1, 2, 4, 8])
+def test_what_is_kept_over_tiles_is_attention(tile):
+    scores, values = RNG.normal(0, 3, 8), RNG.normal(size=8)
+    for k, known in enumerate(drawings.over_tiles(scores, values, tile), 1):
+        seen, weights = scores[: k * tile], np.exp(scores[: k * tile] - scores[: k * tile].max())
+        assert known.largest == seen.max() and 0 <= known.factor <= 1
+        assert known.total == pytest.approx(weights.sum())
+        assert known.output == pytest.approx(weights @ values[: k * tile])
 
 
-def test_the_numbers_drawn_are_the_recurrences():
-    names = [t.get_text() for t in texts(drawings.online((1, 3, 2)))]
-    assert [n for n in names if re.fullmatch(r"\d\.\d\d", n)] == [
-        "1.00",
-        "0.14",
-        "1.14",
-        "1.00",
-        "1.50",
-    ]
+def test_the_numbers_drawn_are_attentions():
+    scores, values = (1, 3, 2, 0, 2, 5, 4, 1), tuple(range(10, 90, 10))
+    names = [t.get_text() for t in texts(drawings.one_query(scores, values))]
+    weights = np.exp(np.array(scores) - 5.0)
+    assert f"sum {weights.sum():.2f}" in names and f"output {weights @ values:.1f}" in names
+    assert f"= {weights @ values / weights.sum():.1f}" in names
+    assert sum("= × 0.14" in name for name in names) == 1  # exp(3 - 5)
 
 
 def test_a_table_draws_each_token_twice():
@@ -119,16 +118,11 @@ def test_a_table_draws_each_token_twice():
     assert cells == {"element": 35, "idle": 7, "missing": 13}
 
 
-def test_tiles_before_the_one_at_work_are_done():
-    names = Counter(t.get_text() for t in texts(drawings.flash_tiles(4, 5, (1, 2))))
-    assert names["done"] == 5 + 2 and names["now"] == 1
-
-
 @pytest.mark.parametrize(
     ("draw", "what"),
     [
-        (lambda: drawings.online(()), "0 scores"),
-        (lambda: drawings.flash_tiles(2, 2, (2, 0)), r"tile \(2, 0\)"),
+        (lambda: drawings.trees((1, 2, 3)), "3 values"),
+        (lambda: drawings.one_query((1, 2)), "2 scores and 8 values"),
         (lambda: drawings.block_table(((0,), (0,)), (1, 1)), r"tables \[\[0\], \[0\]\]"),
         (lambda: drawings.block_table(((0,), (1,)), (9, 1)), "contexts of"),
     ],

@@ -1,4 +1,4 @@
-"""The drawings of unit 3.6: trees of sums, a softmax that grows, attention's tiles, a block table.
+"""The drawings of unit 3.6: trees of sums, one query's way over its keys, a block table.
 
 Each returns a figure with its alt text as the figure's label. Numbers in a drawing are worked out
 by the formula that it shows.
@@ -8,19 +8,16 @@ from __future__ import annotations
 
 import math
 from collections.abc import Sequence
+from dataclasses import dataclass
 from typing import TYPE_CHECKING
 
 from .pieces import (
     COLOURS,
-    LARGE,
-    NORMAL,
-    SMALL,
     Cell,
     arrow,
     box,
     draw_cells,
     drawing,
-    frame,
     ink,
     need,
     write,
@@ -30,14 +27,15 @@ if TYPE_CHECKING:
     from matplotlib.axes import Axes
     from matplotlib.figure import Figure
 
-ELEMENTS = 16  # of a tree: a power of 2 that a phone still shows
-ROW = 8.5  # of a tree: from one step to the next
+READ = 11  # points: the smallest that a phone still shows at 9 pixels
+BIG = 13
+VALUES = (5, 3, 8, 1, 7, 2, 9, 4)
 
 
 # --- trees of sums --------------------------------------------------------------------------------
 
 
-def additions(interleaved: bool, count: int = ELEMENTS) -> list[list[tuple[int, int]]]:
+def additions(interleaved: bool, count: int = len(VALUES)) -> list[list[tuple[int, int]]]:
     """For each step of a tree, who adds whose value: (thread, the thread it reads from).
 
     interleaved: neighbours first, 1, 2, 4 ... apart; else halves first, ... 4, 2, 1 apart.
@@ -48,147 +46,161 @@ def additions(interleaved: bool, count: int = ELEMENTS) -> list[list[tuple[int, 
     return [[(t, t + d) for t in range(d)] for d in reversed(distances)]
 
 
-def trees() -> Figure:
-    """16 values added by neighbours and by halves: who works at each step."""
-    alt = (
-        "Two trees that add 16 values in four steps. Neighbours first: threads 0, 2, 4 and so on "
-        "add the value beside theirs, then every fourth thread, every eighth; the threads at work "
-        "lie ever further apart. Halves first: threads 0 to 7 add the values of 8 to 15, then 0 "
-        "to 3, 0 and 1, 0; the threads at work stay side by side."
-    )
-    high = 4 * ROW + 8
-    with drawing(alt, -2 * high - 7, 7) as (fig, ax):
-        for panel, (interleaved, name, what) in enumerate(
-            (
-                (True, "neighbours first", "the threads at work spread out over all warps"),
-                (False, "halves first", "the threads at work stay side by side"),
-            )
-        ):
-            top = -panel * (high + 7)
-            write(ax, 11, top + 4, name, LARGE, ha="left", weight="bold")
-            write(ax, 42, top + 4, what, SMALL, ha="left")
-            _tree(ax, top - 2, additions(interleaved))
-    return fig
-
-
-def _tree(ax: Axes, top: float, steps: list[list[tuple[int, int]]]) -> None:
-    def across(thread: int) -> float:
-        return 14 + thread * 5.5
-
-    cells = []
-    for step in range(len(steps) + 1):
-        y = top - step * ROW
-        at_work = {t for t, _ in steps[step - 1]} if step else set(range(ELEMENTS))
-        write(ax, 10.5, y, f"step {step}" if step else "value", SMALL, ha="right")
-        for thread in sorted(at_work):
-            cells.append(Cell(across(thread) - 2.2, y - 2.1, 4.4, 4.2, "element", 2 * (step > 0)))
-            write(ax, across(thread), y, thread, SMALL)
-        for thread, source in steps[step - 1] if step else ():
-            for start in (thread, source):
-                ends = [across(start), across(thread)], [y + ROW - 2.2, y + 2.2]
-                ax.plot(*ends, color=ink(), lw=0.9, ls="-")
-    draw_cells(ax, cells)
-
-
-# --- softmax in one reading -----------------------------------------------------------------------
-
-
-def recurrence(scores: Sequence[float]) -> list[tuple[float, float, float]]:
-    """After each score: (largest, the factor by which the sum was multiplied, the new sum)."""
-    largest, total = -math.inf, 0.0
-    after = []
-    for score in scores:
-        new = max(largest, score)
-        factor = math.exp(largest - new)
-        total = total * factor + math.exp(score - new)
-        largest = new
-        after.append((largest, factor, total))
+def partial_sums(interleaved: bool, values: Sequence[float]) -> list[dict[int, float]]:
+    """What each thread at work holds: all values, then the sums after each step, by thread."""
+    held = dict(enumerate(values))
+    after = [dict(held)]
+    for step in additions(interleaved, len(values)):
+        for thread, source in step:
+            held[thread] += held[source]
+        after.append({thread: held[thread] for thread, _ in step})
     return after
 
 
-def online(scores: Sequence[float] = (1, 3, 2, 5, 4)) -> Figure:
-    """How maximum and sum grow together, one score after another. scores: 1 to 6 numbers."""
-    need(1 <= len(scores) <= 6, f"{len(scores)} scores", "each is a column", "1 to 6 of them")
-    after = recurrence(scores)
-    told = "; ".join(
-        f"score {score:g}, largest {largest:g}, factor {factor:.2f}, sum {total:.2f}"
-        for score, (largest, factor, total) in zip(scores, after, strict=True)
+def trees(values: Sequence[float] = VALUES) -> Figure:
+    """Values added by neighbours and by halves, with the partial sums. values: 2, 4 or 8."""
+    need(
+        len(values) in (2, 4, 8),
+        f"{len(values)} values",
+        "a tree halves them at each step, and each is drawn",
+        "2, 4 or 8 of them",
     )
+    steps = len(values).bit_length() - 1
+    row, high = 13, 13 * steps + 20
+    told = []
+    for interleaved, name in ((True, "Neighbours first"), (False, "Halves first")):
+        after = partial_sums(interleaved, values)[1:]
+        told.append(
+            f"{name}: "
+            + "; ".join(
+                f"after step {k}, " + ", ".join(f"thread {t} holds {v:g}" for t, v in sums.items())
+                for k, sums in enumerate(after, 1)
+            )
+        )
     alt = (
-        "Scores are read one after another, and two numbers are kept. Where a score is larger than "
-        f"all before it, the sum is first multiplied by exp(old largest - new largest): {told}."
+        f"Two trees add {', '.join(f'{v:g}' for v in values)} in {steps} steps. {'. '.join(told)}. "
+        "In the first the threads at work lie ever further apart, in the second they stay together."
     )
-    step = 84 / len(scores)
-    with drawing(alt, -31, 13) as (fig, ax):
-        for y, name in ((9, "score"), (-4.5, "largest"), (-15, "× factor"), (-25.5, "sum")):
-            write(ax, 14, y, name, NORMAL, ha="right")
-        for k, (score, (largest, factor, total)) in enumerate(zip(scores, after, strict=True)):
-            x = 16 + k * step
-            fresh = factor < 1
-            box(ax, x, 5.5, step - 5, 7, "C0", f"{score:g}", LARGE)
-            arrow(ax, (x + step / 2 - 2.5, 5.2), (x + step / 2 - 2.5, -0.6), "-|>", 1.2)
-            box(ax, x, -8, step - 5, 7, "C1" if fresh else None, f"{largest:g}", LARGE)
-            if k:
-                write(ax, x + step / 2 - 2.5, -15, f"{factor:.2f}", NORMAL)
-            box(ax, x, -29, step - 5, 7, "C2", f"{total:.2f}", LARGE)
-            if k:
-                arrow(ax, (x - 5, -25.5), (x - 0.2, -25.5), "-|>", 1.2)
+    with drawing(alt, -2 * high, 5) as (fig, ax):
+        for panel, (interleaved, name, what) in enumerate(
+            (
+                (True, "neighbours first", "threads at work: far apart"),
+                (False, "halves first", "threads at work: side by side"),
+            )
+        ):
+            top = -panel * high
+            write(ax, 0, top + 2, name, BIG, ha="left", weight="bold")
+            write(ax, 100, top + 2, what, READ, ha="right")
+            _tree(ax, top - 9, row, interleaved, values)
     return fig
 
 
-# --- attention in tiles ---------------------------------------------------------------------------
+def _tree(ax: Axes, top: float, row: float, interleaved: bool, values: Sequence[float]) -> None:
+    wide = 86 / len(values)
+
+    def across(thread: int) -> float:
+        return 15 + (thread + 0.5) * wide
+
+    cells = []
+    for step, held in enumerate(partial_sums(interleaved, values)):
+        y = top - step * row
+        write(ax, 12, y, f"step {step}" if step else "value", READ, ha="right")
+        for thread, value in held.items():
+            cells.append(Cell(across(thread) - 4, y - 3.4, 8, 6.8, "element", 2 * (step > 0)))
+            write(ax, across(thread), y, f"{value:g}", BIG)
+        for thread, source in additions(interleaved, len(values))[step - 1] if step else ():
+            for start in (thread, source):
+                ends = [across(start), across(thread)], [y + row - 3.6, y + 3.6]
+                ax.plot(*ends, color=ink(), lw=1.1, ls="-")
+    draw_cells(ax, cells)
 
 
-def flash_tiles(queries: int = 4, keys: int = 5, at: tuple[int, int] = (1, 2)) -> Figure:
-    """What is in which memory while FlashAttention works on one tile.
+# --- one query on its way over tiles --------------------------------------------------------------
 
-    queries, keys: how many blocks of queries and tiles of keys. at: the block and the tile at work.
-    """
+
+@dataclass(frozen=True)
+class Known:
+    """What a query remembers after a tile, and how: its weights in the tile, the old's factor."""
+
+    largest: float
+    factor: float
+    weights: tuple[float, ...]
+    total: float
+    output: float
+
+
+def over_tiles(scores: Sequence[float], values: Sequence[float], tile: int) -> list[Known]:
+    """A query's three numbers after each tile of keys. values: one number a key."""
+    largest, total, output = -math.inf, 0.0, 0.0
+    after = []
+    for start in range(0, len(scores), tile):
+        part = scores[start : start + tile]
+        new = max(largest, *part)
+        factor = math.exp(largest - new)
+        weights = tuple(math.exp(score - new) for score in part)
+        total = total * factor + sum(weights)
+        output = output * factor + sum(
+            w * v for w, v in zip(weights, values[start : start + tile], strict=True)
+        )
+        largest = new
+        after.append(Known(largest, factor, weights, total, output))
+    return after
+
+
+def one_query(
+    scores: Sequence[float] = (1, 3, 2, 0, 2, 5, 4, 1),
+    values: Sequence[float] = (10, 20, 30, 40, 50, 60, 70, 80),
+) -> Figure:
+    """A query that meets eight keys in two tiles of four: what it remembers after each."""
     need(
-        1 <= queries <= 6 and 1 <= keys <= 6 and at[0] < queries and at[1] < keys,
-        f"tile {at} of {queries} x {keys}",
-        "each tile is drawn",
-        "1 to 6 blocks of queries and tiles of keys, counted from 0",
+        len(scores) == len(values) == 8,
+        f"{len(scores)} scores and {len(values)} values",
+        "two tiles of four keys are drawn",
+        "eight of each",
     )
-    row, column = at
+    after = over_tiles(scores, values, 4)
+    told = [
+        f"Tile {k}: scores {', '.join(f'{s:g}' for s in scores[4 * k - 4 : 4 * k])}; the old sum "
+        f"and output are multiplied by {one.factor:.2f}; largest {one.largest:g}, sum "
+        f"{one.total:.2f}, output {one.output:.1f}"
+        for k, one in enumerate(after, 1)
+    ]
+    last = after[-1]
     alt = (
-        f"The matrix of scores, {queries} blocks of queries by {keys} tiles of keys, is never "
-        f"stored. Block {row} of the queries stays on the chip with its largest score, sum and "
-        f"output. Tiles of keys and values come past one after another; tile {column} is on the "
-        f"chip now, tiles before it are done, and the output is stored once at the end."
+        "One query meets eight keys in two tiles and remembers three numbers. "
+        f"{'. '.join(told)}. In the end output / sum is {last.output / last.total:.1f}."
     )
-    wide, high = 56 / keys, 44 / queries
-    left, top = 19, 0
-    with drawing(alt, -62, 21) as (fig, ax):
-        for k in range(keys):
-            here = k == column
-            x = left + k * wide
-            box(ax, x, top + 3, wide - 1, 5.5, "C1" if here else None, f"K{k}", SMALL)
-            box(ax, x, top + 10, wide - 1, 5.5, "C1" if here else None, f"V{k}", SMALL)
-        for q in range(queries):
-            y = top - (q + 1) * high
-            here = q == row
-            box(ax, 6, y, 10, high - 1, "C0" if here else None, f"Q{q}", SMALL)
-            box(ax, left + 58, y, 10, high - 1, "C2" if here else None, f"O{q}", SMALL)
-            for k in range(keys):
-                done = q < row or (here and k < column)
-                if here and k == column:
-                    box(ax, left + k * wide, y, wide - 1, high - 1, "C3", "now", SMALL)
-                else:
-                    corner = left + k * wide, y, wide - 1, high - 1
-                    frame(ax, *corner, ":")
-                    if done:
-                        write(ax, corner[0] + wide / 2, y + high / 2 - 0.5, "done", SMALL)
-        write(ax, left + 28, 18.5, "keys and values, tile by tile →", NORMAL)
-        write(ax, 2, -22, "queries", NORMAL, rotation=90)
-        write(ax, left + 63, 2, "output", NORMAL)
-        write(ax, left + 28, -48, "scores: dotted, never stored", NORMAL)
-        legend = (("C0", "shared memory, all the time"), ("C1", "shared memory, for one tile"))
-        rest = (("C2", "registers: output, largest, sum"), ("C3", "registers, then gone"))
-        for y, entries in ((-55, legend), (-60.5, rest)):
-            for x, (colour, text) in zip((6, 53), entries, strict=True):
-                box(ax, x, y - 1.5, 4, 3, colour)
-                write(ax, x + 5.5, y, text, SMALL, ha="left")
+    with drawing(alt, -122, 4) as (fig, ax):
+        for k, one in enumerate(after):
+            top = -57 * k
+            part = slice(4 * k, 4 * k + 4)
+            write(ax, 0, top, f"tile {k + 1} of the keys", BIG, ha="left", weight="bold")
+            rows = (
+                ("score", "C0", [f"{s:g}" for s in scores[part]]),
+                (f"exp(score − {one.largest:g})", None, [f"{w:.2f}" for w in one.weights]),
+                ("value", "C1", [f"{v:g}" for v in values[part]]),
+            )
+            for r, (name, colour, texts) in enumerate(rows):
+                y = top - 8 - 8.5 * r
+                write(ax, 34, y, name, READ, ha="right")
+                for c, text in enumerate(texts):
+                    box(ax, 37 + 16 * c, y - 3.4, 14, 6.8, colour, text, BIG)
+            y = top - 40
+            if k:
+                text = f"old sum and output × exp({after[k - 1].largest:g} − {one.largest:g})"
+                write(ax, 17, y + 7.5, f"{text} = × {one.factor:.2f}", READ, ha="left")
+                arrow(ax, (8, y + 16), (8, y + 4.2), "-|>", 1.6)
+            write(ax, 0, y, "kept", READ, ha="left", weight="bold")
+            remembered = (
+                ("largest", f"{one.largest:g}"),
+                ("sum", f"{one.total:.2f}"),
+                ("output", f"{one.output:.1f}"),
+            )
+            for c, (name, text) in enumerate(remembered):
+                box(ax, 11 + 30 * c, y - 4, 27, 8, "C2", f"{name} {text}", BIG)
+        text = f"attention = output / sum = {last.output:.1f} / {last.total:.2f}"
+        write(ax, 0, -112, text, BIG, ha="left")
+        write(ax, 0, -119, f"= {last.output / last.total:.1f}", BIG, ha="left", weight="bold")
     return fig
 
 
@@ -229,25 +241,25 @@ def block_table(
         cells = []
         for seq, (row, length) in enumerate(zip(table, contexts, strict=True)):
             y = -seq * 21
-            write(ax, 0, y + 4, f"sequence {seq}", NORMAL, ha="left", weight="bold")
-            write(ax, 21, y + 4, "tokens, in order", SMALL, ha="left")
+            write(ax, 0, y + 4, f"sequence {seq}", READ, ha="left", weight="bold")
+            write(ax, 21, y + 4, "tokens, in order", READ, ha="left")
             for token in range(len(row) * block_size):
                 x = 2 + token * cell + (token // block_size) * 3
                 kind = "element" if token < length else "idle"
                 cells.append(Cell(x, y - 4, cell, 5, kind, 2 * seq))
                 if token < length:
-                    write(ax, x + cell / 2, y - 1.6, token, SMALL)
+                    write(ax, x + cell / 2, y - 1.6, token, READ)
             for position, block in enumerate(row):
                 x = 2 + position * (block_size * cell + 3) + block_size * cell / 2
-                box(ax, x - 8.5, y - 12.5, 17, 5.5, COLOURS[2 * seq], f"block {block}", NORMAL)
+                box(ax, x - 8.5, y - 12.5, 17, 5.5, COLOURS[2 * seq], f"block {block}", READ)
                 arrow(ax, (x, y - 4.2), (x, y - 7), "-|>", 1.1)
-            write(ax, 76, y - 9.7, "block table", SMALL, ha="left")
-        write(ax, 0, -43, "the pool", NORMAL, ha="left", weight="bold")
+            write(ax, 76, y - 9.7, "block table", READ, ha="left")
+        write(ax, 0, -39.5, "the pool", READ, ha="left", weight="bold")
         owner = {block: (s, p) for s, row in enumerate(table) for p, block in enumerate(row)}
         half = -(-num_blocks // 2)
         for block in range(num_blocks):
             x, y = 2 + block % half * 25, -53 - block // half * 12
-            write(ax, x + block_size * cell / 2, y + 6.6, f"block {block}", SMALL)
+            write(ax, x + block_size * cell / 2, y + 6.6, f"block {block}", READ)
             for place in range(block_size):
                 seq, position = owner.get(block, (1, None))
                 token = None if position is None else position * block_size + place
@@ -255,13 +267,13 @@ def block_table(
                 kind = "element" if holds else "idle" if token is not None else "missing"
                 cells.append(Cell(x + place * cell, y - 0.5, cell, 5, kind, 2 * seq))
                 if holds:
-                    write(ax, x + (place + 0.5) * cell, y + 2, token, SMALL)
+                    write(ax, x + (place + 0.5) * cell, y + 2, token, READ)
         for x, kind, text in (
             (2, "element", "a token"),
             (24, "idle", "begun, still empty"),
             (60, "missing", "free, for any sequence"),
         ):
             cells.append(Cell(x, -74.5, 3.4, 3, kind, 2))
-            write(ax, x + 4.6, -73, text, SMALL, ha="left")
+            write(ax, x + 4.6, -73, text, READ, ha="left")
         draw_cells(ax, cells)
     return fig

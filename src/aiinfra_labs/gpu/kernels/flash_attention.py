@@ -23,7 +23,7 @@ import numpy as np
 from aiinfra_labs.gpu import cuda
 
 from .attention_shapes import check_attention
-from .attention_tile import KEYS, attend, slices
+from .attention_tile import KEYS, attend, load_rows, slices, store_logsumexp, store_output
 from .online_softmax import MASKED
 
 QUERIES = 16  # of a block: one a warp
@@ -32,10 +32,9 @@ QUERIES = 16  # of a block: one a warp
 @functools.cache
 def flash_attention_kernel(head_dim: int, causal: bool, queries: int = QUERIES) -> Any:
     """The kernel for one head_dim: `kernel[(blocks, heads), 32 * queries](...)`, see below."""
-    parts = slices(head_dim)
+    parts = slices(head_dim)  # of the output: each lane owns a dimension of each
     width = 32 * parts  # head_dim, rounded up to whole warps
     padded = head_dim + 1  # neighbouring lanes read neighbouring keys: rows apart, banks apart
-    threads = 32 * queries
 
     @cuda.jit
     def flash_attention(query, key, value, scale, out, logsumexp):
@@ -45,64 +44,33 @@ def flash_attention_kernel(head_dim: int, causal: bool, queries: int = QUERIES) 
         head_dim]. scale: float32. logsumexp: float32 [heads, queries]. Blocks: queries / `queries`,
         rounded up, along x, and heads along y.
         """
-        query_rows = cuda.shared.array((queries, head_dim), np.float32)
-        keys_tile = cuda.shared.array((KEYS, padded), np.float32)
-        values_tile = cuda.shared.array((KEYS, width), np.float32)
+        q_rows = cuda.shared.array((queries, head_dim), np.float32)
+        k_tile = cuda.shared.array((KEYS, padded), np.float32)
+        v_tile = cuda.shared.array((KEYS, width), np.float32)
         output = cuda.local.array(parts, np.float32)
-
-        thread, head = cuda.threadIdx.x, cuda.blockIdx.y
-        warp, lane = thread // 32, thread % 32
-        first = cuda.blockIdx.x * queries  # query of the block
-        q = first + warp
-        keys = key.shape[1]
+        head, first = cuda.blockIdx.y, cuda.blockIdx.x * queries
+        warp, lane = cuda.threadIdx.x // 32, cuda.threadIdx.x % 32
+        q, keys = first + warp, key.shape[1]  # a warp has one query
         kv_head = head // (query.shape[0] // key.shape[0])
-        shift = keys - query.shape[1]  # causal: the last query sees the last key
-
-        for place in range(thread, queries * head_dim, threads):
-            row, dim = place // head_dim, place % head_dim
-            element = np.float32(0)
-            if first + row < query.shape[1]:
-                element = query[head, first + row, dim]
-            query_rows[row, dim] = element
+        load_rows(query, head, first, q_rows, head_dim)
         for part in range(parts):
             output[part] = np.float32(0)
         largest, total = MASKED, np.float32(0)
-
-        end = keys
-        if causal:  # the tiles behind are seen by no query of this block
-            end = max(0, min(keys, first + queries + shift))
+        seen, end = keys, keys  # by this query; by any query of the block
+        if causal:  # the last query sees the last key
+            seen = min(keys, keys - query.shape[1] + q + 1)
+            end = max(0, min(keys, keys - query.shape[1] + first + queries))
         for start in range(0, end, KEYS):
             cuda.syncthreads()  # every warp is done with the tile before
-            for place in range(thread, KEYS * width, threads):
-                row, dim = place // width, place % width
-                k_element, v_element = np.float32(0), np.float32(0)
-                if start + row < keys and dim < head_dim:
-                    k_element = key[kv_head, start + row, dim]
-                    v_element = value[kv_head, start + row, dim]
-                if dim < head_dim:
-                    keys_tile[row, dim] = k_element
-                values_tile[row, dim] = v_element
+            load_rows(key, kv_head, start, k_tile, head_dim)
+            load_rows(value, kv_head, start, v_tile, width)
             cuda.syncthreads()
-            sees = start + lane < keys
-            if causal:
-                sees = start + lane < min(keys, q + shift + 1)
+            sees = start + lane < seen
             largest, total = attend(
-                query_rows[warp], keys_tile, values_tile, output, sees, scale, largest, total
+                q_rows[warp], k_tile, v_tile, output, sees, scale, largest, total
             )
-
-        if q < query.shape[1]:
-            for part in range(parts):
-                dim = lane + 32 * part
-                if dim < head_dim:
-                    mean = np.float32(0)  # of no key: a row that sees nothing adds nothing
-                    if total > np.float32(0):
-                        mean = output[part] / total
-                    out[head, q, dim] = mean
-            if lane == 0:
-                log = MASKED
-                if total > np.float32(0):
-                    log = largest + math.log(total)
-                logsumexp[head, q] = log
+        store_output(output, total, head, q, out)
+        store_logsumexp(largest, total, head, q, logsumexp)
 
     return flash_attention
 

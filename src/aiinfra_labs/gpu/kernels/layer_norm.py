@@ -53,6 +53,36 @@ def layer_norm_two_pass(x, weight, bias, out):
         out[row, column] = (x[row, column] - mean) * scale * weight[column] + bias[column]
 
 
+@cuda.jit(device=True)
+def mean_and_squares(x, row):
+    """(mean, sum of squared deviations from it) of x[row], the same in all lanes of the warp.
+
+    Each element is read once. x: float32 [rows, columns]. All 32 lanes call it.
+    """
+    count, mean, squares = np.float32(0), np.float32(0), np.float32(0)
+    for column in range(cuda.threadIdx.x % 32, x.shape[1], 32):
+        value = x[row, column]
+        count += np.float32(1)
+        before = value - mean
+        mean += before / count
+        squares += before * (value - mean)  # off the old mean, off the new
+
+    step = 16  # merge with the lane `step` away: both lanes end alike
+    while step > 0:
+        other_count = cuda.shfl_xor_sync(WHOLE_WARP, count, step)
+        other_mean = cuda.shfl_xor_sync(WHOLE_WARP, mean, step)
+        other_squares = cuda.shfl_xor_sync(WHOLE_WARP, squares, step)
+        both = count + other_count
+        if both > np.float32(0):  # a short row leaves lanes with nothing
+            apart = other_mean - mean
+            share = other_count / both
+            mean += apart * share
+            squares += other_squares + apart * apart * count * share
+        count = both
+        step //= 2
+    return mean, squares
+
+
 @cuda.jit
 def layer_norm_welford(x, weight, bias, out):
     """The same with mean and squares from one reading of the row.
@@ -64,28 +94,7 @@ def layer_norm_welford(x, weight, bias, out):
     lane, columns = cuda.threadIdx.x % 32, x.shape[1]
     if row >= x.shape[0]:
         return
-    count, mean, squares = np.float32(0), np.float32(0), np.float32(0)
-    for column in range(lane, columns, 32):
-        value = x[row, column]
-        count += np.float32(1)
-        before = value - mean
-        mean += before / count
-        squares += before * (value - mean)  # the deviation from the old mean and from the new
-
-    step = 16
-    while step > 0:  # merge with the lane `step` away: both end with the same three numbers
-        other_count = cuda.shfl_xor_sync(WHOLE_WARP, count, step)
-        other_mean = cuda.shfl_xor_sync(WHOLE_WARP, mean, step)
-        other_squares = cuda.shfl_xor_sync(WHOLE_WARP, squares, step)
-        both = count + other_count
-        if both > np.float32(0):  # in a short row, lanes without an element have nothing to give
-            apart = other_mean - mean
-            share = other_count / both
-            mean += apart * share
-            squares += other_squares + apart * apart * count * share
-        count = both
-        step //= 2
-
+    mean, squares = mean_and_squares(x, row)
     scale = np.float32(1) / math.sqrt(squares / np.float32(columns) + EPSILON)
     for column in range(lane, columns, 32):
         out[row, column] = (x[row, column] - mean) * scale * weight[column] + bias[column]

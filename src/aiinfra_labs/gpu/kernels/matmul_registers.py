@@ -42,8 +42,8 @@ def matmul_registers_1d(a, b, c):
     sums = cuda.local.array(ROWS, np.float32)
     t = cuda.threadIdx.x
     top, left = cuda.blockIdx.y * STRIP_M, cuda.blockIdx.x * STRIP_N
-    x, y = t % STRIP_N, t // STRIP_N * ROWS  # a warp has 32 columns and the same 8 rows
-    a_row, a_k = t // STRIP_K, t % STRIP_K  # what it loads: 4 rows of 8 floats, a sector each
+    x, y = t % STRIP_N, t // STRIP_N * ROWS  # a warp: 32 columns, 8 rows
+    a_row, a_k = t // STRIP_K, t % STRIP_K  # a warp loads 4 rows of 8
     b_k, b_column = t // STRIP_N, t % STRIP_N
     for i in range(ROWS):
         sums[i] = F32(0)
@@ -66,20 +66,46 @@ def matmul_registers_1d(a, b, c):
             c[top + y + i, left + x] = sums[i]
 
 
+@cuda.jit(device=True, forceinline=True)
+def outer_product(tile_a, tile_b, k, y, x, sums):
+    """sums += column k of A times row k of B, for the 8 x 8 elements of this thread.
+
+    tile_a: float32 [BLOCK_K, PADDED_M], shared: A's tile, transposed. tile_b: float32 [BLOCK_K,
+    BLOCK_N], shared. y, x: the thread's first row and column. sums: float32 [8, 8], local.
+    """
+    column_of_a = cuda.local.array(THREAD_M, np.float32)
+    row_of_b = cuda.local.array(THREAD_N, np.float32)
+    for i in range(THREAD_M):
+        column_of_a[i] = tile_a[k, y + i * SIDE]
+    for j in range(THREAD_N):
+        row_of_b[j] = tile_b[k, x + j * SIDE]
+    for i in range(THREAD_M):  # 16 values loaded, 64 multiply-adds
+        for j in range(THREAD_N):
+            sums[i, j] += column_of_a[i] * row_of_b[j]
+
+
+@cuda.jit(device=True, forceinline=True)
+def store_tile(c, top, left, sums):
+    """Write the 8 x 8 sums of a thread, as far as C goes. c: float32 [M, N]."""
+    for i in range(THREAD_M):
+        for j in range(THREAD_N):
+            row, column = top + i * SIDE, left + j * SIDE
+            if row < c.shape[0] and column < c.shape[1]:
+                c[row, column] = sums[i, j]
+
+
 @cuda.jit(max_registers=128)  # two blocks of 256 threads then fit on an SM
 def matmul_registers_2d(a, b, c):
     """C = A B, 8 x 8 elements for each thread, in blocks of THREADS threads.
 
     a: float32 [M, K]. b: float32 [K, N]. c: float32 [M, N]. Beyond an edge a tile holds zeros.
     """
-    tile_a = cuda.shared.array((BLOCK_K, PADDED_M), np.float32)  # transposed: [k, row]
+    tile_a = cuda.shared.array((BLOCK_K, PADDED_M), np.float32)  # [k, row]
     tile_b = cuda.shared.array((BLOCK_K, BLOCK_N), np.float32)
     sums = cuda.local.array((THREAD_M, THREAD_N), np.float32)
-    column_of_a = cuda.local.array(THREAD_M, np.float32)
-    row_of_b = cuda.local.array(THREAD_N, np.float32)
     t = cuda.threadIdx.x
     top, left = cuda.blockIdx.y * BLOCK_M, cuda.blockIdx.x * BLOCK_N
-    x, y = t % SIDE, t // SIDE  # it has the rows y, y + 16, ... and the columns x, x + 16, ...
+    x, y = t % SIDE, t // SIDE  # rows y, y + 16, ...; columns x, x + 16, ...
     for i in range(THREAD_M):
         for j in range(THREAD_N):
             sums[i, j] = F32(0)
@@ -98,16 +124,6 @@ def matmul_registers_2d(a, b, c):
             tile_b[k, column] = value
         cuda.syncthreads()
         for k in range(BLOCK_K):
-            for i in range(THREAD_M):
-                column_of_a[i] = tile_a[k, y + i * SIDE]
-            for j in range(THREAD_N):
-                row_of_b[j] = tile_b[k, x + j * SIDE]
-            for i in range(THREAD_M):  # an outer product: 16 values loaded, 64 multiply-adds
-                for j in range(THREAD_N):
-                    sums[i, j] += column_of_a[i] * row_of_b[j]
+            outer_product(tile_a, tile_b, k, y, x, sums)
         cuda.syncthreads()
-    for i in range(THREAD_M):
-        for j in range(THREAD_N):
-            row, column = top + y + i * SIDE, left + x + j * SIDE
-            if row < c.shape[0] and column < c.shape[1]:
-                c[row, column] = sums[i, j]
+    store_tile(c, top + y, left + x, sums)

@@ -81,13 +81,14 @@ def matmul_float4(a, b, c):
 
     a: float32 [M, K]. b: float32 [K, N]. c: float32 [M, N]. M and N are multiples of 128, K of 8.
     """
-    tile_a = cuda.shared.array((BLOCK_K, PADDED_M), np.float32, ALIGNED)  # transposed: [k, row]
+    # A's tile is transposed: [k, row]
+    tile_a = cuda.shared.array((BLOCK_K, PADDED_M), np.float32, ALIGNED)
     tile_b = cuda.shared.array((BLOCK_K, BLOCK_N), np.float32, ALIGNED)
     sums = cuda.local.array((THREAD_M, THREAD_N), np.float32)
     t = cuda.threadIdx.x
     top, left = cuda.blockIdx.y * BLOCK_M, cuda.blockIdx.x * BLOCK_N
     y, x = fragment_of(t)
-    a_row, a_k = t // 2, t % 2 * 4  # a warp loads 16 rows of 8 floats: 16 sectors, used whole
+    a_row, a_k = t // 2, t % 2 * 4  # a warp loads 16 rows of 8 floats
     b_k, b_column = t // 32, t % 32 * 4  # a warp loads a row of 128 floats
     for i in range(THREAD_M):
         for j in range(THREAD_N):
@@ -96,7 +97,8 @@ def matmul_float4(a, b, c):
         four = load_float4(a, (top + a_row, first + a_k))
         tile_a[a_k, a_row], tile_a[a_k + 1, a_row] = four.x, four.y
         tile_a[a_k + 2, a_row], tile_a[a_k + 3, a_row] = four.z, four.w
-        store_float4(tile_b, (b_k, b_column), load_float4(b, (first + b_k, left + b_column)))
+        four = load_float4(b, (first + b_k, left + b_column))
+        store_float4(tile_b, (b_k, b_column), four)
         cuda.syncthreads()
         for k in range(BLOCK_K):
             multiply_add(tile_a, tile_b, k, y, x, sums)

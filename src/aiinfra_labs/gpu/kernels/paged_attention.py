@@ -23,9 +23,25 @@ import numpy as np
 from aiinfra_labs.gpu import cuda
 
 from .attention_shapes import check_paged, check_table
-from .attention_tile import KEYS, attend, slices
+from .attention_tile import KEYS, attend, load_rows, slices, store_output
 from .flash_attention import to_device
 from .online_softmax import MASKED
+
+
+@cuda.jit(device=True)
+def load_kv(cache, block, kv_head, start, context, tile, columns):
+    """tile[row] = the cache at token start + row, 0 past the context. The whole block calls it.
+
+    cache: float32 [num_blocks, block_size, kv_heads, head_dim]. block: int32 [rows of the tile],
+    shared: where each token lies. tile: float32 [rows of the tile, columns or more], shared.
+    """
+    block_size, places = cache.shape[1], tile.shape[0] * columns
+    for place in range(cuda.threadIdx.x, places, cuda.blockDim.x):
+        row, dim = place // columns, place % columns
+        token, element = start + row, np.float32(0)
+        if token < context and dim < cache.shape[3]:
+            element = cache[block[row], token % block_size, kv_head, dim]
+        tile[row, dim] = element
 
 
 @functools.cache
@@ -34,10 +50,9 @@ def paged_attention_kernel(head_dim: int, group: int) -> Any:
 
     Launched as `kernel[(kv_heads, seqs), 32 * group](...)`, with the arrays of `paged_attention`.
     """
-    parts = slices(head_dim)
+    parts = slices(head_dim)  # of the output: each lane owns a dimension of each
     width = 32 * parts  # head_dim, rounded up to whole warps
     padded = head_dim + 1  # neighbouring lanes read neighbouring keys: rows apart, banks apart
-    threads = 32 * group
 
     @cuda.jit
     def paged_attention(query, key_cache, value_cache, block_table, context_lengths, scale, out):
@@ -47,51 +62,31 @@ def paged_attention_kernel(head_dim: int, group: int) -> Any:
         block_size, kv_heads, head_dim]. block_table: int32 [seqs, max_blocks].
         context_lengths: int32 [seqs]. scale: float32.
         """
-        query_rows = cuda.shared.array((group, head_dim), np.float32)
-        keys_tile = cuda.shared.array((KEYS, padded), np.float32)
-        values_tile = cuda.shared.array((KEYS, width), np.float32)
-        blocks = cuda.shared.array(KEYS, np.int32)  # where each token of the tile lies
+        q_rows = cuda.shared.array((group, head_dim), np.float32)
+        k_tile = cuda.shared.array((KEYS, padded), np.float32)
+        v_tile = cuda.shared.array((KEYS, width), np.float32)
+        block = cuda.shared.array(KEYS, np.int32)  # of each token of the tile
         output = cuda.local.array(parts, np.float32)
-
-        thread, kv_head, seq = cuda.threadIdx.x, cuda.blockIdx.x, cuda.blockIdx.y
-        warp, lane = thread // 32, thread % 32
-        head = kv_head * group + warp
-        block_size = key_cache.shape[1]
-        context = context_lengths[seq]
-
-        for dim in range(lane, head_dim, 32):
-            query_rows[warp, dim] = query[seq, head, dim]
+        kv_head, seq = cuda.blockIdx.x, cuda.blockIdx.y
+        warp, lane = cuda.threadIdx.x // 32, cuda.threadIdx.x % 32
+        block_size, context = key_cache.shape[1], context_lengths[seq]
+        load_rows(query, seq, kv_head * group, q_rows, head_dim)
         for part in range(parts):
             output[part] = np.float32(0)
         largest, total = MASKED, np.float32(0)
-
         for start in range(0, context, KEYS):
-            if warp == 0 and start + lane < context:
-                blocks[lane] = block_table[seq, (start + lane) // block_size]
-            cuda.syncthreads()  # `blocks` is written, and every warp is done with the tile before
-            for place in range(thread, KEYS * width, threads):
-                row, dim = place // width, place % width
-                token = start + row
-                k_element, v_element = np.float32(0), np.float32(0)
-                if token < context and dim < head_dim:
-                    k_element = key_cache[blocks[row], token % block_size, kv_head, dim]
-                    v_element = value_cache[blocks[row], token % block_size, kv_head, dim]
-                if dim < head_dim:
-                    keys_tile[row, dim] = k_element
-                values_tile[row, dim] = v_element
+            token = start + lane
+            if warp == 0 and token < context:
+                block[lane] = block_table[seq, token // block_size]
+            cuda.syncthreads()  # `block` is whole; the tile before is done
+            load_kv(key_cache, block, kv_head, start, context, k_tile, head_dim)
+            load_kv(value_cache, block, kv_head, start, context, v_tile, width)
             cuda.syncthreads()
-            sees = start + lane < context
+            sees = token < context
             largest, total = attend(
-                query_rows[warp], keys_tile, values_tile, output, sees, scale, largest, total
+                q_rows[warp], k_tile, v_tile, output, sees, scale, largest, total
             )
-
-        for part in range(parts):
-            dim = lane + 32 * part
-            if dim < head_dim:
-                mean = np.float32(0)
-                if total > np.float32(0):
-                    mean = output[part] / total
-                out[seq, head, dim] = mean
+        store_output(output, total, seq, kv_head * group + warp, out)
 
     return paged_attention
 

@@ -35,7 +35,7 @@ def block_sums_interleaved(x, sums):
     cuda.syncthreads()
     step = 1
     while step < THREADS:
-        if thread % (2 * step) == 0:  # every second, fourth, eighth ... thread of every warp
+        if thread % (2 * step) == 0:  # every second, fourth, eighth ...
             partial[thread] += partial[thread + step]
         cuda.syncthreads()
         step *= 2
@@ -127,8 +127,8 @@ def block_sums_shuffle(x, sums):
 def warp_sum(value):
     """The sum of a value over the 32 lanes of a warp; every lane gets it, and every lane calls."""
     step = 16
-    while step > 0:
-        value += cuda.shfl_xor_sync(WHOLE_WARP, value, step)  # lane and lane ^ step swap and add
+    while step > 0:  # lane and lane ^ step swap their sums, and add
+        value += cuda.shfl_xor_sync(WHOLE_WARP, value, step)
         step //= 2
     return value
 
