@@ -28,19 +28,21 @@ def slices(head_dim: int) -> int:
     return -(-head_dim // 32)
 
 
-@cuda.jit(device=True)
+@cuda.jit(device=True, forceinline=True)
 def load_rows(source, head, first, tile, columns):
     """tile[row, dim] = source[head, first + row, dim], 0 where there is none. The block calls it.
 
     source: float32 [heads, rows, head_dim], global. tile: float32 [rows of the tile, columns or
     more], shared. head, first, columns: int64. Neighbouring threads load neighbouring elements.
     """
-    for place in range(cuda.threadIdx.x, tile.shape[0] * columns, cuda.blockDim.x):
+    place = cuda.threadIdx.x
+    while place < tile.shape[0] * columns:
         row, dim = place // columns, place % columns
         element = np.float32(0)
         if first + row < source.shape[1] and dim < source.shape[2]:
             element = source[head, first + row, dim]
         tile[row, dim] = element
+        place += cuda.blockDim.x
 
 
 @cuda.jit(device=True)

@@ -28,20 +28,21 @@ from .flash_attention import to_device
 from .online_softmax import MASKED
 
 
-@cuda.jit(device=True)
+@cuda.jit(device=True, forceinline=True)
 def load_kv(cache, block, kv_head, start, context, tile, columns):
     """tile[row] = the cache at token start + row, 0 past the context. The whole block calls it.
 
     cache: float32 [num_blocks, block_size, kv_heads, head_dim]. block: int32 [rows of the tile],
     shared: where each token lies. tile: float32 [rows of the tile, columns or more], shared.
     """
-    block_size, places = cache.shape[1], tile.shape[0] * columns
-    for place in range(cuda.threadIdx.x, places, cuda.blockDim.x):
+    block_size, place = cache.shape[1], cuda.threadIdx.x
+    while place < tile.shape[0] * columns:
         row, dim = place // columns, place % columns
         token, element = start + row, np.float32(0)
         if token < context and dim < cache.shape[3]:
             element = cache[block[row], token % block_size, kv_head, dim]
         tile[row, dim] = element
+        place += cuda.blockDim.x
 
 
 @functools.cache
