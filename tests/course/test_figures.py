@@ -12,7 +12,8 @@ import matplotlib
 import pytest
 from matplotlib.colors import to_hex
 
-from aiinfra_labs.course import figures
+from aiinfra_labs.course import figures, page_rules
+from aiinfra_labs.course.drawing import SMALL, drawing, write
 from aiinfra_labs.course.figures import INK, PALETTE, FigureError, contrast
 
 # The site's light and dark themes (text and code on it), and JupyterLab's dark one.
@@ -208,3 +209,41 @@ def test_use_style_holds_for_plain_plots():
         figures.use_style()
         assert to_hex(matplotlib.rcParams["text.color"]) == INK
         assert matplotlib.rcParams["font.family"][0] == "DejaVu Sans"
+
+
+# --- on a phone -----------------------------------------------------------------------------------
+
+
+def labels(html):
+    return page_rules.smallest_label(html[html.index("<svg") :])
+
+
+def test_a_figure_of_the_usual_width_has_labels_that_a_phone_shows(sine):
+    assert labels(figures.to_html(sine("A wave."))) >= page_rules.LABEL
+    wide, ax = figures.figure(alt="A wave.", width=6)
+    ax.plot([1, 2])
+    assert labels(figures.to_html(wide)) < page_rules.LABEL
+
+
+def test_a_drawing_of_86_units_keeps_its_small_words():
+    for width, good in ((86, True), (100, False)):
+        with drawing("Words.", 0, 20, width) as (fig, ax):
+            write(ax, 10, 10, "small", SMALL)
+        assert (round(labels(figures.to_html(fig)), 1) >= page_rules.LABEL) is good
+
+
+def test_panels_are_images_of_their_own(sine, capsys):
+    left, right = sine("A wave."), sine("Another wave.")
+    html = figures.Panels((left, right))._repr_html_()
+    assert html.count("<style>") == 1 and html.count("<svg") == 2
+    assert html.count('class="aiinfra-figure"') == 2 and html.count('class="aiinfra-panels"') == 1
+    assert 'aria-label="A wave."' in html and 'aria-label="Another wave."' in html
+    figures.show_panels(left, right)
+    assert capsys.readouterr().out == "A wave.\nAnother wave.\n"
+
+
+def test_a_panel_without_alt_text_is_an_error(sine):
+    bare = sine("A wave.")
+    bare.set_label("")
+    with pytest.raises(FigureError, match="no alt text"):
+        figures.show_panels(sine("A wave."), bare)

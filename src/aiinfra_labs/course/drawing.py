@@ -22,17 +22,23 @@ INCH = 100 / 5.6  # units of a drawing: it is 100 wide, and 5.6 inches, which a 
 
 
 @contextmanager
-def drawing(alt: str, bottom: float, top: float) -> Iterator[tuple[Figure, Axes]]:
-    """A figure of the style with bare axes: 100 units wide, from `bottom` to `top` high."""
+def drawing(
+    alt: str, bottom: float, top: float, width: float = 100
+) -> Iterator[tuple[Figure, Axes]]:
+    """A figure of the style with bare axes: `width` units wide, from `bottom` to `top` high.
+
+    At most 86 units wide, a drawing keeps its `SMALL` words at 9 pixels on a phone; a panel of two,
+    which stands alone there, is about 60.
+    """
     import matplotlib.style
     from matplotlib.figure import Figure
 
     with matplotlib.style.context(STYLE):
-        fig = Figure(figsize=(102 / INCH, (top - bottom + 2) / INCH))
+        fig = Figure(figsize=((width + 2) / INCH, (top - bottom + 2) / INCH))
         fig.set_label(alt)
         ax = fig.add_axes((0, 0, 1, 1))
         ax.set_axis_off()
-        ax.set_xlim(-1, 101)
+        ax.set_xlim(-1, width + 1)
         ax.set_ylim(bottom - 1, top + 1)
         yield fig, ax
 
