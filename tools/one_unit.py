@@ -9,6 +9,7 @@ belongs to the units that its docstring names.
 from __future__ import annotations
 
 import ast
+import functools
 import re
 import subprocess
 import sys
@@ -24,20 +25,22 @@ SHARED = (  # tests of all units, each by the unit's id or its notebook in the t
 )
 
 
-def modules_of(unit: Unit, package: Path) -> set[str]:
-    """The names, such as `gpu.kernels.coalescing`, of the modules whose docstring names the unit.
-
-    Not those of `course`: they give units as examples.
-    """
-    named = re.compile(rf"\b[Uu]nits?\b[^.:]*(?:\d\.\d[^.:]*)*\b{re.escape(unit.id)}\b")
-    found = set()
-    for path in package.rglob("*.py"):
+@functools.cache
+def docstrings(package: Path) -> dict[str, str]:
+    """The docstrings of the package's modules by their names, less those of `course`."""
+    found = {}
+    for path in sorted(package.rglob("*.py")):
         name = ".".join(path.relative_to(package).with_suffix("").parts)
-        if not name.startswith("course."):
-            docstring = ast.get_docstring(ast.parse(path.read_text(encoding="utf-8"))) or ""
-            if named.search(docstring):
-                found.add(name.removesuffix(".__init__"))
+        if not name.startswith("course."):  # they give units as examples
+            tree = ast.parse(path.read_text(encoding="utf-8"))
+            found[name.removesuffix(".__init__")] = ast.get_docstring(tree) or ""
     return found
+
+
+def modules_of(unit: Unit, package: Path) -> set[str]:
+    """The names, such as `gpu.kernels.coalescing`, of the modules that name the unit."""
+    named = re.compile(rf"\b[Uu]nits?\b[^.:]*(?:\d\.\d[^.:]*)*\b{re.escape(unit.id)}\b")
+    return {name for name, said in docstrings(package).items() if named.search(said)}
 
 
 def files_of(unit: Unit, root: Path = ROOT) -> list[Path]:
