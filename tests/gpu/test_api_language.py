@@ -98,7 +98,6 @@ def test_enums_closures_and_constant_text():
     assert out[0] == 7
 
 
-@pytest.mark.emulator_only("Numba captures no variable in a function that is handed over")
 def test_functions_are_values_and_may_be_defined_inside():
     @cuda.jit(device=True)
     def apply(function, *args):
@@ -113,7 +112,7 @@ def test_functions_are_values_and_may_be_defined_inside():
 
         apply(cuda.atomic.add, counts, i % 2, 1)
         square = lambda x: x * x  # noqa: E731
-        out[i] = apply(operator.add, shifted(10), square(i)) + apply(shifted, 0, 100)
+        out[i] = apply(operator.add, shifted(10), square(i)) + shifted(0, 100)
 
     counts, out = np.zeros(2, np.int32), np.zeros(8, np.int64)
     kernel[1, 8](counts, out)
@@ -148,7 +147,7 @@ def test_recursion_without_an_end_is_cut_off():
 
     @cuda.jit
     def kernel(out):
-        out[0] = deeper(0)
+        out[0] = deeper(np.int64(0))
 
     with pytest.raises(cuda.StepBudgetExceeded, match="calls deep"):
         kernel[1, 1](np.zeros(1))

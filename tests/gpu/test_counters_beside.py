@@ -5,15 +5,15 @@ from types import SimpleNamespace
 import numpy as np
 import pytest
 
+from aiinfra_labs.gpu import emulator as cuda
 from aiinfra_labs.gpu.beside import ProfileBeside
-from aiinfra_labs.gpu.emulator import shared, syncthreads, threadIdx
 
 
 def reverse(out):
-    tile = shared.array(0, np.int32)
-    i = threadIdx.x
+    tile = cuda.shared.array(0, np.int32)
+    i = cuda.threadIdx.x
     tile[i] = out[i]
-    syncthreads()
+    cuda.syncthreads()
     out[i] = tile[31 - i]
 
 

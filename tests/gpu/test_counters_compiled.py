@@ -158,21 +158,67 @@ def guarded(a, out):
         out[i] = a[i]
 
 
-def test_a_load_that_a_compiler_spares_is_noted():
-    report = figures(square, ones(SINGLE), ones(SINGLE))[1]
-    (note,) = report.notes
-    assert report.global_load_requests == 8  # as the source says
-    assert "each load of a counts" in note and "loads it once" in note
-    assert figures(square_after_a_store, ones(SINGLE), ones(SINGLE))[1].notes == []
+@cuda.jit
+def sums(a, out):
+    i = cuda.grid(1)
+    out[i] = 0
+    for k in range(4):
+        out[i] += a[i + k]
 
 
-def test_a_choice_that_a_compiler_makes_without_a_branch_is_noted():
+@cuda.jit
+def square_after_a_barrier(a, out):
+    i = cuda.grid(1)
+    x = a[i]
+    cuda.syncthreads()
+    out[i] = x * a[i]
+
+
+SPARED = [  # load requests and sectors, branches that part a warp: by the source, by the code
+    (square, 128, (8, 32, 0), (4, 16, 0)),
+    (square_after_a_store, 128, (8, 32, 0), (8, 32, 0)),
+    (square_after_a_barrier, 128, (8, 32, 0), (8, 32, 0)),
+    (relu, 128, (8, 32, 4), (4, 16, 0)),
+    (sums, 132, (32, 140, 0), (16, 76, 0)),
+    (guarded, 128, (4, 13, 1), (4, 13, 1)),
+]
+
+
+@pytest.mark.parametrize(
+    ("kernel", "n", "source", "code"), SPARED, ids=[k.__name__ for k, *_ in SPARED]
+)
+def test_a_row_shows_what_a_compiler_spares(kernel, n, source, code):
+    a = ((-1) ** np.arange(n)).astype(SINGLE)
+    report = figures(kernel, a, np.zeros_like(a))[1]
+
+    def read(r):
+        return r.global_load_requests, r.global_load_sectors, r.divergent_branches
+
+    assert read(report) == source and read(report.compiled()) == code
+    rows = dict(report.rows())
+    for name, before, after in (
+        ("global load requests", source[0], code[0]),
+        ("divergent branches", source[2], code[2]),
+    ):
+        shown = f"{before} (compiled: {after})" if before != after else str(before)
+        assert rows[name] == shown and shown in str(report)
+    assert bool(report.notes) == (source != code)
+
+
+def test_a_note_names_the_line_the_figure_and_how_much():
     signs = ((-1) ** np.arange(128)).astype(SINGLE)
     notes = figures(relu, signs, ones(SINGLE))[1].notes
-    assert any("a compiler makes a short one a select" in note for note in notes)
+    line = relu.py_func.__code__.co_firstlineno + 3
+    assert notes[0].startswith(f"line {line}: 4 of its global load requests are for an element of")
+    assert notes[1].startswith(f"line {line}: 4 of its divergent branches are `a if c else b`")
     assert figures(relu, ones(SINGLE), ones(SINGLE))[1].divergent_branches == 0
-    report = figures(guarded, ones(SINGLE), ones(SINGLE))[1]
-    assert (report.divergent_branches, report.notes) == (1, [])
+
+
+def test_what_is_spared_is_added_up_over_launches():
+    with cuda.profile() as p:
+        for _ in range(3):
+            square[1, 128](ones(SINGLE), ones(SINGLE))
+    assert dict(p.report.rows())["global load requests"] == "24 (compiled: 12)"
 
 
 def test_what_is_known_before_the_kernel_runs_is_not_counted():
@@ -238,6 +284,7 @@ def machine_code(tmp_path_factory):
 
 
 STRAIGHT = [(k, d) for k, d, counted in SASS if "divisions" not in counted] + [
+    *((kernel, SINGLE) for kernel, *_ in SPARED),
     (copy, SINGLE),
     (copy, np.complex64),
     (copy, np.complex128),
@@ -249,7 +296,7 @@ STRAIGHT = [(k, d) for k, d, counted in SASS if "divisions" not in counted] + [
 )
 def test_the_counters_are_those_of_the_machine_code(machine_code, kernel, dtype):
     code = machine_code[kernel.__name__ + np.dtype(dtype).str]
-    report = figures(kernel, ones(dtype), ones(dtype))[1]
+    report = figures(kernel, ones(dtype, 132), ones(dtype, 132))[1].compiled()
     warps, threads = 4, 128
     assert code["LDG"] == report.global_load_requests / warps
     assert code["STG"] == report.global_store_requests / warps

@@ -138,7 +138,7 @@ STATEMENTS = [
     ("d = sum(k for k in range(3))", "a generator cannot be used"),
     ("d = f'{i}'", "an f-string cannot be used"),
     ("d = yield i", "yield cannot be used"),
-    ("if i > 0 and (d := i) > 2: a[d] = 1", ":= in a part that not every thread"),
+    ("if i > 0 and (d := i) > 2: a[d] = 1", ":= gives d a value in the middle of an expression"),
     ("import math", "import cannot be used"),
     ("from math import pi", "import cannot be used"),
     ("global scale", "global cannot be used"),
@@ -202,7 +202,7 @@ STATEMENTS = [
     ("a[i] = len(a, a)", "len takes array, and is called with 2 arguments"),
     ("a[i] = int()", "int takes 1 number(s), not 0"),
     ("a[i] = float('1')", "float does not work on the text '1'"),
-    ("for k in range(2.5): a[i] = k", "range takes integers, not a number (float64)"),
+    ("for k in range(2j): a[i] = k", "range takes integers, not a number (complex128)"),
     ("for k in range(0, 9, 0): a[i] = k", "range() has a step of 0"),
     ("for k in range(): a[i] = k", "range takes 1 to 3 integers"),
     ("for k in i: a[i] = k", "a kernel loops over range(...), a tuple or an array"),
@@ -485,7 +485,10 @@ def test_a_loop_that_comes_no_nearer_to_its_end_spends_its_budget():
     def steps_over_it(a):
         i = 0
         while i != 99:
-            i += 2
+            if i % 3:
+                i += 4
+            else:
+                i += 2
         a[0] = i
 
     with cuda.step_budget(100):

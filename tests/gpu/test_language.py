@@ -330,17 +330,15 @@ def test_closures_globals_and_nested_device_functions():
         np.testing.assert_array_equal(out, i * i + offset * offset + i * 3)
 
 
-@pytest.mark.emulator_only("Numba takes threadIdx from its module, not by a name of its own")
 def test_names_are_recognised_by_what_they_are():
     from aiinfra_labs.gpu.emulator import grid as where
-    from aiinfra_labs.gpu.emulator import threadIdx as t
 
     grid = max  # the spelling means nothing
 
     @cuda.jit
     def kernel(out):
         i = where(1)
-        out[i] = grid(t.x, 3)
+        out[i] = grid(cuda.threadIdx.x, 3)
 
     out = np.zeros(8)
     kernel[1, 8](out)

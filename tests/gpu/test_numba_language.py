@@ -36,7 +36,7 @@ LINES = [
     ("out[0] = a[None, 1][0]", [9]),
     ("out[0] = a[np.newaxis, :][0, 2]", [2]),
     ("n = 0\nwhile (k := n) < 3: n += 1\nout[0] = k", [3]),
-    ("if (y := a[1]) > 1: out[0] = y", [9]),
+    ("out[0] = (y := a[1])\nout[1] = y", [9, 9]),
     ("q, r = divmod(-7, 3)\nout[0] = q\nout[1] = r", [-3, 2]),
     ("q, r = divmod(a[1], 4)\nout[0] = q\nout[1] = r", [2, 1]),
     ("out[0] = sum((1, 2, 3))\nout[1] = sum((1, 2.5))\nout[2] = sum((1, 2), 10)", [6, 3.5, 13]),

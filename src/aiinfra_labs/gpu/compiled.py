@@ -10,7 +10,10 @@ for macOS; `missing` says what is not here. Numba is imported at the first use o
 from __future__ import annotations
 
 import functools
+import importlib
+import sys
 import types
+import warnings
 from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass
@@ -73,9 +76,12 @@ def compile_kernel(kernel: Kernel, args: Sequence[Any], ptx: bool = True) -> Com
     standing = SimpleNamespace(compute_capability=CAPABILITY)
     try:
         kinds = tuple(type_of(value) for value in args)
-        function = as_numba(kernel.py_func, {})
         # a device function is compiled for the device at hand, and there may be none
-        with mock.patch.object(dispatcher, "get_current_device", lambda: standing):
+        with (
+            mock.patch.object(dispatcher, "get_current_device", lambda: standing),
+            warnings.catch_warnings(action="ignore"),  # Numba's, of what it compiles all the same
+        ):
+            function = as_numba(kernel.py_func, {})
             made = compiler.compile_cuda(function, None, kinds, cc=CAPABILITY)
             text = made.library.get_asm_str(cc=CAPABILITY) if ptx else ""
     except Exception as error:  # Numba raises many kinds: of typing, of lowering, of NVVM
@@ -208,6 +214,7 @@ def _counterparts() -> dict[int, Any]:
     """Numba's object for each of the emulator's, by id."""
     from numba import cuda
 
+    importlib.import_module("numba.cuda.fp16")  # which becomes an attribute of cuda by this
     found: dict[int, Any] = {id(emulator): cuda}
 
     def pair(ours: dict[str, Any], theirs: Any) -> None:
@@ -234,9 +241,12 @@ def _counterparts() -> dict[int, Any]:
 def as_numba(function: FunctionType, made: dict[int, Any]) -> FunctionType:
     """The same code with Numba's objects behind its names. made: what has been made so far."""
     values = function.__globals__
+    scope = {"__builtins__": values["__builtins__"]}
+    if values.get("__name__") in sys.modules:  # a name that leads nowhere would be two names to it
+        scope["__name__"] = values["__name__"]
     copied = FunctionType(
         function.__code__,
-        {"__builtins__": values["__builtins__"], "__name__": values.get("__name__", "kernels")},
+        scope,
         function.__name__,
         None if function.__defaults__ is None else tuple(function.__defaults__),
         function.__closure__,
@@ -298,10 +308,16 @@ def _ours_inside(module: ModuleType) -> bool:
 def _device_function(kernel: Kernel, made: dict[int, Any]) -> Any:
     """A device function of the emulator's as Numba's; one that calls itself finds itself."""
     from numba import cuda
+    from numba.cuda.core import sigutils, typeinfer
 
     if id(kernel) in made:
         return made[id(kernel)]
     theirs = cuda.jit(device=True)(kernel.py_func)
     made[id(kernel)] = theirs
     theirs.py_func = as_numba(kernel.py_func, made)
+    if isinstance(kernel.function.signature, str):  # compiled for these types, and for no others
+        arguments, result = sigutils.normalize_signature(kernel.function.signature)
+        with typeinfer.register_dispatcher(theirs):
+            theirs.compile_device(arguments, result)
+        theirs.disable_compile()
     return theirs

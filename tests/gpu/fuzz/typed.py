@@ -64,7 +64,7 @@ def of_the_emulator(kernel: Any, grid: Any, block: Any, args: list) -> Table:
     found: Table = collections.defaultdict(set)
     with _watched(found) as watching:
         function = dispatch.Function(kernel.py_func)
-        launch = machine.Launch("kernel", _three(grid), _three(block), 1 << 20)
+        launch = machine.Launch("kernel", _three(grid), _three(block), 1 << 20, 1 << 20)
         values = [dispatch.argument(str(k), a, []) for k, a in enumerate(args)]
         with np.errstate(all="ignore"):
             function.prepare(launch, values)  # the tables of joins are full after this

@@ -204,3 +204,27 @@ class Deadlock(StepBudgetExceeded):
 
 class DeviceMemoryError(EmulatorError):
     """An array cannot live on the device: its dtype, its layout or its size."""
+
+
+SPOKEN = {  # what a kernel's language lacks, in words, by the names of Python's syntax tree
+    "AsyncFor": "async for",
+    "Await": "await",
+    "ClassDef": "a class",
+    "Delete": "del",
+    "Dict": "a dict",
+    "DictComp": "a dict",
+    "GeneratorExp": "a generator",
+    "Global": "global",
+    "Import": "import",
+    "ImportFrom": "import",
+    "JoinedStr": "an f-string",
+    "List": "a list",
+    "ListComp": "a list",
+    "Match": "a match with a pattern of more than values and names",
+    "Nonlocal": "nonlocal",
+    "Set": "a set",
+    "SetComp": "a set",
+    "Try": "try",
+    "With": "with",
+    "Yield": "yield",
+}

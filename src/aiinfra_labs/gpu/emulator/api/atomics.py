@@ -13,10 +13,10 @@ from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
+from ..checkers.waiting import contents
 from ..errors import LaneError, UnsupportedFeature, described
 from ..lanes.arithmetic import convert
 from ..lanes.views import ArrayView, converted
-from ..lanes.waiting import contents
 from .intrinsics import Intrinsic
 
 if TYPE_CHECKING:

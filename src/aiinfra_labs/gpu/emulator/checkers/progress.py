@@ -1,6 +1,6 @@
 """Blocks, warps or lanes that run by turns, so that those that wait let the others on. Unit 3.4.
 
-All threads together is the quick way, and a lock or a flag may stop it (`lanes.waiting`). Then the
+All threads together is the quick way, and a lock or a flag may stop it (`waiting`). Then the
 launch begins anew, and each group of lanes runs in a Python thread of its own, one at a time: the
 blocks first, then, if that is not enough, the warps, then the single lanes. What is modelled is
 what CUDA promises: blocks that are on the device get on independently, in any order, and so do the
@@ -30,7 +30,7 @@ from ..devices import get_current_device, sm_limits
 from ..errors import UnsupportedFeature
 from ..lanes.launching import Launch, Line
 from ..lanes.mask import WARP_SIZE, Mask
-from ..lanes.waiting import Waiter, Waits, deadlock
+from .waiting import Waiter, Waits, deadlock
 
 if TYPE_CHECKING:
     from ..lanes.loops import Loop

@@ -59,8 +59,10 @@ class Counting(Observer):
         self._last: tuple[Any, ...] = (None, None, (), 0, 0, None)  # the last access, its sectors
         self._before: dict[tuple[Line, str], tuple] = {}  # a line's last access to an array
         self._loaded: dict[Any, tuple] = {}  # the last load of each array since the last store
-        self.again: set[tuple[Line, str]] = set()  # lines that load what they have
-        self.choices: set[Line] = set()  # lines with a conditional expression
+        # what a compiler spares, by line: loads of an array's elements again, and choices
+        self.again: dict[tuple[Line, str], Counters] = {}
+        self.choices: dict[Line, Counters] = {}
+        self._choosing = False  # the branch to come is that of a conditional expression
         self.cache = L2Cache(get_current_device().l2_bytes)
         self.machine: Machine | None = None
         self.shared_bytes = 0  # static shared memory of a block
@@ -104,11 +106,16 @@ class Counting(Observer):
                 setattr(counters, name, getattr(counters, name) + times * mask.threads)
 
     def branch(self, mask: Mask, yes: Mask, no: Mask, line: Line) -> None:
-        counters = self.counters(line)
-        counters.branches += mask.warps
+        counted = [self.counters(line)]
+        if self._choosing:
+            counted.append(self.choices.setdefault(line, Counters()))
+            self._choosing = False
+        parted = 0
         if yes is not EMPTY and no is not EMPTY:
-            both = yes.any_by_warp() & no.any_by_warp()
-            counters.divergent_branches += int(np.count_nonzero(both))
+            parted = int(np.count_nonzero(yes.any_by_warp() & no.any_by_warp()))
+        for counters in counted:
+            counters.branches += mask.warps
+            counters.divergent_branches += parted
 
     def _touched(self, mask: Mask, target: ArrayView, line: Line) -> tuple[int, np.ndarray]:
         """As `touched`, worked out anew only where it must be.
@@ -142,15 +149,17 @@ class Counting(Observer):
                 self.read(mask, target.part(name), line)
             return
         counters = self.counters(line)
-        if target.space == "global":
-            self._note_again(mask, target, line)
         match target.space:
             case "global":
                 count, sectors = self._touched(mask, target, line)
                 self.cache.touch(sectors, load=True, store=False)
-                counters.global_load_requests += mask.warps
-                counters.global_load_sectors += count
-                counters.global_load_bytes += mask.threads * target.dtype.itemsize
+                counted = [counters]
+                if self._has(mask, target):
+                    counted.append(self.again.setdefault((line, target.name), Counters()))
+                for each in counted:
+                    each.global_load_requests += mask.warps
+                    each.global_load_sectors += count
+                    each.global_load_bytes += mask.threads * target.dtype.itemsize
             case "shared":
                 wavefronts, conflicts = self._banks(mask, target)
                 counters.shared_load_requests += mask.warps
@@ -165,10 +174,10 @@ class Counting(Observer):
                 self.write(mask, target.part(name), line)
             return
         counters = self.counters(line)
-        if target.space == "global":
-            self._loaded.clear()
         match target.space:
             case "global":
+                self._loaded.clear()
+                self._has(mask, target)  # a register holds what is stored
                 count, sectors = self._touched(mask, target, line)
                 self.cache.touch(sectors, load=False, store=True)
                 counters.global_store_requests += mask.warps
@@ -184,6 +193,7 @@ class Counting(Observer):
 
     def atomic(self, mask: Mask, target: ArrayView, line: Line) -> None:
         counters = self.counters(line)
+        self._loaded.clear()
         addresses = np.broadcast_to(target.addresses(), mask.lanes.shape)
         waits = banks.turns(addresses.reshape(-1, WARP_SIZE), mask.lanes.reshape(-1, WARP_SIZE))
         match target.space:
@@ -207,16 +217,32 @@ class Counting(Observer):
         self.counters(line).shuffles += mask.warps
 
     def choice(self, line: Line) -> None:
-        self.choices.add(line)
+        self._choosing = True
 
-    def _note_again(self, mask: Mask, target: ArrayView, line: Line) -> None:
-        """Whether the same lanes load the same elements as before, and nothing was written since:
-        a compiler would keep them in registers."""
+    def barrier(self, mask: Mask, line: Line) -> None:
+        self._loaded.clear()  # others may have written
+
+    def fence(self, mask: Mask, line: Line) -> None:
+        self._loaded.clear()
+
+    def grid_barrier(self, mask: Mask, line: Line) -> None:
+        self._loaded.clear()
+
+    def warp_barrier(self, mask: Mask, line: Line, members: np.ndarray) -> None:
+        self._loaded.clear()
+
+    def _has(self, mask: Mask, target: ArrayView) -> bool:
+        """Whether these lanes have loaded or stored these elements before, and nothing was written
+        since: a compiler would find them in registers. Now they have."""
         key = (target.address, target.dtype, target.name)
-        start, lanes = self._loaded.get(key, (None, None))
-        if start is target.start and lanes is mask:
-            self.again.add((line, target.name))
+        start, known = self._loaded.get(key, (None, EMPTY))
+        if start is target.start and (
+            known is mask
+            or (known.lanes.size == mask.lanes.size and not (mask.lanes & ~known.lanes).any())
+        ):
+            return True
         self._loaded[key] = target.start, mask
+        return False
 
     def _banks(self, mask: Mask, target: ArrayView) -> tuple[int, int]:
         """(wavefronts, conflicts) of the warps' requests to shared memory."""

@@ -14,7 +14,7 @@
   lines. Atomics are those of the source, too: ptxas joins the integers that a warp adds to one
   address which is the same for all threads, and sends one.
 - A complex number is two, and each is loaded and stored on its own, as Numba's compiler does it.
-- An operation with a literal counts as the machine's: see `translation.literals`.
+- An operation with a literal counts as the machine's: see `literals`.
 - A local array is counted as local memory. A compiler keeps a small one in registers when every
   index is a constant; then a profiler sees nothing.
 """

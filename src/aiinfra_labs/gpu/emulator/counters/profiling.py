@@ -82,7 +82,8 @@ class Profile:
                 "the bytes of DRAM are not known: the lines that the launch touches crowd into few "
                 "sets of the L2, and the model of the cache gave up"
             )
-        report.notes += as_the_source_says(observer)
+        report.spared, notes = compiled(observer)
+        report.notes += notes
         if launch.waited:
             report.notes.append(
                 "threads waited for each other: how often such a loop goes round depends on whose "
@@ -102,19 +103,21 @@ class Profile:
         return str(self.report)
 
 
-def as_the_source_says(seen: Counting) -> list[str]:
-    """What is counted as the source has it, where a compiler is known to make less of it."""
-    again = sorted(seen.again, key=lambda found: (found[0].number, found[1]))
-    parted = [line for line in seen.choices if seen.lines[line].divergent_branches]
-    return [
-        f"line {line.number}: each load of {array} counts; with no store in between, a compiler "
-        "loads it once"
-        for line, array in again
+def compiled(seen: Counting) -> tuple[Counters, list[str]]:
+    """What a compiler is known to spare of what the source says: how much, and why, by line."""
+    again = sorted(seen.again.items(), key=lambda found: (found[0][0].number, found[0][1]))
+    parted = [(line, c) for line, c in seen.choices.items() if c.divergent_branches]
+    notes = [
+        f"line {line.number}: {c.global_load_requests:,} of its global load requests are for an "
+        f"element of {array} that its lanes have in registers: a compiler spares them"
+        for (line, array), c in again
     ] + [
-        f"line {line.number}: its choice counts as a branch; a compiler makes a short one a "
-        "select, which parts no warp"
-        for line in sorted(parted, key=lambda line: line.number)
+        f"line {line.number}: {c.divergent_branches:,} of its divergent branches are `a if c else "
+        "b`: a compiler makes a select of it, which parts no warp"
+        for line, c in sorted(parted, key=lambda found: found[0].number)
     ]
+    spared = sum((c for _, c in [*again, *parted]), Counters())
+    return spared, notes
 
 
 def profile(kernel: Any = None) -> Profile:

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import importlib
-from dataclasses import dataclass, field, fields
+from dataclasses import dataclass, field, fields, replace
 from typing import TYPE_CHECKING, Any
 
 from ..errors import EmulatorError
@@ -29,6 +29,7 @@ class Report(Counters):
     notes: things that the figures do not show, such as an index that wrapped.
     dram_bytes_read, dram_bytes_written: by the model of the L2 in `cache.py`, for the launch as a
     whole; None where the model gave up.
+    spared: of the figures, what a compiler is known to make nothing of; rows show both.
     shared_bytes: shared memory of a block. registers: of a thread; None where no compiler said.
     """
 
@@ -38,6 +39,7 @@ class Report(Counters):
     lines: dict[Any, Counters] = field(default_factory=dict)
     source: dict[Any, str] = field(default_factory=dict)
     notes: list[str] = field(default_factory=list)
+    spared: Counters = field(default_factory=Counters)
     launches: int = 1
     dram_bytes_read: int | None = 0
     dram_bytes_written: int | None = 0
@@ -137,7 +139,18 @@ class Report(Counters):
 
     def rows(self) -> list[tuple[str, str]]:
         """The figures worth reading first, as (name, value)."""
-        return [(name, value(self)) for name, value, shown in _ROWS if shown(self)]
+        machines = self.compiled()
+        found = []
+        for name, value, shown in _ROWS:
+            if shown(self):
+                own, theirs = value(self), value(machines)
+                found.append((name, own if own == theirs else f"{own} (compiled: {theirs})"))
+        return found
+
+    def compiled(self) -> Report:
+        """The same report without what a compiler is known to spare."""
+        left = {f.name: getattr(self, f.name) - getattr(self.spared, f.name) for f in _FIGURES}
+        return replace(self, **left, spared=Counters())
 
     def _title(self) -> str:
         if self.launches == 0:
@@ -174,6 +187,9 @@ class Report(Counters):
         tables = [Table(self.rows(), title=self._title()), self._line_table()]
         notes = Table([[f"Note: {note}"] for note in self.notes]).html() if self.notes else ""
         return "".join(table.html() for table in tables if table is not None) + notes
+
+
+_FIGURES = fields(Counters)
 
 
 def _always(c: Any) -> bool:
@@ -337,6 +353,7 @@ def total(reports: list[Report]) -> Report:
             setattr(result, name, None if a is None or b is None else a + b)
         for number, counters in report.lines.items():
             result.lines[number] = result.lines.get(number, Counters()) + counters
+        result.spared += report.spared
         result.source |= report.source
         result.notes += [n for n in report.notes if n not in result.notes]
     return result

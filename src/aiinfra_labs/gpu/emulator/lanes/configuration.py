@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import math
+from collections.abc import Iterable
 from typing import Any
 
 import numpy as np
@@ -14,6 +15,7 @@ from ..errors import (
 )
 from .launching import Launch
 from .passing import article
+from .views import ArrayView
 
 
 def launch_shape(name: str, configuration: Any) -> tuple[tuple, tuple, int]:
@@ -112,3 +114,23 @@ def three_axes(name: str, what: str, dims: Any) -> tuple[int, int, int]:
             )
     full = [int(s) for s in sizes] + [1] * (3 - len(sizes))
     return full[0], full[1], full[2]
+
+
+class Overload:
+    """One version of a kernel, for one signature. arrays: the shared and local ones it makes."""
+
+    def __init__(self, arrays: Iterable[Any] = ()):
+        self.arrays = [a for a in arrays if isinstance(a, ArrayView)]
+
+    def max_cooperative_grid_blocks(self, block: Any, sharedmem: int = 0) -> int:
+        """How many blocks of a cooperative launch fit on the device at once, by their threads."""
+        device = get_current_device()
+        threads = math.prod(three_axes("the kernel", "block", block))
+        return device.multiprocessors * occupancy_of(threads, shared=sharedmem).blocks_per_sm
+
+
+class Overloads(dict):
+    """A version for every signature that is asked for."""
+
+    def __missing__(self, signature: Any) -> Overload:
+        return Overload()

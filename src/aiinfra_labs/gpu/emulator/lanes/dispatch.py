@@ -7,7 +7,7 @@ import inspect
 import linecache
 import math
 import os
-from collections.abc import Callable, Iterable, Iterator, Sequence
+from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager
 from typing import Any
 
@@ -16,9 +16,8 @@ import numpy as np
 from ..api.memory import DeviceArray
 from ..checkers.fresh import wrote_bytes
 from ..checkers.progress import by_turns, resident_blocks
+from ..checkers.waiting import Waits
 from ..counters.observing import ObservedMachine, Observer
-from ..counters.occupancy import occupancy_of
-from ..devices import get_current_device
 from ..errors import (
     DeviceMemoryError,
     EmulatorError,
@@ -28,32 +27,34 @@ from ..errors import (
     RaisedInKernel,
     UnsupportedFeature,
 )
-from ..translation.calling import Inner
+from ..translation.calling import need_self_contained, signature_of
 from ..translation.inference import TypingMachine
 from ..translation.signatures import Declared
 from ..translation.translator import Translation, translate
-from ..translation.values import Literal, LiteralBool, kind_of
-from .configuration import launch_shape, need_all_resident, three_axes
+from ..translation.values import kind_of
+from .configuration import Overload, Overloads, launch_shape, need_all_resident, three_axes
 from .machine import Launch, Machine
 from .mask import Mask
 from .passing import argument, arrays_among
-from .views import ArrayView, view_of
-from .waiting import Waits
+from .views import view_of
 
 MAX_PASSES = 4  # over a function that calls itself, until the type of its result stays
 LANES = 1 << 16  # lanes that run together: enough to hide Python's cost, small enough for a cache
 _step_budget = int(os.environ.get("AIINFRA_STEP_BUDGET", 1 << 20))
+# a `while` that shows no sign of its end is told of within a second or so, unless more is asked for
+_blind_budget = _step_budget if "AIINFRA_STEP_BUDGET" in os.environ else 1 << 15
 
 
 @contextmanager
 def step_budget(rounds: int) -> Iterator[None]:
     """Within the block, a loop may go round so many times before it counts as endless."""
-    global _step_budget
-    before, _step_budget = _step_budget, rounds
+    global _step_budget, _blind_budget
+    before = _step_budget, _blind_budget
+    _step_budget = _blind_budget = rounds
     try:
         yield
     finally:
-        _step_budget = before
+        _step_budget, _blind_budget = before
 
 
 class Function:
@@ -79,9 +80,12 @@ class Function:
 
     def run(self, machine: Machine, mask: Mask, args: Sequence[Any]) -> Any:
         """Call it with the lanes of `mask`; the types are inferred once for each signature."""
+        given = key = tuple(map(signature_of, args))
         if self.signature is not None:
             args = [self.declared.argument(k, a) for k, a in enumerate(args)]
-        key = tuple(map(_signature, args))
+            key = tuple(map(signature_of, args))
+        if self._inferring and machine.typing:
+            self._need_itself(machine, given)
         outer, machine.version = machine.version, (self, key)
         try:
             if machine.typing:
@@ -101,7 +105,7 @@ class Function:
         typing = TypingMachine(launch)
         if self.signature is not None:
             args = [self.declared.argument(k, a) for k, a in enumerate(args)]
-        key = tuple(map(_signature, args))
+        key = tuple(map(signature_of, args))
         if key not in self.tables:
             typing.version = (self, key)
             self._infer(typing, typing.all, key, args)
@@ -111,6 +115,23 @@ class Function:
             if typing.may_wait:
                 self.waiting.add(key)
         launch.cooperative, launch.may_wait = key in self.cooperative, key in self.waiting
+
+    def _need_itself(self, machine: Machine, given: Any) -> None:
+        """Numba lets a function call itself: the very version of it that runs."""
+        name, (caller, key) = self.py_func.__name__, version_of(machine)
+        if caller is not self:
+            raise LaneError(
+                f"{name} calls {caller.py_func.__name__}, which calls {name}",
+                "on a GPU a function may call itself, and two may not call each other in turn: "
+                "write them as one function, or as a loop",
+            )
+        if key != given:
+            raise LaneError(
+                f"{name} calls itself with other types than it was called with",
+                "each call takes the types of the first one: begin with an int64 where a step such "
+                "as n - 1 makes one, as in f(np.int64(4)), and not with a literal or an int32; or "
+                "write a loop",
+            )
 
     def _infer(self, machine: Machine, mask: Mask, key: Any, args: Sequence[Any]) -> Any:
         if key in self._inferring:  # it calls itself: what is known of the result so far
@@ -126,25 +147,17 @@ class Function:
                     break
         finally:
             del self._inferring[key]
+        need_self_contained(result)
         self.tables[key] = table  # kept only when the inference comes to its end
         return result
 
 
-def _signature(value: Any) -> Any:
-    if isinstance(value, ArrayView):
-        return ("array", value.dtype.str, value.ndim)
-    if isinstance(value, tuple):
-        return tuple(map(_signature, value))
-    if isinstance(value, Literal):  # Numba compiles a version for each
-        return int(value)
-    if isinstance(value, LiteralBool) and value.ndim == 0:
-        return bool(value), "literal"
-    kind = kind_of(value)
-    if isinstance(kind, np.dtype):
-        return kind.str
-    if isinstance(value, Inner):
-        return value.run.__code__
-    return value if callable(value) or isinstance(value, str) else type(value).__name__
+def version_of(machine: Machine) -> tuple[Function, Any]:
+    """The function that runs, and the types of its arguments; what it defines inside is part."""
+    version = machine.version
+    while not isinstance(version[0], Function):
+        version = version[0]
+    return version
 
 
 _functions: dict[Any, Function] = {}
@@ -188,7 +201,7 @@ class Kernel:
             if not any(map(_unknown, kinds)):
                 names = self.function.declared.parameters
                 values = [_example(n, kind) for n, kind in zip(names, kinds, strict=True)]
-                self.function.prepare(Launch(self.__name__, (1, 1, 1), (32, 1, 1), 1), values)
+                self.function.prepare(Launch(self.__name__, (1, 1, 1), (32, 1, 1), 1, 1), values)
 
     def __getitem__(self, configuration: Any) -> ConfiguredKernel:
         if self.device:
@@ -253,26 +266,6 @@ def _unknown(kind: Any) -> bool:
     return any(map(_unknown, kind)) if isinstance(kind, list) else kind is None
 
 
-class Overload:
-    """One version of a kernel, for one signature. arrays: the shared and local ones it makes."""
-
-    def __init__(self, arrays: Iterable[Any] = ()):
-        self.arrays = [a for a in arrays if isinstance(a, ArrayView)]
-
-    def max_cooperative_grid_blocks(self, block: Any, sharedmem: int = 0) -> int:
-        """How many blocks of a cooperative launch fit on the device at once, by their threads."""
-        device = get_current_device()
-        threads = math.prod(three_axes("the kernel", "block", block))
-        return device.multiprocessors * occupancy_of(threads, shared=sharedmem).blocks_per_sm
-
-
-class Overloads(dict):
-    """A version for every signature that is asked for."""
-
-    def __missing__(self, signature: Any) -> Overload:
-        return Overload()
-
-
 class ConfiguredKernel:
     """A kernel with its grid and block, ready to be called."""
 
@@ -298,7 +291,7 @@ _schedules: list[Any] = []  # what runs the threads of a launch in another order
 def launch(kernel: Kernel, grid: tuple, block: tuple, args: Sequence[Any], shared: int = 0) -> None:
     """Run a kernel. Host arrays are copied to the device before and back after, as in Numba."""
     name = kernel.__name__
-    state = Launch(name, grid, block, _step_budget, shared)
+    state = Launch(name, grid, block, _step_budget, _blind_budget, shared)
     with explained(kernel):
         parameters = kernel.function.translation.parameters
         if len(args) != len(parameters):

@@ -44,6 +44,7 @@ class Launch:
     grid: tuple[int, int, int]
     block: tuple[int, int, int]
     step_budget: int
+    blind_budget: int  # for a `while` of which nothing tells that it will end
     shared: int = 0  # bytes of dynamic shared memory
     cooperative: bool = False  # its blocks wait for each other, so they run in one batch
     arrays: tuple[Any, ...] = ()  # the views of its arguments that are arrays

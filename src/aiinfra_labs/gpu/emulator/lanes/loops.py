@@ -6,155 +6,37 @@ variables had; one that continues waits for the next round. After the loop all a
 
 from __future__ import annotations
 
-import functools
-from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
+from ..checkers.counted import Outlook, Sides, nearer, outlook
+from ..checkers.waiting import POLLS, one_element, unchanged
 from ..errors import LaneError, StepBudgetExceeded, described
-from ..translation.promotion import INT64
 from ..translation.values import UNDEFINED, conform, merge
+from .items import (
+    INT64_MAX,
+    Elements,
+    Indices,
+    Range,
+    Together,
+    items_in,
+    need_one_type,
+    unravelled,
+)
 from .mask import EMPTY, Mask
 from .views import ArrayView
-from .waiting import POLLS, one_element, unchanged
 
 if TYPE_CHECKING:
-    from ..translation.endings import Ends
+    from ..checkers.counted import Counted
+    from ..checkers.endings import Ends
     from .launching import Line
     from .protocol import Machine
 
 Values = tuple[Any, ...]  # the loop's variables, in the translator's order
 
 
-@dataclass(frozen=True)
-class Range:
-    """`range(start, stop, step)`; each bound may differ from thread to thread."""
-
-    start: Any
-    step: Any
-    rounds: Any  # how often it goes round: int, or int64 [L]
-
-    @staticmethod
-    def of(bounds: Values) -> Range:
-        if not 1 <= len(bounds) <= 3:
-            raise LaneError("range takes 1 to 3 integers")
-        for bound in bounds:
-            if not isinstance(bound, np.ndarray | np.generic) or bound.dtype.kind not in "iub":
-                raise LaneError(f"range takes integers, not {described(bound)}: use // or int(...)")
-        # Numba: a range of int32 stays int32, all else is int64 (or uint64 throughout)
-        kinds = {b.dtype for b in bounds}
-        dtype = kinds.pop() if len(kinds) == 1 else INT64
-        if dtype not in (np.dtype(np.int32), np.dtype(np.uint64)):
-            dtype = INT64
-        start, stop, step = dtype.type(0), None, dtype.type(1)
-        match [b.astype(dtype, copy=False) for b in bounds]:
-            case [stop]:
-                pass
-            case [start, stop]:
-                pass
-            case [start, stop, step]:
-                pass
-        return Range(start, step, _rounds(start, stop, step))
-
-
-@dataclass(frozen=True)
-class Together:
-    """`zip` and `enumerate`: things looped over side by side, up to the end of the shortest."""
-
-    parts: tuple[Any, ...]
-
-
-@dataclass(frozen=True)
-class Indices:
-    """`np.ndindex(2, 3)`: each index of a shape, the last axis fastest."""
-
-    shape: tuple[Any, ...]
-
-
-@dataclass(frozen=True)
-class Elements:
-    """`a.flat`, `np.nditer(a)`: each element of an array, in C's order."""
-
-    array: ArrayView
-
-
-def _need_one_type(items: Any) -> None:
-    """Numba makes one loop of it, whose variable has one type."""
-    kinds = {getattr(i, "dtype", type(i)) for i in items} if isinstance(items, tuple) else ()
-    if len(kinds) > 1:
-        raise LaneError(
-            "a loop goes over a tuple of several types",
-            "convert them to one type, as in (1.0, 0.5), or write the rounds out",
-        )
-
-
-def _unravelled(shape: tuple[Any, ...], at: Any) -> tuple[Any, ...]:
-    """The index with number `at`: int64 for each axis."""
-    index: list[Any] = []
-    for length in reversed(shape):
-        whole = np.maximum(np.int64(1) * length, 1)
-        index.append(at % whole)
-        at = at // whole
-    return tuple(reversed(index))
-
-
-def _size(shape: tuple[Any, ...]) -> Any:
-    size: Any = np.int64(1)
-    for length in shape:
-        size = size * np.maximum(np.int64(1) * length, 0)
-    return size
-
-
-def items_in(items: Any) -> Any:
-    """How many rounds a loop over `items` takes: int64, or one for each thread."""
-    if isinstance(items, Range):
-        return np.int64(1) * items.rounds
-    if isinstance(items, tuple):
-        return np.int64(len(items))
-    if isinstance(items, ArrayView) and items.ndim:
-        return np.int64(1) * items.shape[0]
-    if isinstance(items, Indices):
-        return _size(items.shape)
-    if isinstance(items, Elements):
-        return _size(items.array.shape)
-    if isinstance(items, Together):
-        return functools.reduce(np.minimum, map(items_in, items.parts))
-    raise LaneError(
-        f"a kernel loops over range(...), a tuple or an array, not over {described(items)}"
-    )
-
-
-ZERO = np.int64(0)
-
-
-def enumerated(items: Any, start: Any = ZERO) -> Together:
-    """`enumerate(items, start)`: each item with its number."""
-    counter = Range(start, INT64.type(1), items_in(items))
-    return Together((counter, items))
-
-
-def _rounds(start: Any, stop: Any, step: Any) -> Any:
-    """ceil((stop - start) / step), or 0 where negative. A step of 0 is refused by the caller."""
-    if start.ndim == stop.ndim == step.ndim == 0:
-        distance = int(stop) - int(start)
-        return min(max(0, -(-distance // int(step))), INT64_MAX) if step else 0
-    # the distance may need 64 bits without a sign: between int64's ends
-    up = step > 0
-    begin, end = start.astype(np.uint64), stop.astype(np.uint64)
-    distance = np.where(up, end - begin, begin - end)
-    stride = np.where(up, step.astype(np.uint64), -step.astype(np.uint64))
-    some = np.where(up, start < stop, start > stop) & (step != 0)
-    if step.ndim == 0 and abs(int(step)) == 1:
-        rounds = distance
-    else:
-        rounds = (distance - np.uint64(1)) // np.maximum(stride, np.uint64(1)) + np.uint64(1)
-    return np.where(some, np.minimum(rounds, np.uint64(INT64_MAX)), 0).astype(INT64)
-
-
-INT64_MAX = 2**63 - 1
-
-
+FORESEEN = 4096  # rounds until a loop that will never end, or too late, is told of
 STILL = 16  # the share of the step budget that a loop may spend with nothing changed that ends it
 LANES_PER_STEP = 4096  # a round of more lanes costs more of the step budget
 
@@ -174,6 +56,7 @@ class Loop:
         machine.watching += self.waits
         self.began = (mask.threads, machine.changes)  # threads and changes when the round began
         self.still = 0  # rounds that have changed nothing which decides whether it ends
+        self.kept: tuple[int, int, Values] = (0, 0, ())  # a round, its threads, its values
         self.looked: tuple[Any, ...] = (None, None, 0)  # the last element read, changes, times
         self.entered = mask
         self.left, self.left_values = EMPTY, ()
@@ -181,6 +64,11 @@ class Loop:
         self.values: Values = ()
         self.rounds = 0
         self.spent_before = machine.spent
+        self.limit = self._first_limit()  # steps
+        self.look = 0  # the round in which the sides of its tests are looked at again
+        self.looked_at: Any = None  # the sides, when they were last
+        self.outlook: Outlook | None = None
+        self.nearer = False  # whether they have come nearer since then
 
     def enter(self, values: Values) -> Values:
         self.values = self._conform(values, "header")
@@ -227,10 +115,8 @@ class Loop:
             self.waiting, self.waiting_values = EMPTY, ()
         self.rounds += 1
         self.machine.spent += 1 + mask.threads // LANES_PER_STEP
-        if self.machine.spent - self.spent_before > self.machine.launch.step_budget * self.worth:
-            if self.waits:
-                self.machine.spins(self, mask, for_ever=False)
-            self._stop_endless(mask)
+        if self.machine.spent - self.spent_before > self.limit:
+            self._overspent(mask)
         before, self.values = self.values, self._conform_header(values)
         if self.ends is not None and mask is not EMPTY:
             if self.rounds % self.machine.patience == 0:
@@ -253,11 +139,23 @@ class Loop:
             machine.spins(self, mask, for_ever=True)
         elif self.waits and self._polls(mask):
             machine.spins(self, mask, for_ever=False)
+        elif not (self.waits or self.counts or machine.odd_fields):
+            self._compare(mask)
         self.still = self.still + machine.patience if same else 0
         if self.still > machine.launch.step_budget // STILL and not machine.by_turns:
             if self.waits:
                 machine.spins(self, mask, for_ever=False)
             self._stop_unchanged(mask)
+
+    def _compare(self, mask: Mask) -> None:
+        """Whether all that decides is as it was some rounds ago: then the same comes again."""
+        turn, threads, values = self.kept
+        if threads == mask.threads and all(
+            unchanged(values[k], self.values[k], mask) for k in self.ends.places
+        ):
+            self._stop_unchanged(mask, self.rounds - turn)
+        if self.rounds & (self.rounds - 1) == 0:  # to be kept for as many rounds again
+            self.kept = self.rounds, mask.threads, self.values
 
     def _polls(self, mask: Mask) -> bool:
         """Whether it has read one element again and again, and nobody has written anything."""
@@ -268,6 +166,42 @@ class Loop:
         self.looked = now, self.machine.changes, times
         return times >= POLLS
 
+    def foresee(self, mask: Mask, found: Counted, sides: Sides) -> None:
+        """The loop comes to its tests: what do their sides tell since they were last looked at?"""
+        before, self.looked_at = self.looked_at, (sides, self.rounds)
+        self.look = 2 * self.rounds or 1
+        if before is None or self.machine.odd_fields:
+            return
+        if not found.even:
+            self.nearer = nearer(before[0], sides, mask)
+            return
+        outcome = outlook(found.tests, before[0], sides, (before[1], self.rounds), mask)
+        if outcome is None:
+            return
+        self.look = INT64_MAX
+        if outcome.never and not found.alone:
+            return
+        self.outlook = outcome
+        budget, cost = self.machine.launch.step_budget, 1 + mask.threads // LANES_PER_STEP
+        ends = outcome.rounds * cost <= budget * ForLoop.worth
+        self.limit = budget * ForLoop.worth if ends else min(budget, FORESEEN * cost)
+
+    def _first_limit(self) -> int:
+        """Steps that it may take before anything is known of its end."""
+        budget = self.machine.launch.step_budget
+        if self.counts:
+            return budget * self.worth
+        known = self.waits and (self.ends.scans or self.machine.by_turns)
+        return budget if known else self.machine.launch.blind_budget
+
+    def _overspent(self, mask: Mask) -> None:
+        if self.nearer and self.limit < self.machine.launch.step_budget:
+            self.limit *= 2
+            return
+        if self.waits:
+            self.machine.spins(self, mask, for_ever=False)
+        self._stop_endless(mask)
+
     def exit(self) -> tuple[Mask, Values]:
         self.machine.watching -= self.waits
         if self.left is EMPTY:  # every lane returned from inside
@@ -275,22 +209,29 @@ class Loop:
         mask = self.entered if self.left.threads == self.entered.threads else self.left
         return mask, self._conform(self.left_values, "exit")
 
-    worth = 1  # how many step budgets it may spend
-
     def _conform(self, values: Values, where: str) -> Values:
         kinds = self.table.get((self.site, where))
         if kinds is None:
             return values
         return tuple(conform(v, k) for v, k in zip(values, kinds, strict=True))
 
-    def _stop_unchanged(self, mask: Mask) -> None:
+    def _stop_unchanged(self, mask: Mask, ago: int = 1) -> None:
         machine, names = self.machine, self.ends.names
         goes = "1 thread goes" if mask.threads == 1 else f"{mask.threads} threads go"
         if names:
             on = f"{names[0]} decides" if len(names) == 1 else f"{_listed(names)} decide"
-            why = f"{on} whether it ends, and a round leaves {'it' if len(names) == 1 else 'them'}"
-            why = f"{goes} round for ever: {why} as before"
-            try_ = f"change {_either(names)} in the loop: is a line such as `i += 1` missing?"
+            they = "it" if len(names) == 1 else "them"
+            why = f"{on} whether it ends, and " + (
+                f"a round leaves {they} as before"
+                if ago == 1
+                else f"{ago:,} rounds bring {they} back"
+            )
+            why = f"{goes} round for ever: {why}"
+            try_ = (
+                f"change {_either(names)} in the loop: is a line such as `i += 1` missing?"
+                if ago == 1
+                else "follow one thread from round to round: which value should end the loop?"
+            )
         else:
             why = f"{goes} round for ever: its condition stays true, and nothing leaves it"
             try_ = "give it a condition that becomes false, or a `break`"
@@ -298,12 +239,42 @@ class Loop:
             "the loop never ends", why, try_, machine.place(self.line, int(np.argmax(mask.lanes)))
         )
 
+    def _stop_long(self, mask: Mask, longest: int) -> None:
+        most = self.machine.launch.step_budget * ForLoop.worth
+        if longest * (1 + mask.threads // LANES_PER_STEP) > most:
+            figure = f"it goes round {longest:,} times"
+        else:  # others are inside it: all rounds together are too many
+            spent = self.machine.spent - self.spent_before
+            figure = f"it has gone round {self.rounds:,} of {longest:,} times, "
+            figure += f"which took {spent:,} steps"
+        raise StepBudgetExceeded(
+            f"the loop is too long for the emulator: {figure}",
+            f"it would end, and the emulator goes round {most:,} times at most. A step is a round "
+            "of up to 4,096 threads, of this loop or of one inside it",
+            "launch more threads that do less each, or use smaller arrays; more rounds are allowed "
+            "by AIINFRA_STEP_BUDGET or cuda.step_budget(n)",
+            self.machine.place(self.line, int(np.argmax(mask.lanes))),
+        )
+
+    def _stop_foreseen(self, mask: Mask, found: Outlook) -> None:
+        if not found.never:
+            self._stop_long(mask, int(found.rounds))
+        goes = "1 thread goes" if found.never == 1 else f"{found.never} threads go"
+        raise StepBudgetExceeded(
+            "the loop never ends",
+            f"{goes} round for ever: {found.why}",
+            found.try_,
+            self.machine.place(self.line, found.lane),
+        )
+
     def _stop_endless(self, mask: Mask) -> None:
         machine = self.machine
         threads = mask.threads
+        if self.outlook is not None:
+            self._stop_foreseen(mask, self.outlook)
         raise StepBudgetExceeded(
             f"the loop went round {self.rounds:,} times and did not end; its budget of "
-            f"{machine.launch.step_budget:,} steps is spent",
+            f"{self.limit:,} steps is spent",
             f"{'1 thread still goes' if threads == 1 else f'{threads} threads still go'} "
             "round: the loop's condition stays true. A step is a round of up to 4,096 threads, of "
             "this loop or of one inside it",
@@ -342,7 +313,7 @@ class ForLoop(Loop):
         if isinstance(items, ArrayView) and items.ndim:
             self.items, self.range = items, Range.of((np.int64(1) * items.shape[0],))
         elif isinstance(items, tuple | Together | Indices | Elements):
-            _need_one_type(items)
+            need_one_type(items)
             self.items, self.range = items, Range.of((items_in(items),))
         elif isinstance(items, Range):
             self.items, self.range = None, items
@@ -357,29 +328,11 @@ class ForLoop(Loop):
             self._refuse_too_long(mask, int(np.max(self.range.rounds, initial=0)))
 
     def _refuse_too_long(self, mask: Mask, rounds: int) -> None:
-        most = self.machine.launch.step_budget * self.worth
-        if rounds * (1 + mask.threads // LANES_PER_STEP) > most:
-            self._stop_long(mask, f"it goes round {rounds:,} times")
+        if rounds * (1 + mask.threads // LANES_PER_STEP) > self.limit:
+            self._stop_long(mask, rounds)
 
     def _stop_endless(self, mask: Mask) -> None:
-        """It has a length, and others inside it: all rounds together are too many."""
-        longest = int(np.max(self.range.rounds, initial=0))
-        spent = self.machine.spent - self.spent_before
-        self._stop_long(
-            mask,
-            f"it has gone round {self.rounds:,} of {longest:,} times, which took {spent:,} steps",
-        )
-
-    def _stop_long(self, mask: Mask, figure: str) -> None:
-        most = self.machine.launch.step_budget * self.worth
-        raise StepBudgetExceeded(
-            f"the loop is too long for the emulator: {figure}",
-            f"it would end, and the emulator goes round {most:,} times at most. A step is a round "
-            "of up to 4,096 threads, of this loop or of one inside it",
-            "launch more threads that do less each, or use smaller arrays; more rounds are allowed "
-            "by AIINFRA_STEP_BUDGET or cuda.step_budget(n)",
-            self.machine.place(self.line, int(np.argmax(mask.lanes))),
-        )
+        self._stop_long(mask, int(np.max(self.range.rounds, initial=0)))
 
     def next(self, mask: Mask, values: Values) -> tuple[Mask, Any]:
         if self.uniform is not None and not self.machine.observed:
@@ -405,9 +358,9 @@ class ForLoop(Loop):
         if isinstance(items, Together):
             return tuple(self._item(mask, part, at) for part in items.parts)
         if isinstance(items, Indices):
-            return _unravelled(items.shape, at)
+            return unravelled(items.shape, at)
         if isinstance(items, Elements):
-            index = _unravelled(items.array.shape, at)
+            index = unravelled(items.array.shape, at)
             return self.machine.load(mask, items.array, index, self.line)
         if isinstance(items, Range):
             return items.start + items.step * at.astype(np.asarray(items.start).dtype)

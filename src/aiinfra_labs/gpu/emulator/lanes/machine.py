@@ -14,6 +14,8 @@ from typing import TYPE_CHECKING, Any
 import numpy as np
 
 from ..api.whole import METHODS, fill, unpacked
+from ..checkers.endings import MEASURES
+from ..checkers.waiting import Waiter, Waits, contents, deadlock, named_element
 from ..errors import (
     LaneError,
     OutOfBounds,
@@ -22,19 +24,19 @@ from ..errors import (
     UninitialisedRead,
     described,
 )
-from ..translation.endings import MEASURES
+from ..translation.calling import need_self_contained
 from ..translation.values import UNDEFINED, Literal, Partial, conform, merge
 from . import arithmetic
 from .geometry import Geometry
+from .items import Elements, Range
 from .launching import Launch, Line, NegativeIndices
-from .loops import Elements, ForLoop, Loop, Range
+from .loops import ForLoop, Loop
 from .mask import EMPTY, Mask
 from .methods import method_of
 from .views import ArrayView, FromTheEnd
-from .waiting import Waiter, Waits, contents, deadlock, named_element
 
 if TYPE_CHECKING:
-    from ..translation.endings import Ends
+    from ..checkers.endings import Ends
 
 
 class Machine(Geometry):
@@ -308,7 +310,7 @@ class Machine(Geometry):
                 (len(values),),
             )
         if item.ndim == 0:
-            return values[int(item)]
+            return need_self_contained(values[int(item)])
         if not all(isinstance(v, np.ndarray | np.generic) for v in values):
             raise LaneError("a tuple of arrays is indexed with a constant")
         if len({v.dtype for v in values}) > 1:
@@ -465,7 +467,7 @@ class Machine(Geometry):
     ) -> Any:
         """A result of `operand` and a literal passes through, on its way to an element of `array`.
 
-        Where both hold float32, it is one operation on float32: see `translation.literals`.
+        Where both hold float32, it is one operation on float32: see `counters.literals`.
         """
         return value
 

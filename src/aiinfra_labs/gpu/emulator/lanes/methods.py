@@ -75,7 +75,10 @@ def _lengths(shape: tuple) -> tuple[int, ...]:
 
 
 def _ravel(array: ArrayView) -> ArrayView:
-    return _reshape(array, np.int64(-1))
+    raise LaneError(
+        f"ravel and flatten of {array.name} would make an array, which a kernel on a GPU cannot",
+        f"write {array.name}.reshape({array.name}.size): it looks at the same elements in one row",
+    )
 
 
 def _view(array: ArrayView, dtype: Any) -> ArrayView:

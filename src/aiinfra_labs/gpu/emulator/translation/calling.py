@@ -11,9 +11,13 @@ from collections.abc import Callable
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any
 
+import numpy as np
+
 from ..api.intrinsics import Intrinsic
 from ..api.takes import WrongCall
 from ..errors import LaneError, described
+from ..lanes.views import ArrayView
+from .values import Literal, LiteralBool, kind_of
 
 if TYPE_CHECKING:
     from ..lanes.launching import Line
@@ -29,6 +33,38 @@ class Inner:
     parameters: tuple[str, ...]
     defaults: tuple[Any, ...]
     run: Callable[..., Any]
+    captures: tuple[str, ...] = ()  # the kernel's variables that it reads
+
+
+def need_self_contained(value: Any) -> Any:
+    """The value, but no function that leaves its kernel and would take variables along."""
+    if isinstance(value, Inner) and value.captures:
+        raise LaneError(
+            f"{value.name} reads {', '.join(value.captures)} of the kernel that it is defined in, "
+            "and is handed over as a value",
+            "give the other function what it needs as an argument of its own; a function defined "
+            "in a kernel may be called there",
+        )
+    return value
+
+
+def signature_of(value: Any) -> Any:
+    """What decides of the version of a function that is compiled for this argument."""
+    need_self_contained(value)
+    if isinstance(value, ArrayView):
+        return ("array", value.dtype.str, value.ndim)
+    if isinstance(value, tuple):
+        return tuple(map(signature_of, value))
+    if isinstance(value, Literal):  # Numba compiles a version for each
+        return int(value)
+    if isinstance(value, LiteralBool) and value.ndim == 0:
+        return bool(value), "literal"
+    kind = kind_of(value)
+    if isinstance(kind, np.dtype):
+        return kind.str
+    if isinstance(value, Inner):
+        return value.run.__code__
+    return value if callable(value) or isinstance(value, str) else type(value).__name__
 
 
 def call_value(
@@ -76,12 +112,17 @@ def call_value(
 def _call_inner(
     machine: Machine, mask: Mask, callee: Inner, args: tuple, named: dict[str, Any], site: int
 ) -> Any:
+    if named:
+        raise LaneError(
+            f"{callee.name} is called with {next(iter(named))}=...",
+            "a function that is defined in a kernel takes its arguments by position",
+        )
     values = dict(zip(callee.parameters[::-1], callee.defaults[::-1], strict=False))
-    values |= dict(zip(callee.parameters, args, strict=False)) | named
+    values |= dict(zip(callee.parameters, args, strict=False))
     if values.keys() != set(callee.parameters) or len(args) > len(callee.parameters):
         raise LaneError(
             f"{callee.name} takes {', '.join(callee.parameters) or 'nothing'} and is called with "
-            f"{len(args) + len(named)} argument(s)",
+            f"{len(args)} argument(s)",
             "pass one argument for each parameter",
         )
     machine.depth += 1

@@ -110,10 +110,50 @@ class Calls:
         parameters = names.parameters(node.args)
         heads = self._heads(node.args)
         defaults = "".join(f"{self.expr(d)}, " for d in node.args.defaults)
+        captures = self._captures(node, set(parameters))
         outer, self.locals = self.locals, {*self.locals, *parameters}
         body = f"lambda m, {heads}: {self.expr(node.body)}"
         self.locals = outer
-        return f"{self.constant(Inner)}('lambda', {parameters!r}, ({defaults}), {body})"
+        return (
+            f"{self.constant(Inner)}('lambda', {parameters!r}, ({defaults}), {body}, {captures!r})"
+        )
+
+    def _captures(self, node: ast.FunctionDef | ast.Lambda, own: set[str]) -> tuple[str, ...]:
+        """The kernel's variables that a function inside reads; a constant is known anyway."""
+        read = names.read(node) & self.locals - own
+        if getattr(node, "name", "") in read:
+            self.refuse(
+                node,
+                f"{node.name} calls itself, and is defined in a kernel",
+                "Numba puts such a function in the place of each call",
+                "write a loop, or a device function: @cuda.jit(device=True)",
+            )
+        known = {name for name in read if isinstance(self.once.get(name), ast.Constant)}
+        return tuple(sorted(read - known))
+
+    def _told(self, node: ast.expr) -> ast.expr:
+        """What an exception tells: Numba must know it when it compiles."""
+        if not self._is_fixed(node):
+            self.refuse(
+                node,
+                f"an exception is given {ast.unparse(node)}",
+                "what it tells is fixed when the kernel is compiled: on a GPU it is a number, and "
+                "the host finds its words",
+                'tell a constant, as in raise ValueError("below 0"); or store the value in an '
+                "array that the host reads",
+            )
+        return node
+
+    def _is_fixed(self, node: ast.expr) -> bool:
+        """A constant, a name of the host's, or a local that is one of these throughout."""
+        match node:
+            case ast.Constant() | ast.Attribute(attr="ndim"):
+                return True
+            case ast.Tuple(elts=items):
+                return all(map(self._is_fixed, items))
+            case ast.Name(id=name) if name in self.locals:
+                return name in self.once and self._is_fixed(self.once[name])
+        return isinstance(node, ast.Name) or self.static(node) is not MISSING
 
     def _intrinsic_call(self, node: ast.Call, callee: Intrinsic) -> str:
         inputs = ["R", "m", self._line(node)]

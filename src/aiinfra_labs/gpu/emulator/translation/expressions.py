@@ -16,12 +16,12 @@ from ..api import intrinsics
 from ..api.intrinsics import NOT_YET, Dim3, Intrinsic, canonical
 from ..api.memory import DeviceArray, allocate, check_dtype
 from ..api.whole import contains
-from ..errors import LaneError
+from ..counters.literals import FLOPS, compiled_as, with_literal
+from ..errors import SPOKEN, LaneError
 from ..lanes import arithmetic
 from ..lanes.views import FromTheEnd, WideIndex, view_of
 from .calls import MISSING, Calls
 from .functions import negate
-from .literals import FLOPS, compiled_as, with_literal
 from .values import Axes, Literal, tuple_like
 
 BINARY: dict[type, Callable] = {
@@ -56,6 +56,33 @@ UNARY: dict[type, Callable] = {
 _OWNERS = (types.ModuleType, type, Dim3, types.SimpleNamespace, enum.Enum)
 
 
+# What Numba knows as a name of its own module alone, so that no other name can stand for it.
+_IN_CUDA = {
+    *("activemask", "brev", "cbrt", "clz", "ffs", "fma", "laneid", "lanemask_lt", "popc", "selp"),
+    *("match_all_sync", "match_any_sync", "nanosleep", "syncwarp"),
+    *("threadfence", "threadfence_block", "threadfence_system"),
+}
+_IN_CUDA |= {"atomic", "const", "local", "shared", "threadIdx", "blockIdx", "blockDim", "gridDim"}
+
+
+_OURS = "aiinfra_labs.gpu.emulator"  # its own kernels stand for Numba's, and only it runs them
+
+
+def _is_ours(names: types.SimpleNamespace) -> bool:
+    """Whether it is `cuda.shared` or one like it."""
+    return all(isinstance(own, Intrinsic) for own in vars(names).values())
+
+
+def _found_in_cuda(obj: Any) -> str:
+    """The name under which alone Numba finds what an object stands for; "" for any other."""
+    if isinstance(obj, types.SimpleNamespace):
+        first = next(iter(vars(obj).values()), None)
+        name = first.name.partition(".")[0] if isinstance(first, Intrinsic) else ""
+    else:
+        name = obj.__name__ if isinstance(obj, Intrinsic | Dim3) else ""
+    return name if name.partition(".")[0] in _IN_CUDA else ""
+
+
 CONSTANT_BYTES = 65_536  # CUDA C++ Programming Guide, "Technical Specifications": all devices
 
 
@@ -68,7 +95,10 @@ class Expressions(Calls):
     nonlocals: dict[str, Any]
     unsure: set[int]
     discarded: ast.expr | None = None  # the expression that is a statement of its own
+    whole: ast.expr | None = None  # the value of the assignment under way
+    aliases: dict[str, ast.expr]  # the locals that stand for a module, or for cuda.shared
     function: Callable
+    counts: bool = True  # whether operations are told to those who count them
     perhaps: int = 0  # how deep in expressions that only some of the lanes may come to
     constants: dict[int, np.ndarray]  # the global arrays that it names
 
@@ -78,17 +108,19 @@ class Expressions(Calls):
             return self._static_value(node, constant)
         method = getattr(self, "_expr_" + type(node).__name__, None)
         if method is None:
-            self.unsupported(node, _SPOKEN.get(type(node).__name__, type(node).__name__))
+            self.unsupported(node, SPOKEN.get(type(node).__name__, type(node).__name__))
         return method(node)
 
     # --- what is known before the kernel runs --------------------------------------------
 
     def static(self, node: ast.expr) -> Any:
         """The object that a global, builtin or `module.attribute` resolves to, or MISSING."""
+        if isinstance(node, ast.Name) and node.id in self.aliases:
+            return self.static(self.aliases[node.id])
         if isinstance(node, ast.Name) and node.id not in self.locals:
             for scope in (self.nonlocals, self.function.__globals__, vars(builtins)):
                 if node.id in scope:
-                    return canonical(scope[node.id])
+                    return self._need_numbas(node, canonical(scope[node.id]))
             ours = isinstance(vars(intrinsics).get(node.id), Dim3 | Intrinsic)
             self.unknown(
                 node,
@@ -102,6 +134,8 @@ class Expressions(Calls):
         if isinstance(node, ast.Attribute):
             owner = self.static(node.value)
             if isinstance(owner, _OWNERS):
+                if isinstance(owner, type) and not isinstance(owner, enum.EnumMeta):
+                    self._refuse_object(node)
                 try:
                     return canonical(getattr(owner, node.attr))
                 except AttributeError:
@@ -116,6 +150,38 @@ class Expressions(Calls):
                         else "look for a misspelling; a kernel can use what Numba's CUDA has",
                     )
         return MISSING
+
+    def _find_aliases(self) -> None:
+        """The locals that are assigned once, and stand for a module or for `cuda.shared`."""
+        for name, value in self.once.items():
+            root = value
+            while isinstance(root, ast.Attribute):
+                root = root.value
+            known = isinstance(root, ast.Name) and root.id not in self.locals - {*self.aliases}
+            if known and isinstance(self.static(value), types.ModuleType | types.SimpleNamespace):
+                self.aliases[name] = value
+
+    def _need_numbas(self, node: ast.Name, obj: Any) -> Any:
+        """What a name of the host's stands for, if Numba takes it by such a name."""
+        own = _found_in_cuda(obj)
+        if own and not self.function.__module__.startswith(_OURS):
+            self.refuse(
+                node,
+                f"{node.id} is another name for cuda.{own}",
+                f"when Numba compiles, it finds cuda.{own} in cuda, and by no other name",
+                f"write cuda.{own}",
+            )
+        if isinstance(obj, types.SimpleNamespace) and not _is_ours(obj):
+            self._refuse_object(node)
+        return obj
+
+    def _refuse_object(self, node: ast.expr) -> None:
+        self.refuse(
+            node,
+            f"{ast.unparse(node)} is looked up when the kernel is compiled",
+            "Numba looks into modules and enums, and into no other object or class",
+            "keep the number in a variable of its own, or in a module",
+        )
 
     def _static_value(self, node: ast.expr, obj: Any) -> str:
         if isinstance(obj, Intrinsic):
@@ -163,6 +229,13 @@ class Expressions(Calls):
                 return np.complex128(obj)
             case types.EllipsisType():
                 self.unsupported(node, "an ellipsis", "write the index of every axis")
+            case tuple() if any(hasattr(item, "py_func") for item in obj):
+                self.refuse(
+                    node,
+                    f"{ast.unparse(node)} is a tuple of functions",
+                    "Numba has no type for a tuple of the host's that holds device functions",
+                    "name each function where it is called",
+                )
             case tuple():
                 return tuple_like(obj, [self.as_constant(node, item) for item in obj])
             case bytes():
@@ -216,7 +289,15 @@ class Expressions(Calls):
     ) -> str:
         text = f"{self.constant(BINARY[operator])}({left}, {right})"
         kind = FLOPS.get(operator, "") if kind is None else kind
+        kind = kind if self.counts else ""
         return f"R.flop(m, {text}, {line}, {kind!r})" if kind else text
+
+    def quiet(self, node: ast.expr) -> str:
+        """An expression that is worked out for the emulator itself, and counts for nothing."""
+        before, self.counts = self.counts, False
+        text = self.expr(node)
+        self.counts = before
+        return text
 
     def _expr_BinOp(self, node: ast.BinOp) -> str:
         if type(node.op) not in BINARY:
@@ -286,8 +367,10 @@ class Expressions(Calls):
 
     def _expr_IfExp(self, node: ast.IfExp) -> str:
         test, body, other = self.test(node.test), self.later(node.body), self.later(node.orelse)
+        calls = any(isinstance(n, ast.Call) for n in [*ast.walk(node.body), *ast.walk(node.orelse)])
+        method = "choose" if calls else "select"  # of what is short, a compiler makes no branch
         return (
-            f"R.select(T, {self._number()}, m, {test}, lambda m: {body}, lambda m: {other}, "
+            f"R.{method}(T, {self._number()}, m, {test}, lambda m: {body}, lambda m: {other}, "
             f"{self._line(node)})"
         )
 
@@ -300,12 +383,16 @@ class Expressions(Calls):
             self.perhaps -= 1
 
     def _expr_NamedExpr(self, node: ast.NamedExpr) -> str:
-        """`(k := n) < 3`: assigned in a statement of its own, before the one that it is in."""
-        if self.perhaps:
-            self.unsupported(
+        """`x = (k := n + 1)`: assigned in a statement of its own, before the one that it is in."""
+        renames = isinstance(node.value, ast.Name) and node.value.id in self.locals
+        if self.perhaps or not (renames or node is self.whole):
+            name = node.target.id
+            self.refuse(
                 node,
-                ":= in a part that not every thread evaluates",
-                f"assign {node.target.id} in a statement of its own",
+                f":= gives {name} a value in the middle of an expression",
+                "Numba's compiler loses the value there: it takes := for a whole right side, as in "
+                f"x = ({name} := a[i]), and for another name of a local that every thread reads",
+                f"assign {name} in a statement of its own, on the line before",
             )
         self._assign(node.target, self.expr(node.value))
         return f"v_{node.target.id}"
@@ -359,17 +446,3 @@ def _as_index(item: Any) -> tuple:
             "name the axis: cuda.threadIdx.x",
         )
     return item if isinstance(item, tuple) else (item,)
-
-
-_SPOKEN = {
-    "Dict": "a dict",
-    "DictComp": "a dict",
-    "GeneratorExp": "a generator",
-    "JoinedStr": "an f-string",
-    "List": "a list",
-    "ListComp": "a list",
-    "Set": "a set",
-    "SetComp": "a set",
-    "Yield": "yield",
-    "Await": "await",
-}

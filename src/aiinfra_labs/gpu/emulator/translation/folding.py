@@ -149,7 +149,7 @@ class Pruner(ast.NodeTransformer):
 
     def __init__(self, tree: ast.FunctionDef, local: set[str], glob: Callable[[str], Any]):
         self.local, self.glob = local, glob
-        self.once = _assigned_once(tree)
+        self.once = assigned_once(tree)
 
     def known(self, node: ast.expr) -> Any:
         """Whether a test holds: True or False, or UNKNOWN."""
@@ -243,7 +243,7 @@ def _truth(value: Any) -> Any:
         return UNKNOWN
 
 
-def _assigned_once(tree: ast.FunctionDef) -> dict[str, ast.expr]:
+def assigned_once(tree: ast.FunctionDef) -> dict[str, ast.expr]:
     """The locals that one statement `name = value` assigns and nothing else, with the value."""
     given: dict[str, ast.expr] = {}
     times: dict[str, int] = {}

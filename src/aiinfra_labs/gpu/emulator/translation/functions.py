@@ -12,7 +12,7 @@ import numpy as np
 from ..api import mathematics
 from ..errors import LaneError, described
 from ..lanes import arithmetic
-from ..lanes.loops import Elements, Indices, Together, enumerated
+from ..lanes.items import Elements, Indices, Together, enumerated
 from ..lanes.views import ArrayView
 
 _OPERATORS: dict[str, Callable] = {

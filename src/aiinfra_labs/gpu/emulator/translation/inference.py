@@ -12,12 +12,15 @@ from typing import Any
 
 import numpy as np
 
+from ..checkers.endings import Ends
+from ..errors import LaneError
 from ..lanes import arithmetic
-from ..lanes.loops import ForLoop, Loop, Together, Values
+from ..lanes.items import Together
+from ..lanes.loops import ForLoop, Loop, Values
 from ..lanes.machine import Launch, Line, Machine
 from ..lanes.mask import EMPTY, Mask
 from ..lanes.views import ArrayView, converted
-from .endings import Ends
+from .calling import Inner
 from .values import UNDEFINED, LiteralBool, conform, kind_of, tuple_like, unify_kinds
 
 MAX_ROUNDS = 16  # a type climbs at most bool, int8, ..., float64, complex128
@@ -48,6 +51,12 @@ class TypingMachine(Machine):
         sides = [v for m, v in ((mask_a, a), (mask_b, b)) if m is not EMPTY and v is not UNDEFINED]
         if not sides:
             return UNDEFINED
+        function = callable(sides[0]) or isinstance(sides[0], Inner)
+        if function and sides[0] is not sides[-1]:
+            raise LaneError(
+                "a variable holds one function in some threads and another in others",
+                "call each of them in a branch of its own, and keep what it gives",
+            )
         kind = table.get(site)
         for side in sides:
             kind = unify_kinds(kind, kind_of(side))
@@ -122,6 +131,9 @@ class _TypingRounds:
                 self.leave(Mask(mask.lanes), values)
             return EMPTY
         return mask
+
+    def foresee(self, mask: Mask, tests: tuple, sides: tuple) -> None:
+        """There are no lanes that would count."""
 
     def leave(self, mask: Mask, values: Values) -> None:
         self.left, self.left_values = mask, self._widen(values, "exit")

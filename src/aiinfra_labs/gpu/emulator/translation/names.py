@@ -93,7 +93,7 @@ class Liveness:
         self._loops: list[tuple[set[str], set[str]]] = []  # needed after the loop, at its header
         inner = [n for n in ast.walk(function) if isinstance(n, ast.FunctionDef | ast.Lambda)]
         # a function inside may be called at any time
-        self.captured = set().union(*(_read(n) for n in inner if n is not function))
+        self.captured = set().union(*(read(n) for n in inner if n is not function))
         self._block(function.body, set())
 
     def carried(self, node: ast.If | ast.While | ast.For) -> list[str]:
@@ -118,21 +118,21 @@ class Liveness:
         match node:
             case ast.If():
                 other = self.other[id(node)] = self._block(node.orelse, live)
-                return self._block(node.body, live) | other | _read(node.test)
+                return self._block(node.body, live) | other | read(node.test)
             case ast.While():
-                return self._loop(node, live, _read(node.test), set())
+                return self._loop(node, live, read(node.test), set())
             case ast.For():
                 turn = set(assigned([node.target]))
-                return self._loop(node, live, set(), turn) | _read(node.iter)
+                return self._loop(node, live, set(), turn) | read(node.iter)
             case ast.Break():
                 return self._loops[-1][0]
             case ast.Continue():
                 return self._loops[-1][1]
             case ast.Return() | ast.Raise():
-                return _read(node)
+                return read(node)
             case ast.AugAssign(target=ast.Name(id=name)):
-                return live | _read(node.value) | {name}
-        return live - set(assigned([node])) | _read(node)
+                return live | read(node.value) | {name}
+        return live - set(assigned([node])) | read(node)
 
     def _loop(
         self, node: ast.While | ast.For, live: set[str], tested: set[str], turn: set[str]
@@ -150,7 +150,7 @@ class Liveness:
         return header
 
 
-def _read(node: ast.AST) -> set[str]:
+def read(node: ast.AST) -> set[str]:
     """The names read anywhere in `node`, in functions inside it, too."""
     return {n.id for n in ast.walk(node) if isinstance(n, ast.Name) and isinstance(n.ctx, ast.Load)}
 

@@ -136,3 +136,19 @@ def extreme_dtype(a: np.dtype, b: np.dtype) -> np.dtype:
     if (a == BOOL) != (b == BOOL):
         raise LaneError(f"min and max do not take {a} with {b}: convert the bool with int(...)")
     return ordered(a, b)
+
+
+def range_dtype(*bounds: np.dtype) -> np.dtype:
+    """The type of a `range` of these: Numba's best overload of int32, int64 and uint64.
+
+    It counts the bounds that an overload loses something of, those that change their kind, those
+    that only become wider; of equal ones the first is taken.
+    """
+    return min((INT32, INT64, UINT64), key=lambda dtype: _losses(dtype, bounds))
+
+
+def _losses(dtype: np.dtype, bounds: tuple[np.dtype, ...]) -> tuple[int, int, int]:
+    lost = sum(not np.can_cast(b, dtype) for b in bounds)
+    wider = sum(np.can_cast(b, dtype) and b.kind == dtype.kind and b != dtype for b in bounds)
+    other = sum(np.can_cast(b, dtype) and b.kind != dtype.kind for b in bounds)
+    return lost, other, wider

@@ -18,15 +18,16 @@ from __future__ import annotations
 import ast
 import inspect
 from collections.abc import Callable, Iterator, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import Any
 
-from ..errors import Place, UnsupportedFeature
+from ..checkers.counted import Counted, counted
+from ..checkers.endings import ends_of
+from ..errors import SPOKEN, Place, UnsupportedFeature
 from ..lanes.launching import Line
 from ..lanes.mask import EMPTY
 from . import folding, names
 from .calling import Inner
-from .endings import ends_of
 from .expressions import Expressions
 from .lowering import lower
 from .source import syntax_tree
@@ -74,9 +75,11 @@ class _Translator(Expressions):
         self.output: list[tuple[str, int]] = []  # text, line of the kernel's source
         self.depth, self.serial, self.current = 0, 0, tree.lineno
         self.loops: list[tuple[str, str]] = []  # name of the loop, its variables
+        self.decided: dict[int, tuple[str, Counted]] = {}  # by id of a node: a loop, its tests
         self.parameters = self._parameters(tree.args)
         self.locals = {*self.parameters, *names.assigned(tree.body)}
         folding.prune(tree, self.locals, self._known_name)
+        self.once, self.aliases = folding.assigned_once(tree), {}
         self.unsure = names.unsure_reads(tree, self.parameters)
         self.liveness = names.Liveness(tree)
         self.early = False
@@ -89,6 +92,7 @@ class _Translator(Expressions):
         return folding.UNKNOWN
 
     def translation(self) -> Translation:
+        self._find_aliases()
         self._write(f"def f_{self.tree.name}(R, T, m, {self._heads(self.tree.args)}):")
         self._body()
         return self._compile()
@@ -219,7 +223,7 @@ class _Translator(Expressions):
     def _statement(self, node: ast.stmt) -> None:
         method = getattr(self, "_" + type(node).__name__, None)
         if method is None:
-            self.unsupported(node, _SPOKEN.get(type(node).__name__, type(node).__name__))
+            self.unsupported(node, SPOKEN.get(type(node).__name__, type(node).__name__))
         if not isinstance(node, ast.Pass):
             self._tick(node)
         method(node)
@@ -239,11 +243,14 @@ class _Translator(Expressions):
 
     def _Expr(self, node: ast.Expr) -> None:
         if not isinstance(node.value, ast.Constant):  # a docstring, or ...
-            self.discarded = node.value
+            self.discarded = self.whole = node.value
             self._write(self.expr(node.value))
 
     def _Assign(self, node: ast.Assign) -> None:
         one = node.targets[0] if len(node.targets) == 1 else None
+        if isinstance(one, ast.Name) and one.id in self.aliases:
+            return
+        self.whole = node.value
         value = self.expr(node.value) if one is None else self.stored(node.value, one)
         if len(node.targets) > 1:
             temporary = f"t_{self._number()}"
@@ -330,11 +337,13 @@ class _Translator(Expressions):
         self._write(f"def inner_{number}(m, {self._heads(node.args)}):")
         outer = self.tree, self.parameters, self.locals, self.unsure, self.early, self.loops
         liveness, self.liveness = self.liveness, names.Liveness(node)
+        own = {*names.parameters(node.args), *names.assigned(node.body)}
+        captures = self._captures(node, own)
         self.tree, self.parameters, self.loops = node, self._parameters(node.args), []
         self.locals = {*self.locals, *self.parameters, *names.assigned(node.body)}
         self.unsure = names.unsure_reads(node, self.parameters)
         self._body()
-        head = f"{node.name!r}, {self.parameters!r}, ({defaults}), inner_{number}"
+        head = f"{node.name!r}, {self.parameters!r}, ({defaults}), inner_{number}, {captures!r}"
         self.tree, self.parameters, self.locals, self.unsure, self.early, self.loops = outer
         self.liveness = liveness
         self.current = node.lineno
@@ -342,22 +351,25 @@ class _Translator(Expressions):
 
     def _Raise(self, node: ast.Raise) -> None:
         kind, args = node.exc, []
-        if isinstance(kind, ast.Call):
+        if isinstance(kind, ast.Call) and not kind.keywords:
             kind, args = kind.func, kind.args
-        what = None if kind is None else self.static(kind)
+        if node.cause is not None:
+            self.unsupported(node, "raise ... from", "raise the one exception")
+        what = None if kind is None else self.static(kind)  # MISSING of a call with keywords
         if not (isinstance(what, type) and issubclass(what, Exception)):
             self.unsupported(node, "raise with anything but an exception", "raise ValueError(...)")
-        values = "".join(f"{self.expr(a)}, " for a in args)
+        values = "".join(f"{self.expr(a)}, " for a in map(self._told, args))
         self._write(f"R.raise_(m, {self.constant(what)}, ({values}), {self._line(node)})")
         self._write("m = EMPTY")
 
     def _Assert(self, node: ast.Assert) -> None:
-        message = "()" if node.msg is None else f"({self.expr(node.msg)},)"
+        message = "()" if node.msg is None else f"({self.expr(self._told(node.msg))},)"
         self._write(f"R.assert_(m, {self.expr(node.test)}, {message}, {self._line(node)})")
 
     def _If(self, node: ast.If) -> None:
         variables = self.liveness.carried(node)
         restored = dict.fromkeys([*variables, *self.liveness.restored(node)])
+        self._foresee(node)
         line, serial = self._line(node), self._number()
         yes, no, before = f"yes_{serial}", f"no_{serial}", f"before_{serial}"
         self._write(f"{before} = m")
@@ -389,6 +401,7 @@ class _Translator(Expressions):
         variables = self.liveness.carried(node)
         loop, values = self._begin_loop("loop", "", variables, node)
         self._tick_test(node)
+        self._foresee(node)
         endless = isinstance(node.test, ast.Constant)  # what is never true is left out before
         test = "True" if endless else self.expr(node.test)
         self._write(f"m = {loop}.test(m, {test}, {values})")
@@ -407,12 +420,27 @@ class _Translator(Expressions):
     ) -> tuple[str, str]:
         loop, line = f"loop_{self._number()}", self._line(node)
         values = "(" + "".join(f"{_v(name)}, " for name in variables) + ")"
-        ends = self.constant(ends_of(node, variables, self.liveness.captured))
-        self._write(f"{loop} = R.{kind}(T, {self._number()}, m, {items}{line}, {ends})")
+        found = counted(node) if isinstance(node, ast.While) else None
+        ends = ends_of(node, variables, self.liveness.captured)
+        if found is not None:
+            self.decided[id(found.place)] = loop, found
+            ends = replace(ends, scans=found.scans)
+        self._write(
+            f"{loop} = R.{kind}(T, {self._number()}, m, {items}{line}, {self.constant(ends)})"
+        )
         self._write(f"{values} = {loop}.enter({values})")
         self._write("while True:")
         self.depth += 1
         return loop, values
+
+    def _foresee(self, place: ast.While | ast.If) -> None:
+        """Where a loop is decided, it looks at the sides of its tests now and then."""
+        if id(place) not in self.decided:
+            return
+        loop, found = self.decided[id(place)]
+        sides = "".join(f"({self.quiet(t.left)}, {self.quiet(t.right)}), " for t in found.tests)
+        self._write(f"if {loop}.rounds >= {loop}.look:")
+        self._write(f"    {loop}.foresee(m, {self.constant(found)}, ({sides}))")
 
     def _end_loop(
         self,
@@ -469,16 +497,3 @@ _OPERATIONS = (
     ast.AugAssign,
     ast.IfExp,
 )
-
-_SPOKEN = {
-    "AsyncFor": "async for",
-    "ClassDef": "a class",
-    "Delete": "del",
-    "Global": "global",
-    "Import": "import",
-    "ImportFrom": "import",
-    "Match": "a match with a pattern of more than values and names",
-    "Nonlocal": "nonlocal",
-    "Try": "try",
-    "With": "with",
-}

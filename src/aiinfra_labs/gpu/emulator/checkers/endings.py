@@ -12,7 +12,7 @@ import ast
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
 
-from .names import assigned, in_scope
+from ..translation.names import assigned, in_scope
 
 _ASSIGNING = (ast.Assign, ast.AnnAssign, ast.AugAssign, ast.FunctionDef)
 _LEAVING = (ast.Break, ast.Continue, ast.Return, ast.Raise)
@@ -28,12 +28,14 @@ class Ends:
     """places: those of the loop's variables that decide whether it ends. names: their names.
 
     memory: what is read in memory decides, too. early: a lane may leave before the test says so.
+    scans: each round reads an element further on, so that an array's end ends it: see `counted`.
     """
 
     places: tuple[int, ...] = ()
     names: tuple[str, ...] = ()
     memory: bool = False
     early: bool = False
+    scans: bool = False
 
 
 def ends_of(loop: ast.While | ast.For, variables: Sequence[str], captured: set[str]) -> Ends:
@@ -89,7 +91,7 @@ class _Deciding:
                     self.memory = True
                 case ast.Call():
                     self._need_call(node)
-                case ast.Attribute() if not (_is_index(node) or node.attr in MEASURES):
+                case ast.Attribute() if not (is_index(node) or node.attr in MEASURES):
                     self.memory = True
 
     def _need_call(self, node: ast.Call) -> None:
@@ -115,7 +117,7 @@ def _read_in(part: ast.AST) -> Iterator[ast.AST]:
             yield node
 
 
-def _is_index(node: ast.Attribute) -> bool:
+def is_index(node: ast.Attribute) -> bool:
     """`cuda.threadIdx.x`, or a part of it, or a function of a module that is pure."""
     if isinstance(node.value, ast.Name):
         return node.attr in _INDICES or node.value.id in {*_INDICES, *_PURE_MODULES}

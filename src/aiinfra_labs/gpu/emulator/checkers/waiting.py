@@ -4,7 +4,7 @@ All lanes advance together, and those that leave a loop wait behind it for the r
 that holds a lock may stand behind the very loop in which others wait for it. A GPU gets on: blocks
 and warps run on their own, and since Volta the lanes of a warp do, too (CUDA C++ Programming Guide,
 "Independent Thread Scheduling"). A loop tells that it waits: its end depends on memory
-(`translation.endings`), and a round has changed neither its variables nor memory. Then the launch
+(`endings`), and a round has changed neither its variables nor memory. Then the launch
 begins anew, with blocks, warps or lanes that run by turns: `checkers.progress`.
 """
 
@@ -17,8 +17,8 @@ from typing import Any
 import numpy as np
 
 from ..errors import Deadlock, Place, coordinate
-from .mask import Mask
-from .views import ArrayView
+from ..lanes.mask import Mask
+from ..lanes.views import ArrayView
 
 POLLS = 64  # times that a loop is seen to read one element, and nobody writes, until it yields
 
@@ -99,7 +99,7 @@ def unchanged(before: Any, now: Any, mask: Mask) -> bool:
         return one_element(before, now, mask)
     if not all(isinstance(v, np.ndarray | np.generic) for v in (before, now)):
         return False
-    same = before == now
+    same = (before == now) | ((before != before) & (now != now))  # nan is as it was, too
     return bool(np.all(same[mask.lanes] if same.ndim else same))
 
 
