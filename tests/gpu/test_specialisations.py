@@ -1,5 +1,6 @@
 """A device function has a version for each list of types and literals, with arrays of its own."""
 
+import ast
 import enum
 
 import numba
@@ -7,6 +8,8 @@ import numpy as np
 import pytest
 
 from aiinfra_labs.gpu import emulator as cuda
+from aiinfra_labs.gpu.emulator.lanes import dispatch
+from aiinfra_labs.gpu.emulator.translation import names
 
 
 def test_a_local_array_has_the_type_of_each_version():
@@ -237,3 +240,32 @@ def test_named_arguments_are_evaluated_as_they_are_written():
     n, out = np.zeros(1, np.int32), np.zeros(1, np.int64)
     kernel[1, 1](n, out)
     assert out[0] == 10
+
+
+def test_a_launch_again_finds_what_depends_on_kernel_and_types_alone(monkeypatch):
+    done = []
+    infer, translate = dispatch.Function._infer, dispatch.translate
+    monkeypatch.setattr(
+        dispatch.Function, "_infer", lambda *given: done.append("types") or infer(*given)
+    )
+    monkeypatch.setattr(dispatch, "translate", lambda f: done.append("text") or translate(f))
+
+    @cuda.jit
+    def kernel(out, n):
+        out[0] = n
+
+    for _ in range(3):
+        kernel[1, 1](np.zeros(1), 2)
+        kernel[2, 64](np.zeros(5), 7)
+    assert done == ["text", "types"]
+    kernel[1, 1](np.zeros(1, np.float32), 2)
+    assert done == ["text", "types", "types"]
+
+
+def test_a_tree_is_walked_once_until_it_changes():
+    tree = ast.parse("def f(a):\n    if a: b = 1\n    def g(): c = 2").body[0]
+    assert names.in_scope(tree.body[0]) is names.in_scope(tree.body[0])
+    assert names.assigned(tree.body) == ["b", "g"]
+    tree.body[0].body = [ast.parse("d = 3").body[0]]
+    names.forget(tree)
+    assert names.assigned(tree.body) == ["d", "g"]

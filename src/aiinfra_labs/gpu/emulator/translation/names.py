@@ -10,12 +10,21 @@ import ast
 from collections.abc import Iterable, Iterator, Sequence
 
 
-def in_scope(node: ast.AST) -> Iterator[ast.AST]:
-    """`node` and all within it, but not what belongs to a function defined within it."""
-    yield node
-    if not isinstance(node, ast.FunctionDef | ast.Lambda):
-        for child in ast.iter_child_nodes(node):
-            yield from in_scope(child)
+def in_scope(node: ast.AST) -> list[ast.AST]:
+    """`node` and all within it, but nothing of a function inside; kept until one says `forget`."""
+    kept = node.__dict__.get("in_scope")
+    if kept is None:
+        kept = node.in_scope = [node]
+        if not isinstance(node, ast.FunctionDef | ast.Lambda):
+            for child in ast.iter_child_nodes(node):
+                kept += in_scope(child)
+    return kept
+
+
+def forget(tree: ast.AST) -> None:
+    """Let `in_scope` look at a tree anew."""
+    for node in ast.walk(tree):
+        node.__dict__.pop("in_scope", None)
 
 
 def worked_out(call: ast.Call) -> Iterator[str]:

@@ -79,6 +79,7 @@ class _Translator(Expressions):
         self.parameters = self._parameters(tree.args)
         self.locals = {*self.parameters, *names.assigned(tree.body)}
         folding.prune(tree, self.locals, self._known_name)
+        names.forget(tree)
         self.once, self.aliases = folding.assigned_once(tree), {}
         self.unsure = names.unsure_reads(tree, self.parameters)
         self.liveness = names.Liveness(tree)
