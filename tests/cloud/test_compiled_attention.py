@@ -120,7 +120,8 @@ cache = np.ones((1, 2, 1, 4), np.float32)
 for tokens in (1, 2):  # one token is laid out in another way than a part of many
     query = np.ones((tokens, 3, 4), np.float32)[:, :1]
     out = np.zeros((tokens, 1, 4), np.float32)
-    loop(query, cache, cache, numbers, numbers, numbers + 1, np.zeros((1, 1), np.int32), out, 0, 1)
+    seen = numbers, numbers + 1
+    loop(query, cache, cache, numbers, numbers, *seen, np.zeros((1, 1), np.int32), out, 0, 1)
     assert (out[0] == 1).all()
 assert len(loop.overloads) == 1
 """

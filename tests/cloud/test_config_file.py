@@ -100,12 +100,20 @@ def off(folder):
         {"factor": 1.0},
         {"rope_theta": 500.0},
         {"finetuned": True},
+        {"attn_factor": 1.0, "extrapolation_factor": 1.0},
         {"original_max_position_embeddings": 5},  # the slowest pair makes no turn
     ],
 )
 def test_yarn(write, folder, more):
     write(rope_parameters=YARN | more)
     assert off(folder) < 1e-4
+
+
+def test_a_key_of_yarn_that_is_read_in_two_ways(write, folder):
+    """As of DeepSeek-R1-0528-Qwen3-8B: transformers passes it over, and it is not lost silently."""
+    write(rope_parameters=YARN | {"attn_factor": 0.8782488562869419})
+    with pytest.warns(UserWarning, match="attn_factor of 0.878.*vLLM multiplies"):
+        assert off(folder) < 1e-4
 
 
 @pytest.mark.parametrize(
@@ -166,6 +174,8 @@ def test_context_of_yarn(write, folder, factor, context):
         (YARN | {"factor": "4"}, "factor is '4'"),
         (YARN | {"factor": float("nan")}, "factor is nan"),
         (YARN | {"attention_factor": -1}, "attention_factor is -1"),
+        (YARN | {"attn_factor": "1"}, "attn_factor is '1'"),
+        (LLAMA3 | {"attn_factor": 1.0}, "attn_factor of 1.0"),
         (YARN | {"truncate": 1}, "truncate is 1"),
         (YARN | {"beta_fast": 1, "beta_slow": 2}, "beta_slow is 2 and beta_fast 1"),
         (YARN | {"original_max_position_embeddings": 0}, "original_max_position_embeddings is 0"),
@@ -187,10 +197,28 @@ def test_a_rule_that_is_refused(write, folder, rule, message):
 @pytest.mark.parametrize(
     ("changed", "message"),
     [
-        ({"mlp_bias": True}, "mlp_bias"),
         ({"partial_rotary_factor": 0.5}, "partial_rotary_factor"),
         ({"sliding_window": 8}, "sliding_window"),
-        ({"layer_types": ["full_attention", "sliding_attention"]}, "layer_types"),
+        ({"use_sliding_window": True}, "use_sliding_window"),
+        ({"layer_types": ["full_attention", "sliding_attention"]}, "layer_types.*no window"),
+        ({"layer_types": ["full_attention", "linear_attention"]}, "layer_types"),
+        ({"layer_types": ["full_attention"]}, "each of the 2 layers"),
+        ({"model_type": "mistral", "sliding_window": 0}, "sliding_window is 0"),
+        ({"model_type": "mistral", "sliding_window": "8"}, "sliding_window is '8'"),
+        (
+            {"model_type": "mistral", "layer_types": ["full_attention", "sliding_attention"]},
+            "passes layer_types over",
+        ),
+        ({"model_type": "mistral", "attention_bias": True}, "attention_bias to True"),
+        ({"model_type": "qwen3", "mlp_bias": True}, "mlp_bias to True"),
+        (
+            {"model_type": "qwen3", "use_sliding_window": True, "max_window_layers": -1},
+            "max_window_layers is -1",
+        ),
+        (
+            {"model_type": "qwen3", "layer_types": ["sliding_attention"] * 2},
+            "no window(.|\n)*use_sliding_window",
+        ),
         ({"final_logit_softcapping": 30.0}, "final_logit_softcapping"),
         ({"attn_logit_softcapping": 50.0}, "attn_logit_softcapping"),
         ({"logits_scaling": 8.0}, "logits_scaling"),

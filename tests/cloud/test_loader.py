@@ -67,7 +67,8 @@ def with_tensors(folder, change):
     ("changed", "message"),
     [
         ({"model_type": "gpt2"}, "type 'gpt2'"),
-        ({"attention_bias": True}, "attention_bias"),
+        ({"attention_bias": True}, "no tensor layers.0.self_attn.qk?v?_proj.bias"),
+        ({"mlp_bias": True}, "no tensor layers.0.mlp.gate_proj.bias"),
         ({"use_sliding_window": True}, "use_sliding_window"),
         ({"hidden_act": "gelu"}, "hidden_act"),
         ({"quantization_config": {"bits": 4}}, "quantization_config"),

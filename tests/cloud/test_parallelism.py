@@ -39,6 +39,9 @@ FAMILIES = {
     "llama": LLAMA,
     "qwen2": replace(LLAMA, qkv_bias=True, tie_word_embeddings=False),
     "qwen3": replace(LLAMA, qk_norm=True, head_dim=16),
+    "biases and windows": replace(
+        LLAMA, qkv_bias=True, o_bias=True, mlp_bias=True, windows=(None, 3, None, 5)
+    ),
 }
 
 
@@ -221,6 +224,9 @@ def test_logits_are_the_same_for_any_shape_that_can_be_divided(data):
         tie_word_embeddings=data.draw(st.booleans()),
         qkv_bias=data.draw(st.booleans()),
         qk_norm=data.draw(st.booleans()),
+        o_bias=data.draw(st.booleans()),
+        mlp_bias=data.draw(st.booleans()),
+        windows=data.draw(st.sampled_from([(), (2, None), (3, 4)])),
     )
     model, (ids, _) = random_model(config), batch(config, rows=2, length=5)
     with torch.no_grad():
@@ -251,7 +257,7 @@ def test_every_weight_is_held_once_but_for_norms_and_shared_kv_heads(case, size)
     for name, weight in model.named_parameters():
         held = sum(part[name].numel() for part in parts if name in part)
         more = 0
-        if "norm" in name:
+        if "norm" in name or name.endswith(("o_proj.bias", "down_proj.bias")):
             more = (size - 1) * weight.numel()
         elif ".qkv_proj." in name and kv < size:
             more = 2 * (size - kv) * d * weight[0].numel()

@@ -146,9 +146,9 @@ def keys_of(model, ids):
     """The keys of the last layer for a whole text, no cache: [T, K, D]."""
     kept = {}
 
-    def attend(layer, query, key, value):
+    def attend(layer, query, key, value, window):
         kept[layer] = key
-        return causal_attention(layer, query, key, value)
+        return causal_attention(layer, query, key, value, window)
 
     with torch.inference_mode():
         model(torch.tensor(ids), torch.arange(len(ids)), attend)

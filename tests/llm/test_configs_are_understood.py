@@ -73,8 +73,10 @@ def test_a_folder_that_transformers_wrote_computes_the_same(folder, tmp_path):
         {"rope_parameters": {"rope_type": "default", "partial_rotary_factor": 0.5}},
         {"rope_parameters": "default"},
         {"head_dim": 16},
-        {"attention_bias": True},
-        {"mlp_bias": True},
+        {"model_type": "mistral", "attention_bias": True},
+        {"model_type": "mistral", "mlp_bias": True},
+        {"attention_bias": 1.5},
+        {"model_type": "mistral", "sliding_window": 0},
         {"hidden_act": "gelu"},
         {"sliding_window": 32},
         {"quantization_config": {"bits": 4}},
@@ -88,8 +90,9 @@ def test_a_folder_that_transformers_wrote_computes_the_same(folder, tmp_path):
     ],
 )
 def test_what_is_not_understood_is_refused_by_its_name(changed, settings):
-    key = next(iter(settings))
-    name = settings.get("model_type", key)
+    *_, name = settings
+    if name == "model_type":
+        name = settings[name]
     with pytest.raises(CheckpointError, match=f"{name}.*\nWhy: .*\nTry: "):
         course_model.load_model(changed(**settings))
 

@@ -106,7 +106,8 @@ def save_model(
     weights = checkpoint.as_float16(model)
     words = {"tokenizer": _fingerprint(tokenizer)}
     checkpoint.save(folder / "model.safetensors", weights, words)
-    config = {"architectures": ["LlamaForCausalLM"], "model_type": "llama"}
+    family = model.config.family
+    config = {"architectures": [f"{family.title()}ForCausalLM"], "model_type": family}
     config |= model.config.to_dict() | {"hidden_act": "silu", "torch_dtype": "float16"}
     config |= {"eos_token_id": tokenizer.special.get(END)}  # a server ends texts there
     for name, text in (("config.json", config), ("card.json", card)):

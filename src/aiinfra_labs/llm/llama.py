@@ -39,13 +39,25 @@ class LlamaConfig:
     rope_theta: float = 10_000.0
     rms_norm_eps: float = 1e-5
     tie_word_embeddings: bool = True
+    attention_bias: bool = False  # of all four projections
+    mlp_bias: bool = False
+    sliding_window: int | None = None  # tokens a query looks back over, its own too: Mistral's
 
     def __post_init__(self) -> None:
         for name in SIZES:
             bounds.whole(name, getattr(self, name), "a model has at least one of each")
         bounds.real("rope_theta", self.rope_theta, "frequencies are powers of it", above=0.0)
         bounds.real("rms_norm_eps", self.rms_norm_eps, "it keeps the norm of zeros from 0 / 0", 0.0)
-        bounds.one_of("tie_word_embeddings", self.tie_word_embeddings, (True, False), "yes or no")
+        for name in ("tie_word_embeddings", "attention_bias", "mlp_bias"):
+            bounds.one_of(name, getattr(self, name), (True, False), "yes or no")
+        if self.sliding_window is not None:
+            bounds.whole("sliding_window", self.sliding_window, "a query sees itself, at least")
+            if self.attention_bias or self.mlp_bias:
+                raise bounds.SettingError(
+                    f"sliding_window is {self.sliding_window}, and there are biases",
+                    "the window is Mistral's and the biases are Llama's: no checkpoint has both",
+                    "one of the two",
+                )
         for whole, part in (
             ("hidden_size", "num_attention_heads"),
             ("num_attention_heads", "num_key_value_heads"),
@@ -70,24 +82,46 @@ class LlamaConfig:
         return self.hidden_size // self.num_attention_heads
 
     def to_dict(self) -> dict[str, object]:
-        """The settings by the names of `config.json`."""
-        return asdict(self)
+        """The settings by the names of `config.json`; rare ones only where they are set."""
+        return {
+            name: value
+            for name, value in asdict(self).items()
+            if name not in RARE or value not in (False, None)
+        }
+
+    @property
+    def family(self) -> str:
+        """The model_type of a checkpoint: a window over all layers makes a Mistral of a Llama."""
+        return "llama" if self.sliding_window is None else "mistral"
 
     @classmethod
     def from_dict(cls, config: Mapping[str, Any]) -> LlamaConfig:
         """The shape that a `config.json` describes: the course's, or one that transformers wrote.
 
-        What it leaves out is as in `transformers.LlamaConfig`. Raises ValueError for a key that is
-        not understood, such as a rule of scaled positions, and for a size that is missing.
+        What it leaves out is as in `transformers.LlamaConfig`, or for a model_type of "mistral" as
+        in `MistralConfig`. Raises ValueError for a key that is not understood, such as a rule of
+        scaled positions, and for a size that is missing.
         """
-        found = config_keys.read(config, (*SETTINGS, "head_dim"), ("llama",), "this Llama")
+        families = ("llama", "mistral")
+        found = config_keys.read(config, (*SETTINGS, "head_dim"), families, "this Llama")
         config_keys.needed(found, SIZES[:5])
-        absent = {
+        absent: dict[str, Any] = {
             "num_key_value_heads": found["num_attention_heads"],
             "max_position_embeddings": 2048,
             "rms_norm_eps": 1e-6,
             "tie_word_embeddings": False,
         }
+        family = config.get("model_type")
+        if family == "mistral":
+            absent |= {"num_key_value_heads": 8, "max_position_embeddings": 131_072}
+            absent |= {"sliding_window": config.get("sliding_window", 4096)}  # a null is kept
+        for key in RARE:
+            if key in found and found[key] and family not in (None, RARE[key]):
+                raise bounds.SettingError(
+                    f"the config sets {key} to {found[key]!r}, and is of a {family}",
+                    f"transformers passes the key over there, and heeds it in a {RARE[key]}",
+                    f"model_type of {RARE[key]!r}, if the model was trained so",
+                )
         head_dim = found.pop("head_dim", None)
         made = cls(**(absent | found))
         config_keys.agrees(
@@ -101,6 +135,7 @@ class LlamaConfig:
 
 SETTINGS = tuple(LlamaConfig.__dataclass_fields__)
 SIZES = SETTINGS[:7]  # whole numbers; the first five have no default
+RARE = {"attention_bias": "llama", "mlp_bias": "llama", "sliding_window": "mistral"}  # whose
 
 
 class KVCache:
@@ -129,11 +164,11 @@ class Attention(nn.Module):
     def __init__(self, config: LlamaConfig, layer: int):
         super().__init__()
         self.config, self.layer = config, layer
-        c, d = config.hidden_size, config.head_dim
-        self.q_proj = nn.Linear(c, config.num_attention_heads * d, bias=False)
-        self.k_proj = nn.Linear(c, config.num_key_value_heads * d, bias=False)
-        self.v_proj = nn.Linear(c, config.num_key_value_heads * d, bias=False)
-        self.o_proj = nn.Linear(config.num_attention_heads * d, c, bias=False)
+        c, d, bias = config.hidden_size, config.head_dim, config.attention_bias
+        self.q_proj = nn.Linear(c, config.num_attention_heads * d, bias=bias)
+        self.k_proj = nn.Linear(c, config.num_key_value_heads * d, bias=bias)
+        self.v_proj = nn.Linear(c, config.num_key_value_heads * d, bias=bias)
+        self.o_proj = nn.Linear(config.num_attention_heads * d, c, bias=bias)
 
     def forward(self, x: Tensor, cos: Tensor, sin: Tensor, cache: KVCache | None = None) -> Tensor:
         """x: float [B, T, C]. cos, sin: [T, D / 2], of these tokens' positions. Returns [B, T, C].
@@ -148,36 +183,42 @@ class Attention(nn.Module):
         query, key = rotate(query, cos, sin), rotate(key, cos, sin)
         if cache is not None:
             key, value = cache.append(self.layer, key, value)
-        out = causal(query, key, value)
+        out = causal(query, key, value, self.config.sliding_window)
         return self.o_proj(out.transpose(1, 2).reshape(b, t, -1))
 
 
-def causal(query: Tensor, key: Tensor, value: Tensor) -> Tensor:
+def causal(query: Tensor, key: Tensor, value: Tensor, window: int | None = None) -> Tensor:
     """`attention` of unit 1.3 in one call, which keeps no scores [B, H, T, S] for the gradient.
 
     query: [B, H, T, D]. key, value: [B, kv_heads, S, D], S >= T: the last query sees all keys.
+    window: a query sees only so many keys, its own and those before it; None: all before it.
     """
     b, h, t, d = query.shape
+    if window is not None and key.shape[2] > window + t - 1:  # nobody sees the ones before
+        key, value = key[:, :, 1 - t - window :], value[:, :, 1 - t - window :]
     s, group = key.shape[2], h // key.shape[1]
     if t == 1:  # decoding: a kv head's queries are rows against its one key, and nothing is copied
         rows = query.view(b, -1, group, d)  # [B, kv_heads, group, D]
         return F.scaled_dot_product_attention(rows, key, value).view(b, h, 1, d)
     key, value = repeat_kv(key, group), repeat_kv(value, group)
-    if t == s:
+    windowed = window is not None and window < s
+    if t == s and not windowed:
         return F.scaled_dot_product_attention(query, key, value, is_causal=True)
     mask = causal_mask(t, s, query.device)  # is_causal would align the first query with the first
+    if windowed:
+        mask = mask.triu(s - t + 1 - window)
     return F.scaled_dot_product_attention(query, key, value, attn_mask=mask)
 
 
 class MLP(nn.Module):
     """SwiGLU: silu(x W_gate) x W_up, and back (Shazeer, arXiv:2002.05202)."""
 
-    def __init__(self, config: LlamaConfig):
+    def __init__(self, config: LlamaConfig, bias: bool = False):
         super().__init__()
         c, hidden = config.hidden_size, config.intermediate_size
-        self.gate_proj = nn.Linear(c, hidden, bias=False)
-        self.up_proj = nn.Linear(c, hidden, bias=False)
-        self.down_proj = nn.Linear(hidden, c, bias=False)
+        self.gate_proj = nn.Linear(c, hidden, bias=bias)
+        self.up_proj = nn.Linear(c, hidden, bias=bias)
+        self.down_proj = nn.Linear(hidden, c, bias=bias)
 
     def forward(self, x: Tensor) -> Tensor:
         """float [..., C] to [..., C]."""
@@ -206,7 +247,7 @@ class Block(nn.Module):
         self.input_layernorm = RMSNorm(config.hidden_size, config.rms_norm_eps)
         self.self_attn = Attention(config, layer)
         self.post_attention_layernorm = RMSNorm(config.hidden_size, config.rms_norm_eps)
-        self.mlp = MLP(config)
+        self.mlp = MLP(config, config.mlp_bias)
 
     def forward(self, x: Tensor, cos: Tensor, sin: Tensor, cache: KVCache | None = None) -> Tensor:
         """[B, T, C] to [B, T, C]. Angles and cache are the attention's."""
@@ -275,6 +316,8 @@ class LanguageModel(nn.Module):
 def _draw(module: nn.Module) -> None:
     if isinstance(module, (nn.Linear, nn.Embedding)):
         nn.init.normal_(module.weight, std=0.02)
+    if isinstance(module, nn.Linear) and module.bias is not None:
+        nn.init.zeros_(module.bias)
 
 
 class Llama(LanguageModel):

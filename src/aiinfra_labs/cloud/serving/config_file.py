@@ -14,7 +14,7 @@ from .errors import LoadError
 from .model import ModelConfig
 from .rope_rule import context_of, rope_rule
 
-FAMILIES = ("llama", "qwen2", "qwen3")
+FAMILIES = ("llama", "mistral", "ministral", "qwen2", "qwen3")
 SIZES = (
     "num_attention_heads",
     "vocab_size",
@@ -35,6 +35,12 @@ READ = (
     "partial_rotary_factor",
     "original_max_position_embeddings",
     "eos_token_id",
+    "attention_bias",
+    "mlp_bias",
+    "use_sliding_window",
+    "sliding_window",
+    "max_window_layers",
+    "layer_types",
 )
 # What a file may say of the model, its training and how it was saved. None of it is arithmetic that
 # an answer depends on: dropout is off, and pretraining_tp cuts a product into parts that add up.
@@ -42,7 +48,7 @@ SAYS_NOTHING = (
     *("model_type", "architectures", "_name_or_path", "transformers_version", "torch_dtype"),
     *("dtype", "initializer_range", "use_cache", "bos_token_id", "pad_token_id", "unk_token_id"),
     *("sep_token_id", "decoder_start_token_id", "attention_dropout", "hidden_dropout"),
-    *("resid_pdrop", "embd_pdrop", "pretraining_tp", "max_window_layers", "sliding_window"),
+    *("resid_pdrop", "embd_pdrop", "pretraining_tp"),
     *("_attn_implementation", "attn_implementation", "_attn_implementation_autoset"),
     *("output_attentions", "output_hidden_states", "return_dict", "return_dict_in_generate"),
     *("chunk_size_feed_forward", "is_decoder", "id2label", "label2id", "num_labels"),
@@ -61,9 +67,17 @@ SAYS_NOTHING = (
 # Where a family's file may leave a size out: what `transformers` takes then.
 DEFAULTS = {
     "llama": {},
-    "qwen2": {"num_key_value_heads": 32},
-    "qwen3": {"num_key_value_heads": 32, "head_dim": 128},
+    "mistral": {"num_key_value_heads": 8, "sliding_window": 4096},
+    "ministral": {"num_key_value_heads": 8, "sliding_window": 4096},
+    "qwen2": {"num_key_value_heads": 32, "sliding_window": 4096, "max_window_layers": 28},
+    "qwen3": {
+        "num_key_value_heads": 32,
+        "head_dim": 128,
+        "sliding_window": 4096,
+        "max_window_layers": 28,
+    },
 }
+FULL, SLIDING = "full_attention", "sliding_attention"
 
 
 def load_config(folder: Path) -> ModelConfig:
@@ -94,6 +108,7 @@ def load_config(folder: Path) -> ModelConfig:
             "it is added to a mean of squares, lest that be 0",
             "a small number, such as 1e-6",
         )
+    every_bias = found.get("attention_bias", False) if family in ("llama", "qwen3") else False
     return ModelConfig(
         vocab_size=sizes["vocab_size"],
         hidden_size=hidden,
@@ -107,8 +122,11 @@ def load_config(folder: Path) -> ModelConfig:
         rope_scaling=rule,
         rms_norm_eps=epsilon,
         tie_word_embeddings=bool(tied),
-        qkv_bias=family == "qwen2",
+        qkv_bias=family == "qwen2" or bool(every_bias),
+        o_bias=bool(every_bias),
+        mlp_bias=bool(found.get("mlp_bias", False)),
         qk_norm=family == "qwen3",
+        windows=_windows(found, family, sizes["num_hidden_layers"]),
     )
 
 
@@ -124,14 +142,13 @@ def end_ids(folder: Path) -> tuple[int, ...]:
 
 def _refuse(found: dict[str, Any], family: str) -> None:
     """What the model would get wrong without a word."""
-    windows = [kind for kind in found.get("layer_types") or () if kind != "full_attention"]
     odd = {
-        "attention_bias": found.get("attention_bias") and family != "qwen2",
-        "mlp_bias": found.get("mlp_bias"),
-        "use_sliding_window": found.get("use_sliding_window"),
-        # Qwen's files name a window that is not used; Llama's have none
+        # Qwen2's queries, keys and values have a bias whatever the key says
+        "attention_bias": found.get("attention_bias") and family in ("mistral", "ministral"),
+        "mlp_bias": found.get("mlp_bias") and family != "llama",
+        "use_sliding_window": found.get("use_sliding_window") and not family.startswith("qwen"),
+        # Some readers of a Llama's file pass the window over, and others heed it
         "sliding_window": found.get("sliding_window") and family == "llama",
-        "layer_types": windows,
         "quantization_config": found.get("quantization_config"),
         "hidden_act": found.get("hidden_act", "silu") != "silu",
     }
@@ -139,8 +156,10 @@ def _refuse(found: dict[str, Any], family: str) -> None:
         if there:
             raise LoadError(
                 f"config.json sets {name} to {found[name]!r}",
-                "this engine has no such layer, and its answers would be wrong",
-                "a checkpoint without it",
+                f"no {family} of transformers has such a layer, nor has this engine, and its "
+                "answers might be wrong",
+                'a checkpoint without it, or the model_type that has it: "mistral" for a window of '
+                "all layers",
             )
     for name, value in found.items():
         unset = value is None or value is False or value == [] or value == {}
@@ -151,6 +170,50 @@ def _refuse(found: dict[str, Any], family: str) -> None:
                 "would be wrong",
                 "config.json without the key, if it says nothing about the layers",
             )
+
+
+def _windows(found: dict[str, Any], family: str, layers: int) -> tuple[int | None, ...]:
+    """How far each layer looks back, None: over all; (): all of them do. As `transformers` says it.
+
+    Qwen's files name a window and use it only where use_sliding_window is set.
+    """
+    window = found.get("sliding_window")
+    if family.startswith("qwen") and not found.get("use_sliding_window"):
+        window = None
+    if window is not None:
+        _whole("sliding_window", window, "tokens that a query looks back over, its own included", 1)
+    kinds = found.get("layer_types")
+    if kinds is None:
+        first = 0
+        if family.startswith("qwen") and window is not None:
+            first = found.get("max_window_layers")
+            _whole("max_window_layers", first, "from this layer on there is a window", 0)
+        kinds = [SLIDING if window is not None and i >= first else FULL for i in range(layers)]
+    if not isinstance(kinds, list) or len(kinds) != layers or set(kinds) - {FULL, SLIDING}:
+        raise LoadError(
+            f"layer_types is {kinds!r:.120}",
+            f"it says of each of the {layers} layers how far it looks back, and this engine has "
+            "other layers not",
+            f"{FULL} or {SLIDING} for each layer",
+        )
+    if SLIDING in kinds and window is None:
+        raise LoadError(
+            f"layer_types has {SLIDING}, and there is no window",
+            "how far such a layer looks back is not known",
+            "sliding_window, and for a Qwen use_sliding_window of true",
+        )
+    if family == "mistral" and window is not None and FULL in kinds:
+        raise LoadError(
+            f"layer_types has {FULL}, and sliding_window is {window}",
+            "a mistral of transformers passes layer_types over, and has the window in all layers",
+            'model_type of "ministral", whose layers differ',
+        )
+    return tuple(window if kind == SLIDING else None for kind in kinds) if SLIDING in kinds else ()
+
+
+def _whole(name: str, value: Any, why: str, least: int) -> None:
+    if not isinstance(value, int) or isinstance(value, bool) or value < least:
+        raise LoadError(f"{name} is {value!r}", why, f"a whole number of at least {least}")
 
 
 def _size(found: dict[str, Any], name: str, folder: Path) -> int:

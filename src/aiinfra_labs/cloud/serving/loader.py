@@ -1,8 +1,8 @@
 """A model from a local folder: config.json and *.safetensors, as `transformers` saves them.
 
-Unit 4.3. Llama, Qwen2 and Qwen3. Every tensor of the file must have a place in the model and every
-place a tensor. One tensor at a time is read, straight into its place: while a model is loaded, it
-takes the memory of the model and of its largest tensor, not of the file once more.
+Unit 4.3. Llama, Mistral, Qwen2 and Qwen3. Every tensor of the file must have a place in the model
+and every place a tensor. One tensor at a time is read, straight into its place: while a model is
+loaded, it takes the memory of the model and of its largest tensor, not of the file once more.
 """
 
 from __future__ import annotations

@@ -1,4 +1,4 @@
-"""The decoder that the engine serves: Llama, Qwen2 and Qwen3, which differ in two lines. Unit 4.3.
+"""The decoder that the engine serves: Llama, Mistral, Qwen2, Qwen3 differ in few lines. Unit 4.3.
 
 Tokens of all sequences lie in one row, [T], without padding: a step may hold 500 tokens of one
 prompt and one token of each of 60 other sequences. Only attention needs to know which token is
@@ -20,9 +20,10 @@ from torch.nn import functional as F
 from aiinfra_labs.llm import rope_scaling
 from aiinfra_labs.llm.positions import rope_frequencies, rotate
 
-# attend(layer, query [T, H, D], key [T, K, D], value [T, K, D]) -> [T, H, D]: puts keys and values
-# where they belong, and lets each query look back over its own sequence.
-Attend = Callable[[int, Tensor, Tensor, Tensor], Tensor]
+# attend(layer, query [T, H, D], key [T, K, D], value [T, K, D], window) -> [T, H, D]: puts keys and
+# values where they belong, and lets each query look back over its own sequence: over all of it
+# (None), or over the last `window` tokens, its own included.
+Attend = Callable[[int, Tensor, Tensor, Tensor, int | None], Tensor]
 
 
 @dataclass(frozen=True)
@@ -42,12 +43,19 @@ class ModelConfig:
     rms_norm_eps: float = 1e-5
     tie_word_embeddings: bool = True
     qkv_bias: bool = False  # Qwen2
+    o_bias: bool = False  # with qkv_bias: what Llama and Qwen3 call attention_bias
+    mlp_bias: bool = False
     qk_norm: bool = False  # Qwen3
+    windows: tuple[int | None, ...] = ()  # tokens that each layer looks back over; None, (): all
 
     @property
     def kv_bytes_per_token(self) -> int:
         """Keys and values of one token in all layers, float32."""
         return 2 * self.num_hidden_layers * self.num_key_value_heads * self.head_dim * 4
+
+    def window(self, layer: int) -> int | None:
+        """Tokens that a query of the layer looks back over, its own included; None: all."""
+        return self.windows[layer] if self.windows else None
 
 
 class RMSNorm(nn.Module):
@@ -68,11 +76,12 @@ class Attention(nn.Module):
     def __init__(self, config: ModelConfig, layer: int):
         super().__init__()
         self.layer, self.head_dim = layer, config.head_dim
+        self.window = config.window(layer)
         self.heads, self.kv_heads = config.num_attention_heads, config.num_key_value_heads
         # One product instead of three: the weights of q, k and v below each other.
         rows = (self.heads + 2 * self.kv_heads) * config.head_dim
         self.qkv_proj = nn.Linear(config.hidden_size, rows, bias=config.qkv_bias)
-        self.o_proj = nn.Linear(self.heads * config.head_dim, config.hidden_size, bias=False)
+        self.o_proj = nn.Linear(self.heads * config.head_dim, config.hidden_size, config.o_bias)
         if config.qk_norm:
             self.q_norm = RMSNorm(config.head_dim, config.rms_norm_eps)
             self.k_norm = RMSNorm(config.head_dim, config.rms_norm_eps)
@@ -88,7 +97,7 @@ class Attention(nn.Module):
             turned = torch.cat((self.q_norm(query), self.k_norm(key)), dim=1)
         turned = rotate(turned, cos, sin)  # queries and keys alike, [T, H + K, D]
         query, key = turned.split((self.heads, self.kv_heads), dim=1)
-        return self.o_proj(attend(self.layer, query, key, value).reshape(t, -1))
+        return self.o_proj(attend(self.layer, query, key, value, self.window).reshape(t, -1))
 
 
 class MLP(nn.Module):
@@ -97,8 +106,8 @@ class MLP(nn.Module):
     def __init__(self, config: ModelConfig):
         super().__init__()
         c, hidden = config.hidden_size, config.intermediate_size
-        self.gate_up_proj = nn.Linear(c, 2 * hidden, bias=False)
-        self.down_proj = nn.Linear(hidden, c, bias=False)
+        self.gate_up_proj = nn.Linear(c, 2 * hidden, bias=config.mlp_bias)
+        self.down_proj = nn.Linear(hidden, c, bias=config.mlp_bias)
 
     def forward(self, x: Tensor) -> Tensor:
         """float [..., C] to [..., C]."""
@@ -200,9 +209,31 @@ def rotary_table(config: ModelConfig) -> tuple[Tensor, Tensor]:
     return angles.cos() * stretch, angles.sin() * stretch
 
 
-def causal_attention(layer: int, query: Tensor, key: Tensor, value: Tensor) -> Tensor:
+def causal_attention(
+    layer: int, query: Tensor, key: Tensor, value: Tensor, window: int | None = None
+) -> Tensor:
     """An `Attend` for one whole sequence and no cache: what training and perplexity need."""
-    q, k, v = (x.transpose(0, 1) for x in (query, key, value))  # [heads, T, D]
-    group = len(q) // len(k)
-    k, v = k.repeat_interleave(group, 0), v.repeat_interleave(group, 0)
-    return F.scaled_dot_product_attention(q, k, v, is_causal=True).transpose(0, 1)
+    return whole_sequences(1, query, key, value, window)
+
+
+def whole_sequences(
+    count: int, query: Tensor, key: Tensor, value: Tensor, window: int | None = None
+) -> Tensor:
+    """Causal attention of `count` sequences of one length, one behind the other, and no cache.
+
+    query: [count x T, H, D]. key, value: [count x T, K, D]. Returns [count x T, H, D].
+    """
+    q, k, v = (x.unflatten(0, (count, -1)).transpose(1, 2) for x in (query, key, value))
+    group = q.shape[1] // k.shape[1]
+    k, v = k.repeat_interleave(group, 1), v.repeat_interleave(group, 1)  # [count, H, T, D]
+    mask = window_mask(q.shape[2], window, q.device)
+    out = F.scaled_dot_product_attention(q, k, v, attn_mask=mask, is_causal=mask is None)
+    return out.transpose(1, 2).flatten(0, 1)
+
+
+def window_mask(tokens: int, window: int | None, device: torch.device) -> Tensor | None:
+    """Which keys each query of a whole sequence sees: bool [T, T]; None: all up to its own."""
+    if window is None or window >= tokens:
+        return None
+    ones = torch.ones(tokens, tokens, dtype=torch.bool, device=device)
+    return ones.tril().triu(1 - window)

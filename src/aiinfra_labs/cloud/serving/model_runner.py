@@ -42,9 +42,11 @@ class ModelRunner:
         device = self.model.device
         slots = torch.from_numpy(layout.slots).to(device)
 
-        def attend(layer: int, query: Tensor, key: Tensor, value: Tensor) -> Tensor:
+        def attend(
+            layer: int, query: Tensor, key: Tensor, value: Tensor, window: int | None = None
+        ) -> Tensor:
             self.cache.write(layer, slots, key, value)  # first, so that a query sees its own step
-            return self.cache.attend(self.attention, layer, query, layout)
+            return self.cache.attend(self.attention, layer, query, layout.seen_through(window))
 
         positions = torch.from_numpy(layout.positions).to(device)
         return self.model(ids, positions, attend)

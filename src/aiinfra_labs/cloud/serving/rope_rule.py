@@ -9,6 +9,7 @@ key is honoured, or refused by name.
 from __future__ import annotations
 
 import math
+import warnings
 from typing import Any
 
 from .errors import LoadError
@@ -36,6 +37,8 @@ RULES = {
 }
 OPTIONAL = ("attention_factor", "mscale", "mscale_all_dim", "beta_fast", "beta_slow", "truncate")
 SAYS_NOTHING = ("finetuned",)  # the first YaRN models note how they came about
+# Keys of YaRN's authors, which transformers passes over and vLLM multiplies by: with 1 both agree.
+AUTHORS = ("attn_factor", "extrapolation_factor")
 DEFAULT_THETA = 10_000.0
 
 
@@ -61,6 +64,9 @@ def rope_rule(found: dict[str, Any]) -> tuple[float, dict[str, Any]]:
             continue
         if value is None:
             continue  # as if it were missing
+        if kind == "yarn" and key in AUTHORS:
+            _passed_over(key, value)
+            continue
         if key not in RULES[kind]:
             raise LoadError(
                 f"the rule for positions, {kind}, has the key {key} of {value!r}",
@@ -120,6 +126,17 @@ def _partial(found: dict[str, Any], raw: dict[str, Any]) -> None:
             f"partial_rotary_factor is {share!r}",
             "here all dimensions of a head are turned, as these families were trained",
             "a checkpoint with 1, or without it",
+        )
+
+
+def _passed_over(key: str, value: Any) -> None:
+    _number(key, value, above=0)
+    if value != 1:
+        warnings.warn(
+            f"the rule for positions, yarn, has {key} of {value}: transformers passes this key "
+            "over, and so does this engine, while vLLM multiplies by it. Its answers may differ "
+            "from these; attention_factor is the key that all read.",
+            stacklevel=2,
         )
 
 

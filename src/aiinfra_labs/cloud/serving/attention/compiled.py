@@ -19,8 +19,7 @@ def compiled_attention(
     for chunk in gathers_of(layout, query.device, query.dtype).chunks:
         if chunk.stop - chunk.start > FEW:
             prefill(out, query, key_cache, value_cache, chunk)
-    tokens, rows, contexts = layout.few
-    if len(tokens):
+    if len(layout.few[0]):
         arrays = (x.numpy() for x in (query, key_cache, value_cache))
-        decode_attention(*arrays, tokens, rows, contexts, layout.block_table, out.numpy())
+        decode_attention(*arrays, *layout.few, layout.block_table, out.numpy())
     return out

@@ -31,7 +31,7 @@ LEAST = 1 << 20  # bytes of keys and values for which one more thread is worth i
 # second one would be compiled in the middle of the service.
 SIGNATURE = (
     "void(float32[:, :, :], float32[:, :, :, ::1], float32[:, :, :, ::1], int64[::1], int64[::1],"
-    " int64[::1], int32[:, ::1], float32[:, :, ::1], int64, int64)"
+    " int64[::1], int64[::1], int32[:, ::1], float32[:, :, ::1], int64, int64)"
 )
 
 
@@ -41,29 +41,32 @@ def decode_attention(
     values: np.ndarray,
     tokens: np.ndarray,
     rows: np.ndarray,
-    contexts: np.ndarray,
+    firsts: np.ndarray,
+    ends: np.ndarray,
     block_table: np.ndarray,
     out: np.ndarray,
 ) -> None:
     """out[token] = softmax(query keys^T / sqrt(D)) values, for each of `tokens`.
 
     query, out: float32 [T, H, D]. keys, values: float32 [num_blocks, block_size, K, D].
-    tokens, rows, contexts: int64 [N]: which rows of `query`, whose, and how much each sees.
+    tokens, rows, firsts, ends: int64 [N]: which rows of `query`, whose, and the positions that
+    each sees, from the first to before the end.
     block_table: int32 [S, max_blocks]. As many threads as PyTorch's.
     """
     loop, kv_heads = compiled(), keys.shape[2]
     table = np.ascontiguousarray(block_table, dtype=np.int32)
-    given = (query, keys, values, tokens, rows, contexts, table, out)
+    given = (query, keys, values, tokens, rows, firsts, ends, table, out)
     items = len(tokens) * kv_heads  # a token and a kv head each
-    read = 8 * int(contexts.sum()) * kv_heads * keys.shape[3]  # bytes
+    seen = ends - firsts
+    read = 8 * int(seen.sum()) * kv_heads * keys.shape[3]  # bytes
     parts = min(torch.get_num_threads(), items, 1 + read // LEAST)
     if parts == 1:
         loop(*given, 0, items)
         return
-    # Parts of like work: an item's is its context.
-    work = np.cumsum(np.repeat(contexts, kv_heads))
-    ends = np.searchsorted(work, work[-1] * np.arange(1, parts) / parts).tolist()
-    first, *others = zip([0, *ends], [*ends, items], strict=True)
+    # Parts of like work: an item's is what its token sees.
+    work = np.cumsum(np.repeat(seen, kv_heads))
+    cuts = np.searchsorted(work, work[-1] * np.arange(1, parts) / parts).tolist()
+    first, *others = zip([0, *cuts], [*cuts, items], strict=True)
     pool = _pool(os.getpid(), parts - 1)
     waiting = [pool.submit(loop, *given, *part) for part in others]
     loop(*given, *first)
@@ -80,7 +83,7 @@ def _pool(process: int, threads: int) -> ThreadPoolExecutor:
 # --- the loop, and how it is compiled -------------------------------------------------------------
 
 
-def _loop(query, keys, values, tokens, rows, contexts, block_table, out, first_item, last_item):
+def _loop(query, keys, values, tokens, rows, firsts, ends, block_table, out, first_item, last_item):
     heads, d = query.shape[1], query.shape[2]
     block_size, kv_heads = keys.shape[1], keys.shape[2]
     group = heads // kv_heads
@@ -89,40 +92,41 @@ def _loop(query, keys, values, tokens, rows, contexts, block_table, out, first_i
     mean = np.empty((group, d), np.float32)
     longest = 0
     for item in range(first_item, last_item):
-        longest = max(longest, contexts[item // kv_heads])
+        longest = max(longest, ends[item // kv_heads] - firsts[item // kv_heads])
     weights = np.empty((group, longest), np.float32)
     for item in range(first_item, last_item):
         n, kv_head = item // kv_heads, item % kv_heads
-        token, context, row = tokens[n], contexts[n], rows[n]
+        token, row, seen_first, seen_end = tokens[n], rows[n], firsts[n], ends[n]
         first = kv_head * group  # of the query heads that share this kv head
         for g in range(group):
             for i in range(d):
                 asks[g, i] = query[token, first + g, i] * scale
                 mean[g, i] = 0
-        blocks = (context + block_size - 1) // block_size
-        for place in range(blocks):
+        seen = seen_end - seen_first
+        first_block, end_block = seen_first // block_size, (seen_end + block_size - 1) // block_size
+        for place in range(first_block, end_block):
             start, block = place * block_size, block_table[row, place]
-            for t in range(min(block_size, context - start)):
+            for t in range(max(0, seen_first - start), min(block_size, seen_end - start)):
                 for g in range(group):
                     score = np.float32(0)
                     for i in range(d):
                         score += asks[g, i] * keys[block, t, kv_head, i]
-                    weights[g, start + t] = score
+                    weights[g, start + t - seen_first] = score
         for g in range(group):
             largest = weights[g, 0]
-            for t in range(context):
+            for t in range(seen):
                 largest = max(largest, weights[g, t])
             total = np.float32(0)
-            for t in range(context):
+            for t in range(seen):
                 weights[g, t] = math.exp(weights[g, t] - largest)
                 total += weights[g, t]
-            for t in range(context):
+            for t in range(seen):
                 weights[g, t] /= total
-        for place in range(blocks):
+        for place in range(first_block, end_block):
             start, block = place * block_size, block_table[row, place]
-            for t in range(min(block_size, context - start)):
+            for t in range(max(0, seen_first - start), min(block_size, seen_end - start)):
                 for g in range(group):
-                    weight = weights[g, start + t]
+                    weight = weights[g, start + t - seen_first]
                     for i in range(d):
                         mean[g, i] += weight * values[block, t, kv_head, i]
         for g in range(group):

@@ -25,20 +25,28 @@ class Chunk:
 
     start: int
     stop: int
-    context: int
+    seen: slice  # what they see, of the tokens in `blocks`
     blocks: Tensor  # int64 [blocks]
-    mask: Tensor | None  # [new tokens, context], 0 or -inf; None: all of it is new
+    mask: Tensor | None  # [new tokens, seen], 0 or -inf; None: all of it is new
 
     @classmethod
     def of(cls, layout: Layout, row: int, device: torch.device, dtype: torch.dtype) -> Chunk:
         start, count = int(layout.starts[row]), int(layout.queries[row])
-        context = int(layout.contexts[row])
-        blocks = layout.block_table[row, : -(-context // layout.block_size)]
+        context, size = int(layout.contexts[row]), layout.block_size
+        first = int(layout.firsts[start])  # nobody sees one before it
+        block = first // size
+        blocks = layout.block_table[row, block : -(-context // size)]
+        seen = context - first
         mask = None
-        if count < context:  # causal, and it ends at the last token
-            mask = torch.full((count, context), -math.inf, device=device, dtype=dtype)
-            mask = mask.triu(context - count + 1)
-        return cls(start, start + count, context, _indices(blocks, device), mask)
+        if count < seen or layout.window is not None:  # causal, and it ends at the last token
+            ones = torch.ones(count, seen, dtype=torch.bool, device=device)
+            allowed = ones.tril(seen - count)
+            if layout.window is not None:
+                allowed = allowed.triu(seen - count + 1 - layout.window)
+            mask = torch.zeros(count, seen, device=device, dtype=dtype)
+            mask.masked_fill_(~allowed, -math.inf)
+        place = slice(first - block * size, context - block * size)
+        return cls(start, start + count, place, _indices(blocks, device), mask)
 
 
 @dataclass(frozen=True)
@@ -54,17 +62,24 @@ class Group:
     def of(
         cls, layout: Layout, rows: np.ndarray, device: torch.device, dtype: torch.dtype
     ) -> Group:
-        contexts = layout.contexts[rows]
-        longest = int(contexts.max())
-        blocks = layout.block_table[rows, : -(-longest // layout.block_size)]
+        size, starts = layout.block_size, layout.starts[rows]
+        # The first block of each that it sees, and what it sees counted from there.
+        block = layout.firsts[starts] // size
+        firsts = layout.firsts[starts] - block * size
+        ends = layout.contexts[rows] - block * size
+        longest = int(ends.max())
+        places = block[:, None] + np.arange(-(-longest // size))
+        # Behind the table's end lies what nobody of this row sees.
+        places = np.minimum(places, layout.block_table.shape[1] - 1)
+        blocks = layout.block_table[rows[:, None], places]
         mask = None
-        if contexts.min() < longest:
-            unseen = np.arange(longest) >= contexts[:, None]
+        if ends.min() < longest or firsts.any():
+            slots = np.arange(longest)
+            unseen = (slots < firsts[:, None]) | (slots >= ends[:, None])
             mask = torch.zeros(unseen.shape, device=device, dtype=dtype)
             mask.masked_fill_(torch.from_numpy(unseen).to(device), -math.inf)
             mask = mask[:, None, None]
-        tokens = _indices(layout.starts[rows], device)
-        return cls(tokens, _indices(blocks.ravel(), device), longest, mask)
+        return cls(_indices(starts, device), _indices(blocks.ravel(), device), longest, mask)
 
 
 def _indices(found: np.ndarray, device: torch.device) -> Tensor:
@@ -82,11 +97,13 @@ class Gathers:
     def of(cls, layout: Layout, device: torch.device, dtype: torch.dtype) -> Gathers:
         chunks = [Chunk.of(layout, r, device, dtype) for r in np.flatnonzero(layout.queries != 1)]
         rows = np.flatnonzero(layout.queries == 1)
-        rows = rows[np.argsort(layout.contexts[rows], kind="stable")]
+        seen = layout.contexts[rows] - layout.firsts[layout.starts[rows]]
+        order = np.argsort(seen, kind="stable")
+        rows, seen = rows[order], seen[order]
         groups, first = [], 0
         while first < len(rows):
-            longest = 1.25 * layout.contexts[rows[first]] + 4 * layout.block_size
-            last = first + np.searchsorted(layout.contexts[rows[first:]], longest, side="right")
+            longest = 1.25 * seen[first] + 4 * layout.block_size
+            last = first + np.searchsorted(seen[first:], longest, side="right")
             groups.append(Group.of(layout, rows[first:last], device, dtype))
             first = last
         return cls(tuple(chunks), tuple(groups))
@@ -125,10 +142,10 @@ def _gather(cache: Tensor, blocks: Tensor) -> Tensor:
 def prefill(out: Tensor, query: Tensor, keys: Tensor, values: Tensor, chunk: Chunk) -> None:
     """The new tokens of one sequence, over its whole context."""
     q = query[chunk.start : chunk.stop].transpose(0, 1)  # [H, queries, D]
-    k, v = (_gather(x, chunk.blocks)[: chunk.context].transpose(0, 1) for x in (keys, values))
+    k, v = (_gather(x, chunk.blocks)[chunk.seen].transpose(0, 1) for x in (keys, values))
     done = F.scaled_dot_product_attention(
         q[None],
-        k[None],  # [1, K, context, D]
+        k[None],  # [1, K, seen, D]
         v[None],
         attn_mask=chunk.mask,
         is_causal=chunk.mask is None,

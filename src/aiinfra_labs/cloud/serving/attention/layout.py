@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from functools import cached_property
 
 import numpy as np
@@ -21,6 +21,16 @@ class Layout:
     contexts: np.ndarray  # int64 [S]: tokens of each sequence in the cache, these included
     block_table: np.ndarray  # int32 [S, max_blocks]; behind a sequence's own blocks: 0
     block_size: int
+    window: int | None = None  # tokens that a query looks back over, its own included; None: all
+
+    def seen_through(self, window: int | None) -> Layout:
+        """The same tokens for a layer that looks back over `window` of them: made once a step."""
+        if window is None or window >= int(self.contexts.max(initial=0)):
+            return self  # nobody has a token so far behind
+        known: dict[int, Layout] = self.__dict__.setdefault("_windowed", {})
+        if window not in known:
+            known[window] = replace(self, window=window)
+        return known[window]
 
     @cached_property
     def starts(self) -> np.ndarray:
@@ -39,14 +49,22 @@ class Layout:
         return (self.contexts - self.queries)[self.rows] + within
 
     @cached_property
-    def few(self) -> tuple[np.ndarray, np.ndarray, np.ndarray]:
-        """Tokens of sequences with up to FEW: (token, its sequence, what it sees), int64 [N] each.
+    def firsts(self) -> np.ndarray:
+        """The first position that each token sees, 0 without a window: int64 [T]."""
+        if self.window is None:
+            return np.zeros(len(self.positions), np.int64)
+        return np.maximum(0, self.positions + 1 - self.window).astype(np.int64)
+
+    @cached_property
+    def few(self) -> tuple[np.ndarray, np.ndarray, np.ndarray, np.ndarray]:
+        """Tokens of sequences with up to FEW: (token, its sequence, the first position that it
+        sees, the one behind the last), int64 [N] each.
 
         Those that decode, and drafts that are verified. What has more is a part of a prompt.
         """
         tokens = np.flatnonzero(self.queries[self.rows] <= FEW)
-        contexts = self.positions[tokens] + 1
-        return tokens, self.rows[tokens].astype(np.int64), contexts.astype(np.int64)
+        ends = (self.positions[tokens] + 1).astype(np.int64)
+        return tokens, self.rows[tokens].astype(np.int64), self.firsts[tokens], ends
 
     @cached_property
     def slots(self) -> np.ndarray:

@@ -23,7 +23,7 @@ def numpy_attention(
     out = np.empty_like(q)
     group = q.shape[1] // keys.shape[2]
     for token, (row, position) in enumerate(zip(layout.rows, layout.positions, strict=True)):
-        seen = np.arange(position + 1)  # itself, and all before it
+        seen = np.arange(layout.firsts[token], position + 1)  # itself, and those before it
         blocks, offsets = np.divmod(seen, layout.block_size)
         blocks = layout.block_table[row, blocks]
         for head in range(q.shape[1]):

@@ -8,11 +8,12 @@ say nothing.
 from __future__ import annotations
 
 from collections.abc import Iterator
+from dataclasses import replace
 
 import torch
 from torch import Tensor, nn
 
-from ..model import Attend, CausalLM, ModelConfig, RMSNorm, rotary_table
+from ..model import Attend, CausalLM, ModelConfig, RMSNorm, rotary_table, whole_sequences
 from .grid import Comms
 from .schedules import stage_layers
 from .tensor import (
@@ -37,9 +38,12 @@ class ShardedLM(nn.Module):
         self.layer_numbers = stage_layers(whole.num_hidden_layers, comms.pipeline.size)[
             comms.pipeline.rank
         ]
-        self.config = ModelConfig(
-            **{**local.__dict__, "num_hidden_layers": len(self.layer_numbers)}
+        local = replace(
+            local,
+            num_hidden_layers=len(self.layer_numbers),
+            windows=tuple(whole.window(number) for number in self.layer_numbers),
         )
+        self.config = local
         if comms.is_first:
             self.embed_tokens = VocabParallelEmbedding(whole, comms.tensor)
         self.layers = nn.ModuleList(
@@ -105,14 +109,10 @@ class ShardedLM(nn.Module):
 def equal_sequences(count: int) -> Attend:
     """An `Attend` for `count` whole sequences of the same length, one behind the other."""
 
-    def attend(layer: int, query: Tensor, key: Tensor, value: Tensor) -> Tensor:
-        q, k, v = (
-            x.view(count, -1, *x.shape[1:]).transpose(1, 2) for x in (query, key, value)
-        )  # [B, heads, T, D]
-        group = q.shape[1] // k.shape[1]
-        k, v = k.repeat_interleave(group, 1), v.repeat_interleave(group, 1)
-        y = nn.functional.scaled_dot_product_attention(q, k, v, is_causal=True)
-        return y.transpose(1, 2).flatten(0, 1)
+    def attend(
+        layer: int, query: Tensor, key: Tensor, value: Tensor, window: int | None = None
+    ) -> Tensor:
+        return whole_sequences(count, query, key, value, window)
 
     return attend
 

@@ -84,12 +84,12 @@ def shard(name: str, weight: Tensor, config: ModelConfig, rank: int, size: int) 
     if ".gate_up_proj." in name:
         gate, up = weight.chunk(2)
         return torch.cat((gate.chunk(size)[rank], up.chunk(size)[rank]))
-    if ".o_proj." in name or ".down_proj." in name:  # by columns: their input is divided
+    if name.endswith(("o_proj.weight", "down_proj.weight")):  # by columns: their input is divided
         return weight.chunk(size, dim=1)[rank]
     if name in ("embed_tokens.weight", "lm_head.weight"):
         first, last = vocabulary_range(config.vocab_size, rank, size)
         return weight[first:last]
-    return weight  # norms: C or D numbers, whole on every rank
+    return weight  # norms, and biases of what is cut by columns: whole on every rank
 
 
 # --- what is said ---------------------------------------------------------------------------------
@@ -120,6 +120,18 @@ class _Reduce(torch.autograd.Function):
         return gradient, None
 
 
+class _Once(torch.autograd.Function):
+    """What all ranks have, in a sum of all ranks: one adds it. Backward each has its gradient."""
+
+    @staticmethod
+    def forward(ctx: Any, x: Tensor, comm: Comm) -> Tensor:
+        return x.clone() if comm.rank == 0 else torch.zeros_like(x)
+
+    @staticmethod
+    def backward(ctx: Any, gradient: Tensor) -> tuple[Tensor, None]:
+        return gradient, None
+
+
 def copy_to(x: Tensor, comm: Comm) -> Tensor:
     """What all ranks have, before each does its own part with it."""
     return x if comm.size == 1 else _Copy.apply(x, comm)
@@ -133,12 +145,28 @@ def reduce_from(x: Tensor, comm: Comm) -> Tensor:
 # --- layers ---------------------------------------------------------------------------------------
 
 
+class RowParallelLinear(nn.Module):
+    """The second matrix of a pair, with a bias. Its output is one part of a sum of all ranks."""
+
+    def __init__(self, part: nn.Linear, comm: Comm):
+        super().__init__()
+        self.weight, self.bias, self.comm = part.weight, part.bias, comm
+
+    def forward(self, x: Tensor) -> Tensor:
+        """This rank's columns of the input, [T, K / N], to its part of the output, [T, C]."""
+        return F.linear(x, self.weight, _Once.apply(self.bias, self.comm))
+
+
 class ParallelBlock(Block):
     """A block whose matrices are parts, so that attention and MLP each end in an all-reduce."""
 
     def __init__(self, local: ModelConfig, layer: int, comm: Comm):
         super().__init__(local, layer)
         self.comm = comm
+        if local.o_bias:
+            self.self_attn.o_proj = RowParallelLinear(self.self_attn.o_proj, comm)
+        if local.mlp_bias:
+            self.mlp.down_proj = RowParallelLinear(self.mlp.down_proj, comm)
 
     def forward(self, x: Tensor, cos: Tensor, sin: Tensor, attend: Attend) -> Tensor:
         """The block's output for x, by this rank's share of the weights; sums are all ranks'."""

@@ -12,6 +12,7 @@ so that memory is saved between the steps, and no time.
 from __future__ import annotations
 
 from collections.abc import Iterable
+from dataclasses import replace
 
 import numpy as np
 import torch
@@ -44,9 +45,11 @@ def bytes_per_token(config: ModelConfig) -> int:
 def rounded_attention(attend: Attend) -> Attend:
     """The same attention, over keys and values as an int8 cache would give them back."""
 
-    def through(layer: int, query: Tensor, key: Tensor, value: Tensor) -> Tensor:
+    def through(
+        layer: int, query: Tensor, key: Tensor, value: Tensor, window: int | None = None
+    ) -> Tensor:
         key, value = (dequantize_heads(*quantize_heads(x)).to(x.dtype) for x in (key, value))
-        return attend(layer, query, key, value)
+        return attend(layer, query, key, value, window)
 
     return through
 
@@ -69,7 +72,8 @@ class Int8PagedCache(PagedCache):
         self.dtype = dtype
         self.key_scales = torch.zeros(self.keys.shape[:-1], dtype=torch.float16, device=device)
         self.value_scales = torch.zeros_like(self.key_scales)
-        self._read: tuple[Layout, Tensor, Layout] | None = None
+        # What the last step reads, by the window of a layer: it is the same for all such layers.
+        self._read: dict[int | None, tuple[Layout, Tensor, Layout]] = {}
 
     @property
     def nbytes(self) -> int:
@@ -90,9 +94,10 @@ class Int8PagedCache(PagedCache):
 
     def attend(self, attention: Attention, layer: int, query: Tensor, layout: Layout) -> Tensor:
         """Floats are made of the blocks that the step reads, and of no others."""
-        if self._read is None or self._read[0] is not layout:  # it is the same for all layers
-            self._read = (layout, *compact(layout, self.keys.device))
-        _, blocks, numbered_anew = self._read
+        known = self._read.get(layout.window)
+        if known is None or known[0] is not layout:
+            known = self._read[layout.window] = (layout, *compact(layout, self.keys.device))
+        _, blocks, numbered_anew = known
         return attention(query, *self._floats((layer, blocks)), numbered_anew)
 
     def copy(self, pairs: Iterable[tuple[int, int]]) -> None:
@@ -123,5 +128,5 @@ def compact(layout: Layout, device: torch.device | str = "cpu") -> tuple[Tensor,
     blocks, numbers = np.unique(layout.block_table[own], return_inverse=True)
     table = np.zeros_like(layout.block_table)
     table[own] = numbers
-    again = Layout(layout.queries, layout.contexts, table, layout.block_size)
+    again = replace(layout, block_table=table)
     return torch.from_numpy(blocks.astype(np.int64)).to(device), again

@@ -15,7 +15,7 @@ from torch.nn import functional as F
 
 from aiinfra_labs.llm import bpe, corpus, course_model
 
-from ..model import Attend, CausalLM
+from ..model import Attend, CausalLM, window_mask
 from ..tokenizer import Tokenizer
 
 
@@ -56,9 +56,14 @@ def stream(tokenizer: bpe.Tokenizer, held_out: bool = False) -> Tensor:
 def windows_attention(count: int) -> Attend:
     """An `Attend` for `count` sequences of one length, one behind the other, and no cache."""
 
-    def attend(layer: int, query: Tensor, key: Tensor, value: Tensor) -> Tensor:
+    def attend(
+        layer: int, query: Tensor, key: Tensor, value: Tensor, window: int | None = None
+    ) -> Tensor:
         q, k, v = (x.unflatten(0, (count, -1)).transpose(1, 2) for x in (query, key, value))
-        out = F.scaled_dot_product_attention(q, k, v, is_causal=True, enable_gqa=True)
+        mask = window_mask(q.shape[2], window, q.device)
+        out = F.scaled_dot_product_attention(
+            q, k, v, attn_mask=mask, is_causal=mask is None, enable_gqa=True
+        )
         return out.transpose(1, 2).flatten(0, 1)  # [B, H, T, D] to [B * T, H, D]
 
     return attend
