@@ -1,5 +1,6 @@
 """`aiinfra generate`: each situation one clear message, an exit status, and no traceback."""
 
+import argparse
 import io
 import json
 import os
@@ -9,8 +10,10 @@ from pathlib import Path
 
 import pytest
 
-from aiinfra_labs.cloud.serving import command
+from aiinfra_labs.cloud.serving import command, free_memory
+from aiinfra_labs.cloud.serving.llm import LLM
 from aiinfra_labs.course import cli
+from aiinfra_labs.llm import page_model
 
 COMMAND = str(Path(sys.executable).parent / "aiinfra")
 
@@ -42,6 +45,7 @@ def generate(capsys, monkeypatch):
         (["x", "--blocks", "1"], b"", "the whole cache has 1"),
         (["x", "--blocks", "-1"], b"", "-1 blocks"),
         (["x", "--max-num-seqs", "0"], b"", "0 sequences"),
+        (["x", "--block-size", "0"], b"", "blocks of 0 tokens"),
         (["x", "--attention", "fast"], b"", "attention 'fast'"),
         (["x", "--dtype", "float33"], b"", "dtype is 'float33'"),
         (["x", "--device", "nowhere"], b"", "the model cannot be set up on nowhere"),
@@ -50,6 +54,8 @@ def generate(capsys, monkeypatch):
         (["x", "--stop", ""], b"", "stop is ('',)"),
         (["x", "--stop-token-id", "999999"], b"", "stop token 999999"),
         (["x", "--lookup", "-1"], b"", "for -1 new ones"),
+        (["x", "--memory-share", "2"], b"", "memory_share is 2.0"),
+        (["x", "--memory-share", "1e-9"], b"", "have no room for a block"),
     ],
 )
 def test_what_cannot_be_is_told_in_three_lines(generate, arguments, given, said):
@@ -92,6 +98,19 @@ def test_the_help_names_every_option_and_its_default(capsys):
     assert end.value.code == 0 and "None" not in text
     for said in ("(default: 64)", "(default: 512)", "(default: 0.0)", "(default: auto)"):
         assert said in text
+    assert "else 0.1 on cpu, 0.9 on cuda" in text and command.SHARES == free_memory.SHARES
+
+
+def test_the_cache_is_as_large_as_that_of_llm(monkeypatch):
+    """By the free memory, and not a number that was chosen for a small model."""
+    monkeypatch.setattr(free_memory, "free_bytes", lambda device: 2**30)
+    parser = argparse.ArgumentParser()
+    command.add(parser.add_subparsers())
+    made = command._llm(parser.parse_args(["generate", "x"]))
+    expected = LLM(page_model.folder()).engine.config.num_blocks
+    assert made.engine.config.num_blocks == expected != 512
+    few = command._llm(parser.parse_args(["generate", "x", "--blocks", "7"]))
+    assert few.engine.config.num_blocks == 7
 
 
 @pytest.mark.parametrize("arguments", [["x", "--max-tokens", "many"], ["x", "--nothing"], []])

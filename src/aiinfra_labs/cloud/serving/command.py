@@ -16,6 +16,8 @@ import sys
 from pathlib import Path
 from typing import Any
 
+SHARES = {"cpu": 0.1, "cuda": 0.9}  # as `free_memory` has them, which imports PyTorch
+
 
 def add(commands: Any) -> None:
     """Put `generate` among the commands of `aiinfra`. Imports nothing large until it runs."""
@@ -68,7 +70,16 @@ def add(commands: Any) -> None:
     )
 
     how = one.add_argument_group("the engine")
-    how.add_argument("--blocks", type=int, default=512, help="of the KV cache")
+    how.add_argument(
+        "--blocks",
+        type=int,
+        default=none,
+        help="of the KV cache; else as many as fit into a share of the free memory",
+    )
+    shares = ", ".join(f"{share:g} on {device}" for device, share in SHARES.items())
+    how.add_argument(
+        "--memory-share", type=float, default=none, help=f"of the free memory; else {shares}"
+    )
     how.add_argument("--block-size", type=int, default=16, help="tokens in a block")
     how.add_argument("--max-num-seqs", type=int, default=256, help="sequences at once")
     how.add_argument("--max-num-batched-tokens", type=int, default=512, help="tokens of a step")
@@ -161,7 +172,8 @@ def _llm(chosen: argparse.Namespace) -> Any:
             proposer=proposer,
             dtype=chosen.dtype,
             device=chosen.device,
-            num_blocks=chosen.blocks,
+            num_blocks=vars(chosen).get("blocks"),  # None: by the free memory, as LLM does
+            memory_share=vars(chosen).get("memory_share"),
             block_size=chosen.block_size,
             max_num_seqs=chosen.max_num_seqs,
             max_num_batched_tokens=chosen.max_num_batched_tokens,

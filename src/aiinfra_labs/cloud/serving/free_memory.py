@@ -73,6 +73,12 @@ def blocks_that_fit(
         raise ServingError(
             f"memory_share is {share!r}", "it is a share of the free memory", "0.1 for a tenth"
         )
+    if block_size < 1 or max_sequences < 1:
+        raise ServingError(
+            f"blocks of {block_size} tokens, for {max_sequences} sequences",
+            "the keys and values of every token need a place",
+            "1 or more of each",
+        )
     most = max_sequences * -(-shape.max_position_embeddings // block_size)
     free = free_bytes(device)
     if free is None:
