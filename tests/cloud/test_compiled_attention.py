@@ -135,6 +135,26 @@ def test_it_says_that_it_compiles_and_compiles_once(tmp_path):
     assert "compiling" not in again.stderr
 
 
+def in_a_notebook(code, **environment):
+    """What a cell writes to its error output, in a kernel of its own."""
+    import nbformat
+    from nbclient import NotebookClient
+
+    notebook = nbformat.v4.new_notebook(cells=[nbformat.v4.new_code_cell(code)])
+    NotebookClient(notebook, timeout=600, kernel_name="python3").execute(env=environment)
+    outputs = notebook.cells[0].outputs
+    return "".join(o.text for o in outputs if o.output_type == "stream" and o.name == "stderr")
+
+
+def test_a_notebook_shows_that_it_compiles_the_first_time(tmp_path):
+    code = COMPILED.replace("logging.basicConfig(level=logging.INFO)\n", "")
+    environment = os.environ | {"NUMBA_CACHE_DIR": str(tmp_path)}
+    quiet = environment | {"NUMBA_CACHE_DIR": str(tmp_path / "other"), "AIINFRA_QUIET": "1"}
+    assert in_a_notebook(code, **environment).count("compiling the attention loop") == 1
+    assert in_a_notebook(code, **environment) == ""
+    assert in_a_notebook(code, **quiet) == ""
+
+
 def test_what_is_kept_may_be_damaged(tmp_path):
     run(COMPILED, NUMBA_CACHE_DIR=str(tmp_path))
     for file in tmp_path.rglob("*.nb?"):

@@ -31,6 +31,12 @@ class Run:
     peak: int
 
 
+@pytest.fixture(autouse=True)
+def quiet(monkeypatch):
+    """Kernels say nothing of what they compile for the first time: outputs are compared."""
+    monkeypatch.setenv("AIINFRA_QUIET", "1")
+
+
 @pytest.fixture
 def run(home):
     """`run(path)` runs a notebook in a kernel of its own; an error in a cell is kept as output."""

@@ -168,13 +168,26 @@ class _Telling(event.Listener):
         if self.told:
             return
         self.told = True
-        text = "compiling the attention loop for this processor: some seconds, once"
+        text = "compiling the attention loop for this processor: some seconds, and kept for later"
         logging.getLogger(__name__).info(text)
-        if sys.stderr and sys.stderr.isatty():
+        if _somebody_reads():
             print(text, file=sys.stderr)
 
     def on_end(self, event: Any) -> None:
         pass
+
+
+def _somebody_reads() -> bool:
+    """Whether the error output is a terminal's or a notebook's.
+
+    A notebook that is compared with its stored outputs has AIINFRA_QUIET set: what was compiled
+    before must not change them.
+    """
+    if sys.stderr is None or os.environ.get("AIINFRA_QUIET"):
+        return False
+    ipython = sys.modules.get("IPython")
+    shell = ipython.get_ipython() if ipython else None
+    return sys.stderr.isatty() or hasattr(shell, "kernel")
 
 
 def _forked() -> None:
