@@ -1,13 +1,16 @@
 """Chats as ids: equal to `apply_chat_template`, with one begin token, and in a sandbox."""
 
 import json
+import warnings
 
 import pytest
-from test_tokenizer_kinds import byte_fallback, byte_level, saved
+from test_tokenizer_kinds import begun_with, byte_fallback, byte_level, saved
+from tokenizers import processors
 from transformers import AutoTokenizer, LlamaConfig, LlamaForCausalLM
 
 from aiinfra_labs.cloud.serving import LLM, EngineConfig, RequestError, SamplingParams
 from aiinfra_labs.cloud.serving.errors import LoadError
+from aiinfra_labs.cloud.serving.requests import Admission
 from aiinfra_labs.cloud.serving.tokenizer import FileTokenizer
 from aiinfra_labs.llm import bpe, chat, page_model
 
@@ -167,6 +170,25 @@ def test_the_courses_model_writes_chats_as_chapter_1_does():
     else:
         with pytest.raises(RequestError, match="the tokenizer has no"):
             served.encode_chat(messages)
+
+
+@pytest.mark.parametrize("end", [None, "</s>"])
+def test_a_chat_that_was_written_as_text_begins_twice_and_a_warning_says_so(tmp_path, end):
+    """vllm#27515: what a template has written is encoded as any other text."""
+    made = byte_level()
+    made.post_processor = processors.Sequence(
+        [processors.ByteLevel(), begun_with("<s>", end)]  # as every text begins, and may end
+    )
+    ours = saved(tmp_path, made, bos_token="<s>", eos_token="</s>")
+    admission = Admission(ours, len(ours), 256, 16, 64, 8, ())
+    few = SamplingParams(max_tokens=1)
+    with pytest.warns(UserWarning, match="begins with '<s>'.*LLM.chat.*add_special_tokens=False"):
+        request = admission.check(0, (), "<s>the keys", few)
+    assert request.prompt[:2] == [1, 1]  # what was asked for is what is served
+    with warnings.catch_warnings():
+        warnings.simplefilter("error")
+        for prompt in ("the keys", "the <s>", ours.encode("<s>the keys", False), " <s>"):
+            admission.check(0, (), prompt, few)
 
 
 def test_llm_chat(tmp_path):

@@ -8,6 +8,7 @@ themselves `sampling_params` has checked them), the room in context and cache, t
 from __future__ import annotations
 
 import json
+import warnings
 from collections.abc import Container, Mapping
 from collections.abc import Sequence as Row
 from dataclasses import dataclass, field
@@ -133,7 +134,24 @@ class Admission:
                 "it holds half a pair of surrogates, which stands for no character",
                 'text.encode("utf-16", "surrogatepass").decode("utf-16"), or errors="replace"',
             )
-        return self.tokenizer.encode(text) if whole else self.tokenizer.encode(text, False)
+        ids = self.tokenizer.encode(text) if whole else self.tokenizer.encode(text, False)
+        if whole and len(ids) > 1 and ids[0] == ids[1]:
+            own = self.tokenizer.encode(text, False)
+            if own != ids and ids[1 : len(own) + 1] == own:
+                self._begins_twice(text, ids[0])
+        return ids
+
+    def _begins_twice(self, text: str, id: int) -> None:
+        """Warn of a text that spells the token which the tokenizer sets before every text."""
+        ends = (n for n in range(1, len(text)) if self.tokenizer.encode(text[:n], False) == [id])
+        token = text[: next(ends, len(text))]
+        warnings.warn(
+            f"the prompt begins with {shown(token)}, and the tokenizer sets the same token before "
+            "it once more: the model reads two, as it never did in training. A chat template has "
+            "written the first: LLM.chat takes the messages themselves, and "
+            "tokenizer.encode(text, add_special_tokens=False) gives ids with one.",
+            stacklevel=2,
+        )
 
     def _new_tokens(self, ids: list[int], params: SamplingParams) -> int:
         """How many tokens may follow: what was asked for, or what the context leaves."""
