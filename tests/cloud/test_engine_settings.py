@@ -441,6 +441,22 @@ def test_a_stop_string_ends_the_text_and_is_named(course):
     assert "".join(course.stream(prompt, both)) == plain[:8]
 
 
+def test_a_stop_token_is_in_the_text_where_stops_are(course):
+    """As in vLLM, whose setting is of both: it was a part of token_ids, and never of the text."""
+    prompt = "def read(path):\n"
+    plain = course.generate(prompt, SamplingParams(max_tokens=10))[0].outputs[0]
+    ids, tokenizer = list(plain.token_ids), course.engine.tokenizer
+    place = next(i for i in range(2, 10) if ids[i] not in ids[:i])
+    for include, end in ((False, place), (True, place + 1)):
+        params = SamplingParams(
+            max_tokens=10, stop_token_ids=[ids[place]], include_stop_str_in_output=include
+        )
+        (one,) = course.generate(prompt, params)[0].outputs
+        assert one.text == tokenizer.decode(ids[:end]) and one.stop_reason == ids[place]
+        assert list(one.token_ids) == ids[: place + 1]
+        assert "".join(course.stream(prompt, params)) == one.text
+
+
 # --- LLM by vLLM's names --------------------------------------------------------------------------
 
 

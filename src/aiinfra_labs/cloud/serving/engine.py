@@ -423,6 +423,8 @@ class Engine:
         if sequence.grammar is not None:
             sequence.grammar = sequence.grammar.advance(token)
         if token in request.ends:
+            if request.params.include_stop_str_in_output:
+                sequence.text.feed(token)  # as in vLLM; the model's own end is no text anyway
             self._finish(sequence, "stop", token)
         elif stop := sequence.text.feed(token):
             self._finish(sequence, "stop", stop)

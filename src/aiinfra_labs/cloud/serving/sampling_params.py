@@ -54,7 +54,7 @@ class SamplingParams:
     frequency_penalty: float = 0.0  # the same, as many times as it has them
     logit_bias: dict[int, float] = field(default_factory=dict)  # added to a token's logit
     prompt_logprobs: int | None = None  # as logprobs, for each token of the prompt but the first
-    include_stop_str_in_output: bool = False  # the stop string ends the text, and is part of it
+    include_stop_str_in_output: bool = False  # the stop string or token ends the text within it
     bad_words: tuple[str, ...] = ()  # texts whose last token is not taken behind the others
     logits_processors: tuple[LogitsProcessor, ...] = ()  # the caller's own, one after the other
 
