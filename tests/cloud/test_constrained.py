@@ -424,11 +424,11 @@ def test_enums_of_arrays_and_objects():
 @pytest.mark.parametrize(
     ("schema", "what"),
     [
-        ({"type": "string", "pattern": "a+"}, "the schema uses the keyword 'pattern'"),
-        ({"items": {"prefixItems": []}}, r"the schema.items uses the keyword 'prefixItems'"),
+        ({"type": "array", "contains": {}}, "the schema uses the keyword 'contains'"),
+        ({"items": {"minContains": 1}}, r"the schema.items uses the keyword 'minContains'"),
         (
-            {"properties": {"a": {"multipleOf": 3}}},
-            "the schema.properties.a uses the keyword 'multipleOf'",
+            {"properties": {"a": {"maxProperties": 3}}},
+            "the schema.properties.a uses the keyword 'maxProperties'",
         ),
         ({"type": "text"}, "type names 'text'"),
         ({"type": []}, "names no type"),

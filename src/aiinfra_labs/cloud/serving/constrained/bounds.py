@@ -28,17 +28,23 @@ BEGUN = re.compile(
 
 @dataclass(eq=False)
 class Between:
-    """A number from `least` to `most`, both allowed; None where there is no bound."""
+    """A number from `least` to `most`, both allowed; None where there is no bound.
+
+    multiple: an integer is one of this one's multiples.
+    """
 
     least: Fraction | None
     most: Fraction | None
     integer: bool
+    multiple: int = 1
     needs = 0
 
     def start(self, byte: int, room: int) -> Iterator[Stack]:
         yield from Begun(self, b"").step(byte)
 
     def has(self, value: Fraction) -> bool:
+        if self.integer and value % self.multiple:
+            return False
         return (self.least is None or value >= self.least) and (
             self.most is None or value <= self.most
         )
@@ -56,10 +62,12 @@ class Between:
         def meets(first: Fraction, behind: Fraction) -> bool:
             """Whether [first, behind) has a number within the bounds."""
             start = max(first, low)
+            if self.integer:
+                start += -start % self.multiple
             return start < behind and (high is None or start <= high)
 
         if not digits:
-            return high is None or low <= high
+            return high is None or meets(low, Fraction(high) + 1)
         if "." in digits:
             step = Fraction(1, 10 ** len(digits.partition(".")[2]))
             value = Fraction(digits.rstrip("."))

@@ -57,7 +57,10 @@ class JsonConstraint:
                 "the tokenizer's own end token",
             )
         self.vocabulary, self.end = vocabulary, end
-        choices, deepest = (ANYTHING, 1) if schema is None else choices_of(schema, nesting)
+        machines = 0
+        choices, deepest = ANYTHING, 1
+        if schema is not None:
+            choices, deepest, machines = choices_of(schema, nesting)
         # Room for a level is told apart as far as a token, and what it begins, may need it.
         opening = vocabulary.reach.opening + deepest - 1
         self._reach = replace(vocabulary.reach, opening=opening)
@@ -66,7 +69,7 @@ class JsonConstraint:
         self._visible = vocabulary.reach.closing + 2  # frames that one token can look at
         self.hits = self.made = 0
         # The texts of a schema stand in its frames once more; an object has some hundred bytes.
-        self.nbytes = 2000 + 20 * len(json.dumps(schema, default=str))
+        self.nbytes = 2000 + 20 * len(json.dumps(schema, default=str)) + machines
 
     # --- one token at a time ----------------------------------------------------------------------
 

@@ -11,6 +11,7 @@ from typing import Any
 
 from .bounds import Between
 from .frames import Array, Choice, Literals, Number, Object, Ref, Text
+from .matching import Matched
 
 Kinds = tuple[Choice, ...]
 
@@ -41,7 +42,7 @@ def types(choice: Choice) -> set[str]:
     """What JSON calls the values of a choice."""
     if isinstance(choice, Literals):
         return {_type(json.loads(text)) for text in choice.texts}
-    if isinstance(choice, Text):
+    if isinstance(choice, Text | Matched):
         return {"string"}
     if isinstance(choice, Number | Between):
         return {"number"}

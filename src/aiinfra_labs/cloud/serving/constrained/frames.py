@@ -189,11 +189,15 @@ class Literals:
 
 @dataclass(eq=False)
 class Array:
-    """`least` to `most` items of one kind; most is None where there is no bound."""
+    """`least` to `most` items of one kind; most is None where there is no bound.
+
+    first: what the first items may be, one by one, where they are of other kinds.
+    """
 
     items: tuple[Choice, ...]
     least: int = 0
     most: int | None = None
+    first: tuple[tuple[Choice, ...], ...] = ()
     needs: float = 1
 
     def start(self, byte: int, room: int) -> Iterator[Stack]:
@@ -202,7 +206,12 @@ class Array:
 
     def counted(self, items: int) -> int:
         """The number of items as far as it matters."""
-        return min(items, self.least if self.most is None else self.most)
+        told_apart = max(self.least, len(self.first))
+        return min(items, told_apart if self.most is None else self.most)
+
+    def at(self, count: int) -> tuple[Choice, ...]:
+        """What the item behind `count` others may be."""
+        return self.first[count] if count < len(self.first) else self.items
 
 
 @dataclass(eq=False)
@@ -394,10 +403,10 @@ class Items:
         elif full:
             return
         elif self.count is None:
-            for inner in begin(array.items, byte, self.room):
+            for inner in begin(array.at(0), byte, self.room):
                 yield (self._after(1), *inner)
-        elif byte == ord(","):
-            yield (self._after(count + 1), Value(array.items, self.room, WHITE_LEFT))
+        elif byte == ord(",") and least_needs(array.at(count)) <= self.room:
+            yield (self._after(count + 1), Value(array.at(count), self.room, WHITE_LEFT))
 
     def _after(self, items: int) -> Items:
         return Items(self.array, self.array.counted(items), self.room, WHITE_LEFT)

@@ -5,9 +5,10 @@ in silence would let wrong answers through. Words that only describe, such as ti
 over.
 
 All that gets through fits. Not all that fits gets through: the values of an enum have no white
-space in them, numbers with bounds no exponent, and where a schema gives names, another name has no
-`\\u` - it could be a second spelling of a given one, with a value that the schema forbids. A schema
-without a type is taken to mean the one that its keywords are of: with properties, an object.
+space in them, numbers with bounds no exponent, strings with a pattern or a format no escape that
+they could do without. Where a schema gives names, another name has no `\\u`: it could be a second
+spelling of a given one, with a value that the schema forbids. A schema without a type is taken to
+mean the one that its keywords are of: with properties, an object.
 """
 
 from __future__ import annotations
@@ -16,10 +17,12 @@ import json
 import math
 from collections.abc import Callable, Iterable
 from dataclasses import dataclass, field
+from fractions import Fraction
 from typing import Any
 from urllib.parse import unquote
 
 from ..errors import RequestError
+from . import formats
 from .bounds import DIGITS_BEFORE, Between, bound
 from .disjoint import disjoint
 from .frames import (
@@ -35,6 +38,8 @@ from .frames import (
     Text,
     least_needs,
 )
+from .matching import Machine, Matched
+from .regular import NoPattern, automaton_of
 
 SCALARS: dict[str, Choice] = {
     "string": Text(),
@@ -44,10 +49,11 @@ SCALARS: dict[str, Choice] = {
     "null": Literals(Spellings((b"null",))),
 }
 TYPES = (*SCALARS, "array", "object")
-OF_ARRAYS = ("items", "minItems", "maxItems")
+OF_ARRAYS = ("items", "prefixItems", "minItems", "maxItems")
 OF_OBJECTS = ("properties", "required", "additionalProperties")
-OF_STRINGS = ("minLength", "maxLength")
-OF_NUMBERS = ("minimum", "maximum", "exclusiveMinimum", "exclusiveMaximum")
+OF_STRINGS = ("minLength", "maxLength", "pattern", "format")
+BOUNDS = ("minimum", "maximum", "exclusiveMinimum", "exclusiveMaximum")
+OF_NUMBERS = (*BOUNDS, "multipleOf")
 OF_TYPES = (*OF_STRINGS, *OF_NUMBERS, *OF_ARRAYS, *OF_OBJECTS)
 ALONE = ("$ref", "anyOf", "oneOf", "allOf")  # beside these there is no other
 KNOWN = ("type", "enum", "const", *ALONE, *OF_TYPES)
@@ -55,6 +61,7 @@ WORDS = (
     *("$defs", "definitions"),
     *("title", "description", "default", "examples", "$schema", "$id", "$comment"),
     *("deprecated", "readOnly", "writeOnly"),
+    "discriminator",  # OpenAPI's hint of which alternative to try: oneOf itself decides
 )
 
 
@@ -67,10 +74,11 @@ class _Whole:
     made: dict[str, Ref] = field(default_factory=dict)  # by pointer
     bare: tuple[str, ...] = ()  # references that were followed without opening a level
     one_of: list[tuple[str, list[tuple[Choice, ...]]]] = field(default_factory=list)
+    machines: list[Machine] = field(default_factory=list)
 
 
-def choices_of(schema: Any, nesting: int) -> tuple[tuple[Choice, ...], int]:
-    """(What the whole text may be, levels that the neediest part of it opens).
+def choices_of(schema: Any, nesting: int) -> tuple[tuple[Choice, ...], int, int]:
+    """(What the whole text may be, levels that the neediest part of it opens, bytes of machines).
 
     Raises `RequestError` for a schema that this cannot hold to. nesting: levels that the text may
     have; a schema that needs more is refused.
@@ -86,7 +94,7 @@ def choices_of(schema: Any, nesting: int) -> tuple[tuple[Choice, ...], int]:
             f"is fitted by no value of {nesting} levels or less",
             "a reference that goes round only where it need not: not in required, or in a list",
         )
-    return choices, min(deepest, nesting)
+    return choices, min(deepest, nesting), sum(machine.nbytes for machine in whole.machines)
 
 
 def _settle(choices: tuple[Choice, ...]) -> int:
@@ -99,7 +107,7 @@ def _settle(choices: tuple[Choice, ...]) -> int:
             continue
         found[id(choice)] = choice
         if isinstance(choice, Array):
-            todo += choice.items
+            todo += [*choice.items, *(part for parts in choice.first for part in parts)]
         elif isinstance(choice, Object):
             todo += [value for p in choice.properties for value in p.values]
             todo += choice.others or ()
@@ -122,9 +130,14 @@ def _needs(choice: Array | Object | Ref) -> float:
     if isinstance(choice, Ref):
         return least_needs(choice.target)
     if isinstance(choice, Array):
-        return 1 + (least_needs(choice.items) if choice.least else 0)
+        return 1 + max((least_needs(choice.at(i)) for i in range(_kinds(choice))), default=0)
     required = (least_needs(p.values) for p in choice.properties if p.required)
     return 1 + max(required, default=0)
+
+
+def _kinds(array: Array) -> int:
+    """How many of the items that must be there can differ in what they need."""
+    return min(array.least, len(array.first) + 1)
 
 
 def _any_of(schema: Any, where: str, room: int, whole: _Whole) -> tuple[Choice, ...]:
@@ -135,6 +148,8 @@ def _any_of(schema: Any, where: str, room: int, whole: _Whole) -> tuple[Choice, 
             where, f"is {schema!r}, which no value can satisfy", 'an object such as {"type": "..."}'
         )
     for keyword in schema:
+        if keyword == "uniqueItems" and schema[keyword] is False:
+            continue
         if keyword not in KNOWN + WORDS:
             raise RequestError(
                 f"{where} uses the keyword {keyword!r}",
@@ -159,7 +174,7 @@ def _any_of(schema: Any, where: str, room: int, whole: _Whole) -> tuple[Choice, 
     made: dict[str, Callable[[], Choice]] = {
         "array": lambda: _array(schema, where, room, whole),
         "object": lambda: _object(schema, where, room, whole),
-        "string": lambda: _string(schema, where),
+        "string": lambda: _string(schema, where, whole),
         "number": lambda: _number(schema, where, False),
         "integer": lambda: _number(schema, where, True),
     }
@@ -256,19 +271,48 @@ def _is(value: Any, type: str) -> bool:
     return isinstance(value, kinds[type])
 
 
-def _string(schema: dict[str, Any], where: str) -> Choice:
+def _string(schema: dict[str, Any], where: str, whole: _Whole) -> Choice:
     least = _count(schema.get("minLength", 0), f"{where}.minLength")
     most = schema.get("maxLength")
     if most is not None and _count(most, f"{where}.maxLength") < least:
         raise _refused(
             where, f"wants {least} characters at least and {most} at most", "minLength <= maxLength"
         )
-    return Text(least, most) if least or most is not None else SCALARS["string"]
+    patterns: dict[str, str] = {}  # by keyword
+    if "format" in schema:
+        name = schema["format"]
+        if not isinstance(name, str) or name not in formats.OF_TEXT:
+            raise _refused(
+                f"{where}.format", f"is {name!r}", f"{_one_of(formats.OF_TEXT)}; or a pattern"
+            )
+        patterns["format"] = f"^(?:{formats.OF_TEXT[name]})$"
+    if "pattern" in schema:
+        patterns["pattern"] = schema["pattern"]
+        if not isinstance(schema["pattern"], str):
+            raise _refused(f"{where}.pattern", f"is {schema['pattern']!r}", "a regular expression")
+    if not patterns:
+        return Text(least, most) if least or most is not None else SCALARS["string"]
+    keyword = "pattern" if "pattern" in schema else "format"
+    try:
+        machine = Machine([automaton_of(p) for p in patterns.values()], least, most)
+    except NoPattern as error:
+        what, try_ = error.args
+        raise _refused(f"{where}.{keyword}", f"is {schema[keyword]!r}: {what}", try_) from None
+    except RecursionError:
+        raise _refused(f"{where}.{keyword}", "nests too deep", "fewer groups") from None
+    whole.machines.append(machine)
+    return Matched(machine)
 
 
 def _number(schema: dict[str, Any], where: str, integer: bool) -> Choice:
     ends: dict[bool, list[Any]] = {True: [], False: []}
-    for keyword in OF_NUMBERS:
+    multiple = _multiple(schema, where)
+    integer = integer or multiple is not None  # whose multiples are integers
+    span = _format_of_numbers(schema, where)
+    if span is not None:
+        ends[True].append(Fraction(span[0]))
+        ends[False].append(Fraction(span[1]))
+    for keyword in BOUNDS:
         if keyword not in schema:
             continue
         value = schema[keyword]
@@ -280,11 +324,41 @@ def _number(schema: dict[str, Any], where: str, integer: bool) -> Choice:
         is_least = keyword in ("minimum", "exclusiveMinimum")
         ends[is_least].append(bound(value, is_least, keyword.startswith("exclusive"), integer))
     least, most = max(ends[True], default=None), min(ends[False], default=None)
-    if least is None and most is None:
+    if least is None and most is None and (multiple or 1) == 1:
         return SCALARS["integer" if integer else "number"]
     if least is not None and most is not None and least > most:
         raise _refused(where, "has bounds with no number between them", "a minimum <= the maximum")
-    return Between(least, most, integer)
+    found = Between(least, most, integer, multiple or 1)
+    if not (found.has_any(b"") or found.has_any(b"-")):
+        raise _refused(
+            where,
+            f"has no multiple of {multiple} within its bounds",
+            "bounds with one between them",
+        )
+    return found
+
+
+def _multiple(schema: dict[str, Any], where: str) -> int | None:
+    """multipleOf. Only an integer: whether 0.3 is a multiple of 0.1, readers of floats differ."""
+    value = schema.get("multipleOf")
+    if value is None:
+        return None
+    right = isinstance(value, int | float) and not isinstance(value, bool)
+    if not right or not 0 < value < 10 ** (DIGITS_BEFORE // 2) or value != int(value):
+        raise _refused(
+            f"{where}.multipleOf", f"is {value!r}", "an integer above 0; or cents and not dollars"
+        )
+    return int(value)
+
+
+def _format_of_numbers(schema: dict[str, Any], where: str) -> tuple[int, int] | None:
+    name = schema.get("format")
+    types = schema.get("type")
+    if name is None or ("string" in types if isinstance(types, list) else False):
+        return None  # it is the string's
+    if name not in formats.OF_NUMBERS:
+        raise _refused(f"{where}.format", f"is {name!r}", _one_of(formats.OF_NUMBERS))
+    return formats.OF_NUMBERS[name]
 
 
 def _array(schema: dict[str, Any], where: str, room: int, whole: _Whole) -> Choice:
@@ -296,9 +370,20 @@ def _array(schema: dict[str, Any], where: str, room: int, whole: _Whole) -> Choi
             where, f"wants {least} items at least and {most} at most", "minItems <= maxItems"
         )
     before, whole.bare = whole.bare, ()
-    items = _any_of(schema.get("items", True), f"{where}.items", room - 1, whole)
+    first = []
+    for i, part in enumerate(_list(schema.get("prefixItems", [True]), f"{where}.prefixItems")):
+        first.append(_any_of(part, f"{where}.prefixItems[{i}]", room - 1, whole))
+    first = first if "prefixItems" in schema else []
+    rest = schema.get("items", True)
+    if rest is False:  # no other items than the first
+        most = len(first) if most is None else min(most, len(first))
+        if most < least:
+            raise _refused(
+                where, f"wants {least} items at least, and names {most}", "a smaller minItems"
+            )
+    items = ANYTHING if rest is False else _any_of(rest, f"{where}.items", room - 1, whole)
     whole.bare = before
-    return Array(items, least, most)
+    return Array(items, least, most, tuple(first))
 
 
 def _object(schema: dict[str, Any], where: str, room: int, whole: _Whole) -> Choice:
