@@ -43,6 +43,8 @@ os.environ.setdefault("OMP_NUM_THREADS", "1")
 
 @functools.cache
 def _is_numeric(path):
+    if path.name in MACHINES.ALIKE:
+        return False
     return MACHINES.is_numeric(path.read_text(encoding="utf-8"))
 
 
