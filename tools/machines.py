@@ -63,7 +63,7 @@ NUMERIC = re.compile(
     r"\btorch\b|\bnumba\b|allclose|approx\(|isclose|tolerance|planted|\bengine\b|logits|loss"
 )
 
-# These compare no sums of floats, or ask in another process what tests/course/test_exercises.py asks.
+# These compare no sums of floats, or ask in another process what test_exercises.py asks.
 ALIKE = {
     "test_add_a_unit.py",
     "test_bad_values.py",
