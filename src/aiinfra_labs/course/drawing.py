@@ -10,7 +10,7 @@ from collections.abc import Iterator
 from contextlib import contextmanager
 from typing import TYPE_CHECKING, Any
 
-from .figures import STYLE
+from .figures import in_the_style
 
 if TYPE_CHECKING:
     from matplotlib.axes import Axes
@@ -30,10 +30,9 @@ def drawing(
     At most 86 units wide, a drawing keeps its `SMALL` words at 9 pixels on a phone; a panel of two,
     which stands alone there, is about 60.
     """
-    import matplotlib.style
     from matplotlib.figure import Figure
 
-    with matplotlib.style.context(STYLE):
+    with in_the_style():
         fig = Figure(figsize=((width + 2) / INCH, (top - bottom + 2) / INCH))
         fig.set_label(alt)
         ax = fig.add_axes((0, 0, 1, 1))

@@ -22,7 +22,8 @@ import functools
 import hashlib
 import io
 import re
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
 from dataclasses import dataclass
 from html import escape
 from typing import TYPE_CHECKING, Any, ParamSpec, TypeVar
@@ -140,12 +141,20 @@ def styled(draw: Callable[P, T]) -> Callable[P, T]:
 
     @functools.wraps(draw)
     def in_style(*args: P.args, **kwargs: P.kwargs) -> T:
-        import matplotlib.style
-
-        with matplotlib.style.context(STYLE):
+        with in_the_style():
             return draw(*args, **kwargs)
 
     return in_style
+
+
+@contextmanager
+def in_the_style() -> Iterator[None]:
+    """Draw in the course's style within the block, Chinese included; then as before."""
+    from matplotlib import rc_context
+
+    with rc_context():
+        use_style()
+        yield
 
 
 @dataclass(frozen=True)

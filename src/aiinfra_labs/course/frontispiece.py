@@ -135,12 +135,12 @@ def draw() -> Figure:
 @contextmanager
 def _drawing(alt: str, bottom: float, top: float) -> Iterator[tuple[Figure, Axes]]:
     """A figure of the style, 100 wide, from `bottom` to `top` high, with no axes to see."""
-    import matplotlib.style
+    import matplotlib
     from matplotlib.figure import Figure
 
-    from .figures import STYLE, describe
+    from .figures import describe, in_the_style
 
-    with matplotlib.style.context(STYLE):
+    with in_the_style():
         fig = Figure(figsize=(5.6, 5.6 * (top - bottom) / 100))
         describe(fig, alt)
         ax = fig.add_axes((0, 0, 1, 1))

@@ -10,7 +10,6 @@ from aiinfra_labs.course.drawing import (
     LARGE,
     NORMAL,
     SMALL,
-    STYLE,
     TINT,
     arrow,
     box,
@@ -21,6 +20,7 @@ from aiinfra_labs.course.drawing import (
     need,
     write,
 )
+from aiinfra_labs.course.figures import STYLE
 
 if TYPE_CHECKING:
     from matplotlib.axes import Axes
