@@ -104,15 +104,19 @@ def split_heads(x: Tensor, heads: int) -> Tensor:
 
     Raises ValueError for heads that do not divide the features.
     """
-    bounds.whole("heads", heads, "features are divided among them", 1, x.shape[-1])
-    if x.shape[-1] % heads:
-        raise bounds.SettingError(
-            f"{x.shape[-1]} features and {heads} heads",
-            "the features are divided evenly among the heads",
-            f"heads that divide {x.shape[-1]}",
-        )
+    _divisible(x.shape[-1], heads)
     b, t, _ = x.shape
     return x.view(b, t, heads, -1).transpose(1, 2)
+
+
+def _divisible(features: int, heads: int) -> None:
+    bounds.whole("heads", heads, "features are divided among them", 1, features)
+    if features % heads:
+        raise bounds.SettingError(
+            f"{features} features and {heads} heads",
+            "the features are divided evenly among the heads",
+            f"heads that divide {features}",
+        )
 
 
 def merge_heads(x: Tensor) -> Tensor:
