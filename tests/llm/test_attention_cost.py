@@ -4,15 +4,18 @@ import pytest
 import torch
 from torch.utils.flop_counter import sdpa_flop_count
 
-from aiinfra_labs.llm.attention import attention
+from aiinfra_labs.llm.attention import attention, causal_mask
 from aiinfra_labs.llm.attention_cost import (
     allocated,
+    causal_flops,
     flops,
     fused_traffic,
     score_bytes,
     written_traffic,
 )
 from aiinfra_labs.llm.drawings import attention as drawings
+from aiinfra_labs.llm.drawings import four_words as numbers
+from aiinfra_labs.llm.four_words import IT, W_K, W_Q, W_V, X
 from aiinfra_labs.llm.scale import flops as model_flops
 from aiinfra_labs.llm.scale.shapes import shape
 
@@ -62,37 +65,61 @@ def test_the_scores_are_among_what_attention_allocates():
 # --- figures --------------------------------------------------------------------------------------
 
 
+def test_masked_pairs_are_left_out():
+    llama = shape("llama-3-8b")
+    pairs = int(torch.ones(7, 7).tril().sum())
+    one = flops(llama.heads, 1, 1, llama.head_dim)
+    assert causal_flops(llama, 7) == llama.layers * pairs * one
+    assert causal_flops(llama, 0) == 0
+    with pytest.raises(ValueError, match="-1.*\nWhy.*\nTry"):
+        causal_flops(llama, -1)
+
+
 def test_the_figures_say_what_they_show():
     from aiinfra_labs.course.figures import to_html
     from aiinfra_labs.course.measured import measured
 
-    real = torch.tensor([False, True, True, True])
     looks = torch.softmax(torch.randn(2, 4, 9, 9), dim=-1)
     words = list("甲乙丙丁戊己庚辛壬")
     made = {
-        "flow": drawings.flow(),
         "sharing": drawings.sharing(),
-        "masks": drawings.masks(real),
-        "saturation": drawings.saturation(),
-        "heads": drawings.heads_on(looks, words, it=5, referent=3),
-        "seeds": drawings.seeds(measured("coreference")[0]["ways"]),
+        "heads": drawings.it_looks(looks, words, list("abcdefghi"), it=5),
+        "models": drawings.looking_and_right(measured("coreference")[0]["ways"]),
+        "detour": drawings.detour(0.75, 0.5),
         "growth": drawings.growth(shape("llama-3-8b"), [512, 4096, 32768]),
+        "one": numbers.one_query(),
+        "matrices": numbers.projections(),
+        "all": numbers.everyone(),
+        "two": numbers.two_heads(),
+        "split": numbers.split(),
     }
     said = {name: figure.get_label() for name, figure in made.items()}
-    assert "0 are padding" in said["masks"]
-    assert f"{looks[1, 3, 5, 3]:.2f}." in said["heads"]
+    row = looks[1, 3, 5]
+    assert f"head 1.3 gives {words[int(row.argmax())]} {row.max():.2f}." in said["heads"]
     assert "2 kv heads, each for 4 neighbours" in said["sharing"]
+    assert "苹果 (apple) 0.75" in said["detour"]
     for figure in made.values():
         assert "<svg" in to_html(figure)
-    colours = made["masks"].axes[2].images[0].get_array()
-    expected = torch.ones(4, 4).tril() * real * 0.75
-    torch.testing.assert_close(torch.tensor(colours), expected)
+    drawn = made["heads"].axes[0].images[0].get_array()
+    torch.testing.assert_close(torch.tensor(drawn), 0.7 * looks[:, :, 5].flatten(0, 1))
 
 
-def test_a_divided_softmax_keeps_its_slope():
-    figure = drawings.saturation(sizes=(16, 1024))
-    weight, slope = figure.axes
-    divided, undivided = (line.get_ydata() for line in weight.lines)
-    assert abs(divided[1] - divided[0]) < 0.03 and undivided[1] > 0.9
-    divided, undivided = (line.get_ydata() for line in slope.lines)
-    assert divided[1] > 0.9 and undivided[1] < 0.1 < undivided[0]
+def test_the_four_words_numbers_are_attention_s():
+    """What the figures say of 它 is what the course's own attention gives."""
+    query, key, value = (torch.tensor(X @ w) for w in (W_Q, W_K, W_V))
+    out, weights = attention(query, key, value)
+
+    def said(figure):
+        return " ".join(figure.get_label().split())
+
+    def text(row):
+        return " ".join(f"{x:.2f}" for x in row)
+
+    one = said(numbers.one_query())
+    assert text(out[IT]) in one
+    assert all(f"share {share:.2f}" in one for share in weights[IT])
+    _, causal = attention(query, key, value, causal_mask(4, 4))
+    assert f"causal {text(causal[IT])}" in said(numbers.everyone())
+    two = [x[None].unflatten(-1, (2, 2)).transpose(1, 2) for x in (query, key, value)]
+    for head in attention(*two)[0][0, :, IT]:
+        assert f"gets {text(head)}" in said(numbers.two_heads())

@@ -96,6 +96,7 @@ CALLS = {
     attention.repeat_kv: (X, 2),
     attention.split_heads: (torch.rand(1, 2, 6), 3),
     attention_cost.flops: (2, 3, 4, 8),
+    attention_cost.causal_flops: (SHAPE, 5),
     attention_cost.score_bytes: (2, 3, 4, 2),
     attention_cost.written_traffic: (2, 3, 4, 8, 2),
     attention_cost.fused_traffic: (2, 3, 4, 8, 2),

@@ -8,7 +8,6 @@ NOT_YET: dict[str, set[str]] = {
     "tables_by_hand": {
         "1-llm/01-tokens",
         "1-llm/02-positions",
-        "1-llm/03-attention",
         "1-llm/04-transformer",
         "1-llm/05-generation",
         "1-llm/06-scale",
@@ -30,7 +29,6 @@ NOT_YET: dict[str, set[str]] = {
     "wide_outputs": {
         "1-llm/01-tokens",
         "1-llm/02-positions",
-        "1-llm/03-attention",
         "1-llm/04-transformer",
         "1-llm/05-generation",
         "1-llm/06-scale",
@@ -52,7 +50,6 @@ NOT_YET: dict[str, set[str]] = {
     "small_labels": {
         "1-llm/01-tokens",
         "1-llm/02-positions",
-        "1-llm/03-attention",
         "1-llm/04-transformer",
         "1-llm/05-generation",
         "1-llm/06-scale",
@@ -72,7 +69,6 @@ NOT_YET: dict[str, set[str]] = {
         "4-cloud/06-parallelism",
     },
     "predictions": {
-        "1-llm/03-attention",
         "3-gpu/02-cuda-model",
         "3-gpu/03-coalescing",
         "3-gpu/04-shared-memory",
@@ -91,7 +87,6 @@ NOT_YET: dict[str, set[str]] = {
     "tall": {
         "1-llm/01-tokens",
         "1-llm/02-positions",
-        "1-llm/03-attention",
         "1-llm/04-transformer",
         "1-llm/05-generation",
         "1-llm/06-scale",

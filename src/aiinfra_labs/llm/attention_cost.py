@@ -6,7 +6,7 @@ B: batch, H: query heads, T: queries, S: keys, D: head_dim.
 from __future__ import annotations
 
 from collections.abc import Callable
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 import torch
 from torch import Tensor
@@ -14,6 +14,9 @@ from torch.utils._python_dispatch import TorchDispatchMode
 from torch.utils._pytree import tree_leaves
 
 from aiinfra_labs import bounds
+
+if TYPE_CHECKING:
+    from .scale.shapes import Shape
 
 
 def _counts(heads: int, queries: int, keys: int, head_dim: int = 1, itemsize: int = 1) -> None:
@@ -34,6 +37,17 @@ def flops(heads: int, queries: int, keys: int, head_dim: int) -> int:
     """
     _counts(heads, queries, keys, head_dim)
     return 4 * heads * queries * keys * head_dim
+
+
+def causal_flops(shape: Shape, tokens: int) -> int:
+    """Operations of attention in all layers of a model, of a prompt of `tokens`, masked pairs left
+    out: token i meets i keys, so T (T + 1) / 2 pairs, each with two products of head_dim.
+
+    Raises ValueError for a number below 0.
+    """
+    _counts(shape.heads, tokens, tokens, shape.head_dim)
+    pairs = tokens * (tokens + 1) // 2
+    return 4 * shape.layers * shape.heads * shape.head_dim * pairs
 
 
 def score_bytes(heads: int, queries: int, keys: int, itemsize: int = 2) -> int:

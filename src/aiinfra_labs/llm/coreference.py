@@ -19,8 +19,10 @@ from aiinfra_labs import bounds
 IT = "它"
 PAD = "□"
 TALK = ("我", "喜欢", "吃", "苹果", "，", "它", "很", "甜", "。")
+TALK_ENGLISH = ("I", "like", "eat", "apple", ",", "it", "very", "sweet", ".")  # word for word
 
-# What may be said of which nouns. An adjective that fits both nouns of a sentence is not used.
+# What may be said of which nouns. An adjective that fits both nouns of a sentence is not used. This
+# table is all that decides: in the world a kitten may be 贵 (expensive), too; here it never is.
 KINDS = {
     "fruit": (("苹果", "西瓜", "葡萄", "香蕉"), ("甜", "酸", "新鲜", "重")),
     "furniture": (("桌子", "椅子", "柜子", "书架"), ("结实", "旧", "平", "重", "宽")),
