@@ -29,7 +29,7 @@ def _opinion(launched: compiled.Launched) -> Opinion:
     own = [
         (kernel, args)
         for kernel, args in launched.kernels.values()
-        if not kernel.py_func.__module__.startswith("aiinfra_labs.")
+        if not str(kernel.py_func.__module__).startswith("aiinfra_labs.")
     ][:MOST]
     if not own or compiled.missing():
         return Opinion()

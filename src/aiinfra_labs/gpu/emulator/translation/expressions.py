@@ -164,7 +164,7 @@ class Expressions(Calls):
     def _need_numbas(self, node: ast.Name, obj: Any) -> Any:
         """What a name of the host's stands for, if Numba takes it by such a name."""
         own = _found_in_cuda(obj)
-        if own and not self.function.__module__.startswith(_OURS):
+        if own and not str(self.function.__module__).startswith(_OURS):
             self.refuse(
                 node,
                 f"{node.id} is another name for cuda.{own}",
