@@ -22,7 +22,7 @@ from typing import Any
 
 from aiinfra_labs.gpu import this_machine
 from aiinfra_labs.llm import pronoun_model
-from aiinfra_labs.llm.pronoun_model import PronounConfig, train
+from aiinfra_labs.llm.pronoun_model import PronounConfig, train_pronouns
 from aiinfra_labs.llm.pronoun_study import TEST_COUNT, study
 
 RESULTS = Path(__file__).parent / "results"
@@ -68,7 +68,7 @@ def measure(quick: bool, seeds: int, weights: Path | None, out: Path | None) -> 
         start = time.process_time()
         for name, config in WAYS.items():
             config = replace(config, seed=seed, steps=4 if quick else config.steps)
-            model = train(config)
+            model = train_pronouns(config)
             if seed == 0 and name in KEPT and weights is not None:
                 weights.mkdir(parents=True, exist_ok=True)
                 pronoun_model.save_stored(model, weights / pronoun_model.stored_file(name).name)

@@ -24,7 +24,7 @@ import torch
 
 from aiinfra_labs.gpu import this_machine
 from aiinfra_labs.llm import bpe, course_model
-from aiinfra_labs.llm.corpus import described, documents
+from aiinfra_labs.llm.corpus import described_corpus, documents
 from aiinfra_labs.llm.deepseek.balance_study import CONFIG, WAYS, study
 from aiinfra_labs.llm.deepseek.model import DeepSeek
 from aiinfra_labs.llm.training import Recipe
@@ -53,8 +53,8 @@ def text(quick: bool) -> tuple[torch.Tensor, torch.Tensor]:
     )
     part = training[:20] if quick else training[::3]
     return (
-        course_model.stream(tokenizer, part),
-        course_model.stream(tokenizer, islice(held_out, 20))[:HELD_OUT],
+        course_model.token_stream(tokenizer, part),
+        course_model.token_stream(tokenizer, islice(held_out, 20))[:HELD_OUT],
     )
 
 
@@ -64,7 +64,7 @@ def measure(quick: bool, seeds: int) -> dict[str, Any]:
     whole = DeepSeek(CONFIG)
     figures: dict[str, Any] = {
         "machine": machine(),
-        "corpus": described(),
+        "corpus": described_corpus(),
         "config": CONFIG.to_dict(),
         "recipe": asdict(recipe),
         "parameters": whole.parameter_count(),

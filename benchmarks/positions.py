@@ -27,7 +27,7 @@ from torch import Tensor
 
 from aiinfra_labs.gpu import this_machine
 from aiinfra_labs.llm import extrapolation
-from aiinfra_labs.llm.corpus import described
+from aiinfra_labs.llm.corpus import described_corpus
 from aiinfra_labs.llm.extrapolation import (
     LONGER,
     RECIPE,
@@ -98,7 +98,7 @@ def measure(quick: bool, seeds: int, weights: Path | None, out: Path | None) -> 
     text = windows(held_out, FACTOR * TRAINED, count)
     figures: dict[str, Any] = {
         "machine": machine(),
-        "corpus": described(),
+        "corpus": described_corpus(),
         "bytes": {"training": len(tokens), "held_out": len(held_out)},
         "windows": count,
         "trained": TRAINED,

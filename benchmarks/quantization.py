@@ -92,7 +92,7 @@ class Bench:
         if self.quick:
             return perplexity.beginnings(self.tokenizer, 2, 100, held_out).flatten()
         if held_out not in self.streams:  # it takes half a minute to cut the corpus into tokens
-            self.streams[held_out] = perplexity.stream(self.tokenizer, held_out)
+            self.streams[held_out] = perplexity.corpus_tokens(self.tokenizer, held_out)
         return self.streams[held_out]
 
     def row(self, model: CausalLM, **more: Any) -> dict[str, Any]:

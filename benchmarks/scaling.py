@@ -25,7 +25,7 @@ from typing import Any
 import torch
 
 from aiinfra_labs.llm import bpe, course_model
-from aiinfra_labs.llm.corpus import described, documents
+from aiinfra_labs.llm.corpus import described_corpus, documents
 from aiinfra_labs.llm.llama import Llama, LlamaConfig
 from aiinfra_labs.llm.training import Batches, Recipe, evaluate, train
 
@@ -70,7 +70,7 @@ def text(quick: bool) -> tuple[torch.Tensor, torch.Tensor, int]:
     if quick:
         training, held_out = training[:40], held_out[:4]
     tokenizer = bpe.train(training[::10], VOCABULARY, course_model.SPECIAL)
-    streams = [course_model.stream(tokenizer, texts) for texts in (training, held_out)]
+    streams = [course_model.token_stream(tokenizer, texts) for texts in (training, held_out)]
     return *streams, sum(len(one.encode()) for one in held_out)
 
 
@@ -132,7 +132,7 @@ def measure(quick: bool, minutes: float, folder: Path) -> dict[str, Any] | None:
             print(runs[-1], flush=True)
     return {
         "machine": machine(),
-        "corpus": described(),
+        "corpus": described_corpus(),
         "vocabulary": VOCABULARY,
         "context": CONTEXT,
         "batch": BATCH,

@@ -27,7 +27,7 @@ import torch
 from aiinfra_labs.cloud.serving import draft_model, speculation_workload
 from aiinfra_labs.cloud.serving.engine import Engine, EngineConfig
 from aiinfra_labs.cloud.serving.sampling_params import SamplingParams
-from aiinfra_labs.cloud.serving.scheduler import Plan, Work
+from aiinfra_labs.cloud.serving.scheduler import Plan, ScheduledSequence
 from aiinfra_labs.cloud.serving.speculative import DraftModel, PromptLookup, Proposer
 from aiinfra_labs.gpu import this_machine
 from aiinfra_labs.llm import page_model
@@ -152,7 +152,7 @@ def step(runner: Any, tokens: int, context: int = 128) -> float:
     known = context + 1
     sequence = Sequence(request, 0, [5] * known, draft=[5] * (tokens - 1), computed=context)
     sequence.block_table = list(range(-(-(known + tokens) // runner.cache.block_size)))
-    plan = Plan([Work(sequence, context, tokens, tokens - 1)])
+    plan = Plan([ScheduledSequence(sequence, context, tokens, tokens - 1)])
     start = time.process_time()
     runner.run(plan)
     return time.process_time() - start

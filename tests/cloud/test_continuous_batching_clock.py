@@ -18,7 +18,7 @@ from aiinfra_labs.cloud.serving.replay import (
 from aiinfra_labs.cloud.serving.scheduler import StaticScheduler
 from aiinfra_labs.cloud.serving.step_cost import (
     Linear,
-    Roofline,
+    RooflineCost,
     StepWork,
     fitted,
     step_work,
@@ -56,7 +56,7 @@ def test_the_pairs_of_a_step_are_counted_one_by_one(start, tokens):
 @pytest.mark.parametrize("itemsize", [2, 4])
 def test_the_roofline_is_unit_1_5_s(name, itemsize):
     found = shape(name)
-    roof = Roofline(found, 1e12, 1e9, itemsize=itemsize)
+    roof = RooflineCost(found, 1e12, 1e9, itemsize=itemsize)
     context, batch = 300, 5
     one = phases.decode(found, context, batch, itemsize)
     work = sum((work_of(context - 1, 1) for _ in range(batch)), StepWork(0, 0, 0, 0))
@@ -71,7 +71,7 @@ def test_the_roofline_is_unit_1_5_s(name, itemsize):
 
 
 def test_a_step_turns_dear_where_arithmetic_takes_as_long_as_the_weights():
-    roof = Roofline(shape("llama-3-8b"), 989e12, 3.35e12)
+    roof = RooflineCost(shape("llama-3-8b"), 989e12, 3.35e12)
     few, many = int(0.9 * roof.turning_tokens), int(2 * roof.turning_tokens)
     idle = roof(StepWork(0, 0, 0, 0))
     assert roof(StepWork(few, 0, 0, 0)) == pytest.approx(idle)

@@ -14,7 +14,7 @@ from aiinfra_labs.cloud.serving.block_manager import BlockManager
 from aiinfra_labs.cloud.serving.contiguous import Buddies, ContiguousManager, FirstFit
 from aiinfra_labs.cloud.serving.engine import Engine, EngineConfig
 from aiinfra_labs.cloud.serving.errors import ServingError
-from aiinfra_labs.cloud.serving.kv_memory import kept_tokens, replay, usage, waiting
+from aiinfra_labs.cloud.serving.kv_memory import kept_tokens, replay_memory, usage, waiting
 from aiinfra_labs.cloud.serving.sampling_params import SamplingParams
 from aiinfra_labs.cloud.serving.workloads import Load, RequestShape, Text, chat
 from aiinfra_labs.course import facts, figures
@@ -35,7 +35,7 @@ MEMORIES = {
 @pytest.fixture(scope="module")
 def runs():
     requests = chat(120, LOAD)
-    return {name: replay(requests, make(SLOTS // 16, 16)) for name, make in MEMORIES.items()}
+    return {name: replay_memory(requests, make(SLOTS // 16, 16)) for name, make in MEMORIES.items()}
 
 
 # --- the measurement ------------------------------------------------------------------------------
@@ -92,18 +92,18 @@ def test_usage_counts_shared_slots_once():
 
 @pytest.mark.parametrize("samples", [1, 3])
 def test_samples_share_their_prompts(samples):
-    run = replay(chat(20, LOAD), BlockManager(300), samples=samples)
+    run = replay_memory(chat(20, LOAD), BlockManager(300), samples=samples)
     assert (run.mean.sharing > 0.15) == (samples > 1)
 
 
 @pytest.mark.parametrize("most", [3, 4, 7])
 def test_samples_take_no_more_places_than_there_are(most):
-    run = replay(chat(6, LOAD), BlockManager(SLOTS // 16), max_sequences=most, samples=3)
+    run = replay_memory(chat(6, LOAD), BlockManager(SLOTS // 16), max_sequences=most, samples=3)
     assert max(run.batch) == most // 3 * 3
 
 
 def test_a_pool_in_which_nobody_waits_has_no_mean():
-    run = replay(chat(2, LOAD), BlockManager(SLOTS // 16))
+    run = replay_memory(chat(2, LOAD), BlockManager(SLOTS // 16))
     assert run.at_once == 0
     with pytest.raises(ServingError, match="nobody waited"):
         _ = run.mean
@@ -111,13 +111,13 @@ def test_a_pool_in_which_nobody_waits_has_no_mean():
 
 def test_one_request_that_fits_alone_is_served_in_the_smallest_pool():
     shape = RequestShape(0, list(range(30)), 20, 0)
-    run = replay([shape] * 3, BlockManager(4, 16, prefix_caching=False), every=1)
+    run = replay_memory([shape] * 3, BlockManager(4, 16, prefix_caching=False), every=1)
     assert run.needed == 3 * 49 and run.most_blocks <= 4
 
 
 def test_a_request_larger_than_the_pool_is_refused():
     with pytest.raises(ServingError, match="a request of 49 tokens finds no room in 3 blocks"):
-        replay([RequestShape(0, list(range(30)), 20, 0)], BlockManager(3, 16))
+        replay_memory([RequestShape(0, list(range(30)), 20, 0)], BlockManager(3, 16))
 
 
 # --- pieces ---------------------------------------------------------------------------------------
@@ -174,7 +174,7 @@ def test_the_guess_is_less_than_twice_too_large(answer):
 def test_what_can_never_fit_is_said():
     memory = ContiguousManager(100, 16, reserve=contiguous.longest(2048))
     with pytest.raises(ServingError, match="128 blocks in one piece, of 100 in all"):
-        replay([RequestShape(0, [1, 2], 3, 0)], memory)
+        replay_memory([RequestShape(0, [1, 2], 3, 0)], memory)
 
 
 # --- the engine with either memory ----------------------------------------------------------------

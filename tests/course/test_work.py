@@ -8,7 +8,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from aiinfra_labs.course import cli, work
-from aiinfra_labs.course.merging import merge, source
+from aiinfra_labs.course.merging import merge_notebooks, source
 from aiinfra_labs.course.rules import read
 
 NAME = "3-gpu/02-cuda-model.ipynb"
@@ -191,7 +191,7 @@ def by_id(notebook):
 
 @given(books(), books(), books())
 def test_no_cell_that_the_learner_changed_or_added_is_lost(base, mine, new):
-    merged = by_id(merge(base, mine, new))
+    merged = by_id(merge_notebooks(base, mine, new))
     for id, text in by_id(mine).items():
         if by_id(base).get(id) != text:
             assert merged[id] == text
@@ -199,30 +199,30 @@ def test_no_cell_that_the_learner_changed_or_added_is_lost(base, mine, new):
 
 @given(books(), books(), books())
 def test_no_cell_stands_twice(base, mine, new):
-    ids = [c["id"] for c in merge(base, mine, new)["cells"]]
+    ids = [c["id"] for c in merge_notebooks(base, mine, new)["cells"]]
     assert len(ids) == len(set(ids))
 
 
 @given(books(), books())
 def test_who_changed_nothing_gets_the_new_lab(base, new):
-    assert merge(base, base, new)["cells"] == new["cells"]
+    assert merge_notebooks(base, base, new)["cells"] == new["cells"]
 
 
 @given(books(), books(), books())
 def test_merging_again_changes_nothing(base, mine, new):
-    once = merge(base, mine, new)
-    assert by_id(merge(new, once, new)) == by_id(once)
+    once = merge_notebooks(base, mine, new)
+    assert by_id(merge_notebooks(new, once, new)) == by_id(once)
 
 
 @given(books(), books())
 def test_nothing_new_leaves_the_learners_cells(base, mine):
-    assert by_id(merge(base, mine, base)) == by_id(mine)
+    assert by_id(merge_notebooks(base, mine, base)) == by_id(mine)
 
 
 @given(books(), books(), books())
 def test_merging_changes_none_of_the_three(base, mine, new):
     before = copy.deepcopy((base, mine, new))
-    merge(base, mine, new)["cells"].append("x")
+    merge_notebooks(base, mine, new)["cells"].append("x")
     assert (base, mine, new) == before
 
 
@@ -231,4 +231,4 @@ def test_a_cell_is_known_by_nbgraders_id():
     old = {"id": "1", "cell_type": "code", "metadata": grade, "source": "stub", "outputs": []}
     base, mine, new = ({"cells": [old | {"id": i}], "metadata": {}} for i in "123")
     mine["cells"][0]["source"] = "mine"
-    assert by_id(merge(base, mine, new)) == {"2": "mine"}
+    assert by_id(merge_notebooks(base, mine, new)) == {"2": "mine"}

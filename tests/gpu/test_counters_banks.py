@@ -11,7 +11,7 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from aiinfra_labs.gpu import emulator as cuda
-from aiinfra_labs.gpu.emulator.counters.banks import request_cost, turns
+from aiinfra_labs.gpu.emulator.counters.banks import atomic_turns, request_cost
 from aiinfra_labs.gpu.emulator.lanes import dispatch
 
 LANES = np.arange(32)
@@ -418,7 +418,7 @@ def test_turns_are_the_most_lanes_on_one_address(span, share, seed):
     for row, mask in zip(addresses, active, strict=True):
         lanes = row[mask].tolist()
         expected += max(map(lanes.count, lanes), default=0)
-    assert turns(addresses, active) == expected
+    assert atomic_turns(addresses, active) == expected
 
 
 @cuda.jit

@@ -12,7 +12,7 @@ import pytest
 
 from aiinfra_labs.gpu import emulator as cuda
 from aiinfra_labs.gpu.emulator.counters.figures import NSIGHT, Counters
-from aiinfra_labs.gpu.emulator.counters.report import Report, total
+from aiinfra_labs.gpu.emulator.counters.report import Report, sum_of_reports
 
 DESIGN = [
     "l1tex__t_requests_pipe_lsu_mem_global_op_ld.sum",
@@ -109,12 +109,15 @@ def test_a_line_has_the_same_metrics(conflicts):
 def test_sums_keep_every_figure():
     numbers = {f.name: k + 1 for k, f in enumerate(dataclasses.fields(Counters))}
     a, b = Report(**numbers, dram_bytes_read=5), Report(**numbers, dram_bytes_read=7)
-    both = total([a, b])
+    both = sum_of_reports([a, b])
     assert {name: getattr(both, name) for name in numbers} == {n: 2 * v for n, v in numbers.items()}
     assert both.dram_bytes_read == 12
     assert vars(Counters(**numbers) + Counters(**numbers)) == {n: 2 * v for n, v in numbers.items()}
     # what one launch does not know, the sum does not know
-    assert total([a, Report(dram_bytes_read=None, dram_bytes_written=None)]).dram_bytes is None
+    assert (
+        sum_of_reports([a, Report(dram_bytes_read=None, dram_bytes_written=None)]).dram_bytes
+        is None
+    )
 
 
 def test_the_table_shows_what_there_is(conflicts, clean):

@@ -119,8 +119,8 @@ DRAWINGS = {
     "places": lambda: drawings.board(_filled(), "1g.5gb"),
     "empty": lambda: drawings.board(Board("h200-141gb"), "7g.141gb"),
     "four slices": lambda: drawings.board(Board("a30-24gb"), "1g.6gb"),
-    "turns": lambda: drawings.turns([(0, 9000), (1000, 3000), (2500, 5000)], 2000, 100),
-    "one job": lambda: drawings.turns([(3000, 9000)], 2000, 100),
+    "turns": lambda: drawings.time_slices([(0, 9000), (1000, 3000), (2500, 5000)], 2000, 100),
+    "one job": lambda: drawings.time_slices([(3000, 9000)], 2000, 100),
 }
 
 
@@ -151,4 +151,4 @@ def test_a_drawing_is_the_same_each_time():
 
 def test_too_many_turns_are_not_drawn():
     with pytest.raises(ValueError, match="50 turns"):
-        drawings.turns([(0, 25), (0, 25)], 1, 0)
+        drawings.time_slices([(0, 25), (0, 25)], 1, 0)

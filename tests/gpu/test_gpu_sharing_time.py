@@ -23,7 +23,7 @@ from aiinfra_labs.gpu.sharing.schemes import (
 )
 from aiinfra_labs.gpu.sharing.simulation import simulate
 from aiinfra_labs.gpu.sharing.tenants import Tenant, requests
-from aiinfra_labs.gpu.sharing.time_slicing import TimeSlicedGpu, round_robin, turns
+from aiinfra_labs.gpu.sharing.time_slicing import TimeSlicedGpu, round_robin, time_slices
 
 every_scheme = pytest.mark.parametrize("scheme", SCHEMES, ids=[s.name for s in SCHEMES])
 WHOLE = 1e6  # ms: a kernel that is never cut
@@ -86,7 +86,7 @@ def test_round_robin_is_what_a_clock_shows(jobs, slice_us, switch_us):
 
 @given(jobs_of, st.integers(1, 12), st.integers(0, 4))
 def test_turns_never_overlap_and_do_all_the_work(jobs, slice_us, switch_us):
-    taken = turns(jobs, slice_us, switch_us)
+    taken = time_slices(jobs, slice_us, switch_us)
     for (_, _, end), (_, begin, _) in zip(taken, taken[1:], strict=False):
         assert end <= begin
     for job, (arrival, work) in enumerate(jobs):

@@ -6,7 +6,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from aiinfra_labs.gpu import emulator as cuda
-from aiinfra_labs.gpu.intensity import LLAMA_3_1_8B, decode, matmul, vector_add
+from aiinfra_labs.gpu.intensity import LLAMA_3_1_8B, decode_step, matmul, vector_add
 from aiinfra_labs.gpu.roofline import roofline
 
 
@@ -58,13 +58,13 @@ def test_llamas_weights_are_those_that_were_published():
 
 def test_without_context_a_step_has_the_intensity_of_its_batch():
     for batch in (1, 16, 256):
-        assert decode(LLAMA_3_1_8B, batch, 0).intensity == batch
+        assert decode_step(LLAMA_3_1_8B, batch, 0).intensity == batch
 
 
 @given(st.integers(1, 512), st.integers(1, 32_768))
 def test_context_bounds_what_a_batch_can_gain(batch, context):
-    step = decode(LLAMA_3_1_8B, batch, context)
-    assert step.intensity < decode(LLAMA_3_1_8B, batch + 1, context).intensity
+    step = decode_step(LLAMA_3_1_8B, batch, context)
+    assert step.intensity < decode_step(LLAMA_3_1_8B, batch + 1, context).intensity
     # per token: the weights' operations and attention's over the bytes of its own KV cache
     m = LLAMA_3_1_8B
     flops = 2 * m.weights + 4 * m.layers * m.heads * m.head_dim * context
@@ -73,5 +73,5 @@ def test_context_bounds_what_a_batch_can_gain(batch, context):
 
 def test_a_long_context_never_reaches_an_h100s_ridge():
     h100 = roofline("h100", "fp16_tensor")
-    assert h100.bound_by(decode(LLAMA_3_1_8B, 10**6, 2048).intensity) == "memory"
-    assert h100.bound_by(decode(LLAMA_3_1_8B, 300, 0).intensity) == "compute"
+    assert h100.bound_by(decode_step(LLAMA_3_1_8B, 10**6, 2048).intensity) == "memory"
+    assert h100.bound_by(decode_step(LLAMA_3_1_8B, 300, 0).intensity) == "compute"

@@ -30,7 +30,7 @@ from aiinfra_labs.llm.pronoun_model import (
     batch_of,
     load_stored,
     looked_at,
-    train,
+    train_pronouns,
 )
 from aiinfra_labs.llm.pronoun_study import STRONG, hidden, look, study, without_head
 
@@ -166,12 +166,12 @@ def test_looked_at_is_the_weight_of_it_on_its_noun():
 
 def test_training_lowers_the_loss():
     losses = []
-    train(replace(PronounConfig(), steps=120), lambda step, loss: losses.append(loss))
+    train_pronouns(replace(PronounConfig(), steps=120), lambda step, loss: losses.append(loss))
     assert sum(losses[-10:]) < 0.8 * sum(losses[:10])
 
 
 def test_a_seed_gives_one_model_and_another_another():
-    one, same, other = (train(replace(SMALL, seed=seed)) for seed in (0, 0, 1))
+    one, same, other = (train_pronouns(replace(SMALL, seed=seed)) for seed in (0, 0, 1))
     assert all(torch.equal(a, b) for a, b in zip(one.parameters(), same.parameters(), strict=True))
     assert not torch.equal(one.embed.weight, other.embed.weight)
 
@@ -179,7 +179,7 @@ def test_a_seed_gives_one_model_and_another_another():
 def test_paid_it_looks_there():
     shares = []
     for pay in (0.0, 20.0):
-        model = train(replace(SMALL, steps=60, batch=32, pay=pay))
+        model = train_pronouns(replace(SMALL, steps=60, batch=32, pay=pay))
         batch = some_batch(model)
         shares.append(looked_at(model(batch.ids, batch.it)[1], batch).mean().item())
     assert shares[1] > shares[0] + 0.1

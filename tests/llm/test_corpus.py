@@ -2,7 +2,7 @@
 
 import pytest
 
-from aiinfra_labs.llm.corpus import LEFT_OUT, CorpusError, Document, described, documents
+from aiinfra_labs.llm.corpus import LEFT_OUT, CorpusError, Document, described_corpus, documents
 
 
 def test_the_librarys_own_source_and_reference():
@@ -13,7 +13,7 @@ def test_the_librarys_own_source_and_reference():
     assert not [name for name in found if "_sysconfigdata" in name]  # it names build folders
     assert all(text.strip() for text in found.values())
     assert 5e6 < sum(map(len, found.values())) < 100e6
-    assert "Python 3." in described()
+    assert "Python 3." in described_corpus()
 
 
 def test_a_small_and_fixed_part_is_held_out():

@@ -201,7 +201,7 @@ def test_a_training_that_fails_leaves_the_model(copied, monkeypatch):
 
 def test_documents_are_closed_by_end_and_hold_no_special_token():
     tokenizer = course_model.tokenizer_of([TEXT])
-    tokens = course_model.stream(tokenizer, ["a <|end|>", "b"])
+    tokens = course_model.token_stream(tokenizer, ["a <|end|>", "b"])
     end = tokenizer.special[course_model.END]
     assert tokens.dtype == torch.int16
     assert [i for i, id in enumerate(tokens.tolist()) if id == end] == [

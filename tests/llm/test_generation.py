@@ -13,7 +13,7 @@ from aiinfra_labs.llm.generation import (
     generate,
     generate_without_cache,
     prefill,
-    stream,
+    stream_generate,
     tokens,
 )
 from aiinfra_labs.llm.kv_cache import PreallocatedCache
@@ -174,25 +174,25 @@ def says(bytewise, monkeypatch):
 
 def test_text_comes_in_whole_characters(bytewise, says):
     says("它很甜。")
-    assert list(stream(None, bytewise, "x", 99)) == ["它", "很", "甜", "。"]
-    assert list(stream(None, bytewise, "x", 4)) == ["它", "�"]
+    assert list(stream_generate(None, bytewise, "x", 99)) == ["它", "很", "甜", "。"]
+    assert list(stream_generate(None, bytewise, "x", 4)) == ["它", "�"]
 
 
 def test_text_ends_before_a_stop_string_and_no_token_is_asked_for_after_it(bytewise, says):
     taken = says("a\nb\n\nc", after="d" * 50)
-    assert list(stream(None, bytewise, "x", 99, stop=["\n\n"])) == ["a", "\nb"]
+    assert list(stream_generate(None, bytewise, "x", 99, stop=["\n\n"])) == ["a", "\nb"]
     assert len(taken) == len("a\nb\n\n")
 
 
 def test_what_was_held_back_comes_at_the_end(bytewise, says):
     says("a\n")
-    assert "".join(stream(None, bytewise, "x", 99, stop=["\n\n"])) == "a\n"
+    assert "".join(stream_generate(None, bytewise, "x", 99, stop=["\n\n"])) == "a\n"
 
 
 def test_text_ends_before_an_end(bytewise, says):
     says("ab<|end|>c")
     end = bytewise.special["<|end|>"]
-    assert "".join(stream(None, bytewise, "x", 99, end=[end])) == "ab"
+    assert "".join(stream_generate(None, bytewise, "x", 99, end=[end])) == "ab"
 
 
 def test_the_joined_stream_is_the_decoded_text():
@@ -201,6 +201,6 @@ def test_the_joined_stream_is_the_decoded_text():
     model = random_model(LlamaConfig(len(tokenizer), 32, 48, 2, 4, 2, 128))
     sampling = Sampling(1.0, seed=2)
     ids = generate(model, torch.tensor(tokenizer.encode("def")), 90, sampling)
-    pieces = list(stream(model, tokenizer, "def", 90, sampling))
+    pieces = list(stream_generate(model, tokenizer, "def", 90, sampling))
     assert "".join(pieces) == tokenizer.decode(ids[0, 3:].tolist())
     assert all(pieces) and len(pieces) > 30

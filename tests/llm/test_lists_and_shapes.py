@@ -38,7 +38,7 @@ def test_stop_strings_are_a_list_of_texts(stop):
     with pytest.raises(ValueError, match=THREE_PARTS):
         StopStrings(stop)
     with pytest.raises(ValueError, match=THREE_PARTS):
-        generation.stream(MODEL, bpe.Tokenizer([]), "a", 2, stop=stop)
+        generation.stream_generate(MODEL, bpe.Tokenizer([]), "a", 2, stop=stop)
 
 
 @pytest.mark.parametrize("texts", ["red", ["\0"], [""], [], [3], ["\ud800"], ["x" * 49]])

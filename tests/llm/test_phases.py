@@ -58,6 +58,6 @@ def test_the_turning_batch_is_where_the_intensity_is_the_ridge(context):
 
 
 def test_the_roofline_takes_the_slower_of_both():
-    work = phases.Work(flops=1000, weight_bytes=60, kv_bytes=40)
+    work = phases.PhaseCost(flops=1000, weight_bytes=60, kv_bytes=40)
     assert work.intensity == 10
     assert work.seconds(100, 1e9) == 10 and work.seconds(1e9, 10) == 10

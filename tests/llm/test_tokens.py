@@ -17,7 +17,7 @@ from tokenizers import models, pre_tokenizers, trainers
 from aiinfra_labs.llm import bpe
 from aiinfra_labs.llm.bpe import Tokenizer, TokenizerError, train
 from aiinfra_labs.llm.corpus import documents
-from aiinfra_labs.llm.streaming import StreamDecoder, stream
+from aiinfra_labs.llm.streaming import StreamDecoder, decode_stream
 from aiinfra_labs.llm.words import WORDS, words_of
 
 CHINESE = (
@@ -198,7 +198,7 @@ def test_any_ids_are_decoded_at_once_and_one_by_one(mine, ids):
     text = mine.decode(ids)
     decoder = StreamDecoder(mine)
     pieces = [decoder.feed(i) for i in ids]
-    assert "".join(pieces) + decoder.finish() == text == "".join(stream(mine, ids))
+    assert "".join(pieces) + decoder.finish() == text == "".join(decode_stream(mine, ids))
 
 
 def test_a_stream_holds_back_half_a_character_and_no_more():
@@ -216,7 +216,7 @@ def test_a_stream_holds_back_half_a_character_and_no_more():
             asked.append(i)
             yield i
 
-    assert next(stream(tokenizer, ids())) == "a" and len(asked) == 1
+    assert next(decode_stream(tokenizer, ids())) == "a" and len(asked) == 1
 
 
 def test_without_a_merge_a_token_is_a_byte():

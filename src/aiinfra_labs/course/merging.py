@@ -13,7 +13,7 @@ Notebook = dict[str, Any]
 Cell = dict[str, Any]
 
 
-def merge(base: Notebook, mine: Notebook, new: Notebook) -> Notebook:
+def merge_notebooks(base: Notebook, mine: Notebook, new: Notebook) -> Notebook:
     """`new`, with every cell that the learner changed or added in its place.
 
     A cell that the learner left alone follows `new`; one that the learner changed stays, even

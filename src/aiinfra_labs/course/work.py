@@ -13,7 +13,7 @@ from datetime import datetime
 from pathlib import Path
 from typing import Any
 
-from .merging import merge
+from .merging import merge_notebooks
 from .parts import CourseError
 from .units import UNITS, repository, work_folder
 
@@ -60,7 +60,7 @@ def _update(mine: Path, base: Path, lab: Path, name: str) -> str:
     try:
         theirs = _read(mine)
         released = _read(base) if base.exists() else {"cells": []}
-        merged = merge(released, theirs, _read(lab))
+        merged = merge_notebooks(released, theirs, _read(lab))
     except (ValueError, AttributeError, TypeError):
         return f"left alone, it is no notebook that can be read: {name}"
     if merged != theirs:

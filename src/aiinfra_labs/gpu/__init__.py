@@ -10,9 +10,9 @@ from typing import Any
 
 def __getattr__(name: str) -> Any:
     if name == "cuda":
-        from .door import choose
+        from .door import choose_cuda
 
-        return choose()
+        return choose_cuda()
     if name == "where":
         from .door import where
 

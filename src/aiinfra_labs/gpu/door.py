@@ -17,7 +17,7 @@ from .emulator.api import intrinsics
 
 
 @functools.cache
-def choose() -> ModuleType:
+def choose_cuda() -> ModuleType:
     """The module that `from aiinfra_labs.gpu import cuda` gives."""
     wanted = os.environ.get("AIINFRA_CUDA", "")
     if wanted not in ("", "emulator", "device"):
@@ -42,14 +42,14 @@ def choose() -> ModuleType:
 
 def where() -> str:
     """Two lines: where kernels run here, and what that means for the figures."""
-    if choose() is emulator:
+    if choose_cuda() is emulator:
         forced = os.environ.get("AIINFRA_CUDA") == "emulator"
         reason = "AIINFRA_CUDA=emulator" if forced else "no GPU that can be used was found"
         return (
             f"Kernels run on the course's emulator ({reason}), as an {_model()} would run them.\n"
             "Results and counts are those of a GPU; times are not."
         )
-    name = choose().get_current_device().name
+    name = choose_cuda().get_current_device().name
     spoken = name.decode() if isinstance(name, bytes) else name
     return (
         f"Kernels run on a GPU: {spoken}.\n"

@@ -11,7 +11,7 @@ from dataclasses import dataclass
 
 
 @dataclass(frozen=True)
-class Work:
+class KernelCost:
     """What a kernel does: floating-point operations, and bytes of DRAM traffic."""
 
     flops: float
@@ -23,14 +23,14 @@ class Work:
         return self.flops / self.nbytes
 
 
-def vector_add(n: int, itemsize: int = 4) -> Work:
+def vector_add(n: int, itemsize: int = 4) -> KernelCost:
     """out[i] = a[i] + b[i]: one operation for two elements read and one written."""
-    return Work(n, 3 * n * itemsize)
+    return KernelCost(n, 3 * n * itemsize)
 
 
-def matmul(m: int, n: int, k: int, itemsize: int = 2) -> Work:
+def matmul(m: int, n: int, k: int, itemsize: int = 2) -> KernelCost:
     """C [m, n] = A [m, k] @ B [k, n]: k fma an element of C; A, B and C cross the bus once."""
-    return Work(2 * m * n * k, (m * k + k * n + m * n) * itemsize)
+    return KernelCost(2 * m * n * k, (m * k + k * n + m * n) * itemsize)
 
 
 @dataclass(frozen=True)
@@ -62,7 +62,7 @@ class Model:
 LLAMA_3_1_8B = Model("Llama 3.1 8B", 32, 4096, 32, 8, 128, 14336, 128256)
 
 
-def decode(model: Model, batch: int, context: int, itemsize: int = 2) -> Work:
+def decode_step(model: Model, batch: int, context: int, itemsize: int = 2) -> KernelCost:
     """One decode step: a token more for each of `batch` sequences of `context` tokens.
 
     The weights are read once for the whole batch, the KV cache of each sequence for itself. Left
@@ -72,4 +72,4 @@ def decode(model: Model, batch: int, context: int, itemsize: int = 2) -> Work:
     # scores (q k^T) and their sum over the values: two fma for each head, dimension and position
     attention = 4 * model.layers * model.heads * model.head_dim * context * batch
     read = model.weights * itemsize + batch * context * model.kv_bytes(itemsize)
-    return Work(products + attention, read)
+    return KernelCost(products + attention, read)

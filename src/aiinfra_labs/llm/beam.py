@@ -16,7 +16,7 @@ from torch import Tensor
 
 from aiinfra_labs import bounds
 
-from .generation import PromptError, checked, decode, prefill
+from .generation import PromptError, checked_prompt, decode, prefill
 from .kv_cache import PreallocatedCache
 from .llama import Llama
 from .sampling import check_logits
@@ -57,7 +57,7 @@ def beam_search(
     if end is not None:
         most = model.config.vocab_size - 1
         end = bounds.whole("end", end, "an id of the vocabulary", 0, most, PromptError)
-    ids = checked(model, prompt, new_tokens)
+    ids = checked_prompt(model, prompt, new_tokens)
     if len(ids) != 1:
         raise PromptError(
             f"{len(ids)} prompts",

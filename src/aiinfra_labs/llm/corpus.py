@@ -69,6 +69,6 @@ def _topics() -> Iterator[Document]:
         yield Document(f"help/{name}", text.lstrip())
 
 
-def described() -> str:
+def described_corpus() -> str:
     """What the corpus is on this machine, in a few words."""
     return f"the standard library of Python {sys.version.split()[0]}"

@@ -27,7 +27,7 @@ from aiinfra_labs import bounds
 
 from . import bpe, checkpoint, record
 from .chat import ASSISTANT, END, SYSTEM, USER
-from .corpus import Document, described, documents
+from .corpus import Document, described_corpus, documents
 from .llama import Llama, LlamaConfig
 from .training import Batches, Recipe, Step, evaluate, train
 
@@ -65,7 +65,7 @@ def tokenizer_of(texts: Iterable[str]) -> bpe.Tokenizer:
     return bpe.train(texts, VOCABULARY, SPECIAL)
 
 
-def stream(tokenizer: bpe.Tokenizer, texts: Iterable[str]) -> torch.Tensor:
+def token_stream(tokenizer: bpe.Tokenizer, texts: Iterable[str]) -> torch.Tensor:
     """All texts as one row of ids, int16 [n], each closed by <|end|>.
 
     Raises `TokenizerError` for a vocabulary whose ids int16 cannot hold, or one without <|end|>.
@@ -192,7 +192,7 @@ def make(
     training, held_out = split(documents())
     tokenizer = tokenizer_of(training)
     _fit(len(tokenizer), config)  # now, and not when the model is loaded after its training
-    tokens, validation = stream(tokenizer, training), stream(tokenizer, held_out)
+    tokens, validation = token_stream(tokenizer, training), token_stream(tokenizer, held_out)
     for recipe in recipes:
         Batches(validation, recipe)  # too little text is noticed here, too
     torch.manual_seed(0)
@@ -208,7 +208,7 @@ def make(
     loss = evaluate(model, validation, recipes[-1].context, batch=4)
     card = {
         "date": datetime.now(UTC).date().isoformat(),
-        "corpus": described(),
+        "corpus": described_corpus(),
         "documents": {"training": len(training), "held_out": len(held_out)},
         "tokens": {"training": len(tokens), "held_out": len(validation)},
         "parameters": model.parameter_count(),

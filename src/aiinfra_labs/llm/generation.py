@@ -2,7 +2,7 @@
 
     ids = generate(model, prompt, 20)                                  # greedy
     ids = generate(model, prompt, 20, Sampling(temperature=0.8, top_p=0.9, seed=1))
-    for text in stream(model, tokenizer, "def read(", 40, stop=("\n\n",)): print(text, end="")
+    for text in stream_generate(model, tokenizer, "def read(", 40): print(text, end="")
 
 B: batch, T: tokens of the prompt, V: vocabulary.
 """
@@ -49,7 +49,7 @@ def decode(model: Llama, token: Tensor, cache: KVCache | PreallocatedCache) -> T
     return model.lm_head(model.model(token[:, None], cache)[:, 0])
 
 
-def checked(model: Llama, prompt: Tensor, new_tokens: int) -> Tensor:
+def checked_prompt(model: Llama, prompt: Tensor, new_tokens: int) -> Tensor:
     """The prompt as int64 [B, T], on the model's device. prompt: a tensor or lists of ids.
 
     Raises PromptError where it is empty, holds no ids of the model, has rows of several lengths, or
@@ -116,7 +116,7 @@ def tokens(
     prompt: int64 [B, T] or [T]. A row that has come to an id of `end` repeats it; when all rows
     have, no more tokens come. Raises PromptError before any work is done.
     """
-    prompt = checked(model, prompt, new_tokens)
+    prompt = checked_prompt(model, prompt, new_tokens)
     return _tokens(model, prompt, new_tokens, sampling, torch.tensor(_end_ids(model, end)))
 
 
@@ -174,7 +174,7 @@ def generate_without_cache(
     model: Llama, prompt: Tensor, new_tokens: int, sampling: Sampling = GREEDY
 ) -> Tensor:
     """The same tokens, each from the whole text anew: what a cache saves. int64 [B, T + new]."""
-    ids = checked(model, prompt, new_tokens)
+    ids = checked_prompt(model, prompt, new_tokens)
     chance = sampling.generators(ids)
     for _ in range(new_tokens):
         logits = model.lm_head(model.model(ids)[:, -1])  # [B, V]
@@ -182,7 +182,7 @@ def generate_without_cache(
     return ids
 
 
-def stream(
+def stream_generate(
     model: Llama,
     tokenizer: Tokenizer,
     prompt: str,

@@ -17,7 +17,7 @@ from .scale.shapes import Shape
 
 
 @dataclass(frozen=True)
-class Work:
+class PhaseCost:
     """flops: operations. weight_bytes, kv_bytes: what is read or written, each byte once."""
 
     flops: int
@@ -45,7 +45,7 @@ class Work:
         return max(self.flops / peak, self.bytes / bandwidth)
 
 
-def prefill(shape: Shape, tokens: int, batch: int = 1, itemsize: int = 2) -> Work:
+def prefill(shape: Shape, tokens: int, batch: int = 1, itemsize: int = 2) -> PhaseCost:
     """A prompt of `tokens` in one pass: weights are read once for all of them.
 
     Every pair of tokens is counted, and the last matrix for the last token alone. itemsize: bytes
@@ -55,10 +55,10 @@ def prefill(shape: Shape, tokens: int, batch: int = 1, itemsize: int = 2) -> Wor
     bounds.whole("batch", batch, "sequences of the batch")
     spared = 2 * shape.vocabulary * shape.width * (tokens - 1) * batch
     kv = batch * tokens * memory.kv_bytes(shape, itemsize)  # written
-    return Work(flops.forward(shape, tokens, batch) - spared, multiplied(shape) * itemsize, kv)
+    return PhaseCost(flops.forward(shape, tokens, batch) - spared, multiplied(shape) * itemsize, kv)
 
 
-def decode(shape: Shape, context: int, batch: int = 1, itemsize: int = 2) -> Work:
+def decode(shape: Shape, context: int, batch: int = 1, itemsize: int = 2) -> PhaseCost:
     """One token for each of `batch` sequences, whose `context` tokens include the new one.
 
     itemsize: bytes of a number. Raises ValueError for no token or no sequence.
@@ -66,7 +66,7 @@ def decode(shape: Shape, context: int, batch: int = 1, itemsize: int = 2) -> Wor
     bounds.whole("context", context, "tokens, the new one among them")
     bounds.whole("batch", batch, "sequences of the batch")
     kv = batch * context * memory.kv_bytes(shape, itemsize)  # read, and one token of it written
-    return Work(batch * flops.decode(shape, context), multiplied(shape) * itemsize, kv)
+    return PhaseCost(batch * flops.decode(shape, context), multiplied(shape) * itemsize, kv)
 
 
 def turning_batch(shape: Shape, context: int, ridge: float, itemsize: int = 2) -> float:

@@ -161,7 +161,7 @@ def looked_at(attention: Tensor, batch: Batch) -> Tensor:
     return attention[torch.arange(len(batch)), :, :, batch.it, batch.referent]
 
 
-def train(
+def train_pronouns(
     config: PronounConfig, progress: Callable[[int, float], None] = lambda step, loss: None
 ) -> PronounModel:
     """A model trained on the spot: seconds. `progress` is told each step's loss."""

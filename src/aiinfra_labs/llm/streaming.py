@@ -29,7 +29,7 @@ class StreamDecoder:
         return self._decoder.decode(b"", final=True)
 
 
-def stream(tokenizer: Tokenizer, ids: Iterable[int]) -> Iterator[str]:
+def decode_stream(tokenizer: Tokenizer, ids: Iterable[int]) -> Iterator[str]:
     """Each piece of text that is not empty, as soon as its last token is there."""
     decoder = StreamDecoder(tokenizer)
     for id in ids:

@@ -13,7 +13,7 @@ from typing import TYPE_CHECKING
 
 import numpy as np
 
-from aiinfra_labs.cloud.serving.parallel.schedules import Timeline
+from aiinfra_labs.cloud.serving.parallel.schedules import PipelineTimeline
 from aiinfra_labs.course import figures
 from aiinfra_labs.course.drawing import SMALL, arrow, box, drawing, write
 from aiinfra_labs.course.figures import PALETTE, styled
@@ -170,7 +170,7 @@ def block(size: int = 2) -> Figure:
 
 
 @styled
-def pipeline(timeline: Timeline, title: str = "") -> Figure:
+def pipeline(timeline: PipelineTimeline, title: str = "") -> Figure:
     """What each stage does in each slot; what is left white is the bubble."""
     fig, ax = figures.figure(alt="-", height=0.75 + 0.36 * timeline.stages)
     bars(ax, timeline)
@@ -184,7 +184,7 @@ def pipeline(timeline: Timeline, title: str = "") -> Figure:
     )
 
 
-def bars(ax: Axes, timeline: Timeline) -> None:
+def bars(ax: Axes, timeline: PipelineTimeline) -> None:
     """A bar for each task, with the number of its micro-batch."""
     for slot in timeline.slots:
         forward = slot.kind == "F"

@@ -337,7 +337,7 @@ def _few(value: Any) -> str:
     return text if len(text) < 60 else text[:56] + " ..."
 
 
-def _played(r: Any, function: Any, stages: int, m: int) -> schedules.Timeline:
+def _played(r: Any, function: Any, stages: int, m: int) -> schedules.PipelineTimeline:
     tasks = [function(stage, stages, m) for stage in range(stages)]
     wanted = sorted((kind, i) for kind in "FB" for i in range(m))
     r.that(
@@ -354,7 +354,7 @@ def _played(r: Any, function: Any, stages: int, m: int) -> schedules.Timeline:
         raise
 
 
-def _why_idle(line: schedules.Timeline, stages: int, m: int) -> str:
+def _why_idle(line: schedules.PipelineTimeline, stages: int, m: int) -> str:
     if line.length >= stages * m * (schedules.FORWARD + schedules.BACKWARD):
         return "one stage works at a time: each micro-batch is done before the next one begins"
     return "a stage waits for a gradient while it could go forward with the next micro-batch"

@@ -6,7 +6,7 @@ from collections.abc import Mapping, Sequence
 from typing import Any
 
 from aiinfra_labs.cloud.drawings import parallelism as drawings
-from aiinfra_labs.cloud.serving.parallel.schedules import Timeline
+from aiinfra_labs.cloud.serving.parallel.schedules import PipelineTimeline
 from aiinfra_labs.course import figures
 from aiinfra_labs.course.figures import PALETTE, Picture, styled
 from aiinfra_labs.course.parts import CourseError
@@ -63,7 +63,7 @@ def rows(parts: Sequence[Sequence[int]], names: Mapping[str, int]) -> Picture:
     return Picture(fig)
 
 
-def chart(timeline: Timeline, least: float) -> Picture:
+def chart(timeline: PipelineTimeline, least: float) -> Picture:
     """The learner's schedule as a time chart."""
     title = f"yours: idle {timeline.bubble:.1%}, least {least:.1%}"
     return Picture(drawings.pipeline(timeline, title))

@@ -24,7 +24,7 @@ from torch.nn import functional as F
 
 from aiinfra_labs.llm import course_model, page_model
 from aiinfra_labs.llm.bpe import Tokenizer
-from aiinfra_labs.llm.corpus import described, documents
+from aiinfra_labs.llm.corpus import described_corpus, documents
 from aiinfra_labs.llm.llama import Llama, LlamaConfig
 from aiinfra_labs.llm.training import Batches, Recipe, train
 
@@ -107,7 +107,7 @@ def make(folder: Path, recipe: Recipe = RECIPE, file: Path | None = None) -> dic
     model, tokenizer = page_model.load()
     model.requires_grad_(False)
     training, held_out = course_model.split(documents())
-    tokens = course_model.stream(tokenizer, training)
+    tokens = course_model.token_stream(tokenizer, training)
     draft = begin(model)
     pupil = Distillation(draft, model)
     start = time.process_time()
@@ -118,7 +118,7 @@ def make(folder: Path, recipe: Recipe = RECIPE, file: Path | None = None) -> dic
             bar.set_postfix(loss=f"{step.loss:.3f}")
     found = {
         "date": datetime.now(UTC).date().isoformat(),
-        "corpus": described(),
+        "corpus": described_corpus(),
         "parameters": draft.parameter_count(),
         "distilled_from": {"parameters": model.parameter_count()},
         "recipe": asdict(recipe),
@@ -131,7 +131,7 @@ def make(folder: Path, recipe: Recipe = RECIPE, file: Path | None = None) -> dic
 
 
 def _held_out(tokenizer: Tokenizer, texts: list[str]) -> Tensor:
-    return course_model.stream(tokenizer, texts)
+    return course_model.token_stream(tokenizer, texts)
 
 
 def main() -> None:

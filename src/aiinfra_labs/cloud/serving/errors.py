@@ -17,7 +17,7 @@ class LoadError(ServingError):
     """A checkpoint that cannot be loaded. Nothing was built."""
 
 
-def shown(value: object, most: int = 80) -> str:
+def quoted(value: object, most: int = 80) -> str:
     """A value for a message: on one line, cut off where it is long, whatever its `repr` does."""
     try:
         text = repr(value)

@@ -12,7 +12,7 @@ from dataclasses import dataclass, field
 
 import numpy as np
 
-from aiinfra_labs.llm.phases import Work
+from aiinfra_labs.llm.phases import PhaseCost
 from aiinfra_labs.llm.scale import memory
 from aiinfra_labs.llm.scale.parameters import multiplied
 from aiinfra_labs.llm.scale.shapes import Shape
@@ -129,14 +129,14 @@ class Replay:
         a_pair = 4 * shape.layers * shape.heads * shape.head_dim  # two products
         rows = zip(self.tokens, self.context, self.pairs, strict=True)
         return sum(
-            Work(2 * weights * tokens + a_pair * pairs, weights * itemsize, kv * context).seconds(
-                peak, bandwidth
-            )
+            PhaseCost(
+                2 * weights * tokens + a_pair * pairs, weights * itemsize, kv * context
+            ).seconds(peak, bandwidth)
             for tokens, context, pairs in rows
         )
 
 
-def replay(
+def replay_memory(
     shapes: Iterable[RequestShape],
     blocks: BlockManager,
     max_tokens: int = 2048,

@@ -22,7 +22,7 @@ import torch
 
 from .chat_template import Message, chat_prompts
 from .engine import Engine, EngineConfig
-from .errors import RequestError, ServingError, shown
+from .errors import RequestError, ServingError, quoted
 from .output import RequestOutput
 from .sampling_params import SamplingParams
 from .speculative import Proposer
@@ -224,7 +224,7 @@ def _listed(prompts: Any) -> Row[Prompt]:
         prompts = prompts.tolist()
     if not isinstance(prompts, Row) or isinstance(prompts, (bytes, bytearray)):
         raise RequestError(
-            f"the prompts are {shown(prompts)}",
+            f"the prompts are {quoted(prompts)}",
             "each is a text, or a list of ids",
             "a list of them",
         )
@@ -240,7 +240,7 @@ def _configured(config: EngineConfig, settings: dict[str, Any]) -> EngineConfig:
     for name in settings:
         if VLLM_NAMES.get(name, name) not in known:
             raise ServingError(
-                f"LLM has no setting {shown(name)}",
+                f"LLM has no setting {quoted(name)}",
                 "the engine could not keep to it",
                 f"one of {', '.join(dict.fromkeys((*VLLM_NAMES, *sorted(known))))}",
             )
@@ -252,7 +252,7 @@ def _dtype(dtype: torch.dtype | str) -> torch.dtype:
     found = getattr(torch, dtype, None) if isinstance(dtype, str) else dtype
     if not isinstance(found, torch.dtype) or not found.is_floating_point:
         raise ServingError(
-            f"dtype is {shown(dtype)}",
+            f"dtype is {quoted(dtype)}",
             "weights are kept as floating-point numbers",
             '"float32", "bfloat16" or "float16"',
         )

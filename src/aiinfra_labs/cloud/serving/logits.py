@@ -11,7 +11,7 @@ from collections.abc import Sequence as Row
 import torch
 from torch import Tensor
 
-from .errors import ServingError, shown
+from .errors import ServingError, quoted
 from .sampling import penalised, penalised_by_count
 from .sampling_params import LogitsProcessor
 from .sequence import Sequence
@@ -98,7 +98,7 @@ def _processed(processor: LogitsProcessor, answer: list[int], logits: Tensor) ->
     found = processor(list(answer), logits.clone())
     if not isinstance(found, Tensor) or found.shape != logits.shape:
         raise ServingError(
-            f"a logits processor returned {shown(found)}",
+            f"a logits processor returned {quoted(found)}",
             f"the next token is chosen from one number for each of {len(logits):,} tokens",
             "the logits that it was given, changed",
         )

@@ -8,7 +8,7 @@ from torch import Tensor
 
 from .attention import Attention, Layout, PagedCache
 from .model import CausalLM
-from .scheduler import Plan, Work
+from .scheduler import Plan, ScheduledSequence
 
 
 class ModelRunner:
@@ -51,7 +51,7 @@ class ModelRunner:
         positions = torch.from_numpy(layout.positions).to(device)
         return self.model(ids, positions, attend)
 
-    def layout(self, work: list[Work]) -> Layout:
+    def layout(self, work: list[ScheduledSequence]) -> Layout:
         """Where everything lies, as arrays."""
         tables = [w.sequence.block_table for w in work]
         table = np.zeros((len(work), max(map(len, tables))), np.int32)
@@ -62,7 +62,7 @@ class ModelRunner:
         return Layout(queries, contexts, table, self.cache.block_size)
 
 
-def _ids(work: Work) -> list[int]:
+def _ids(work: ScheduledSequence) -> list[int]:
     """The tokens to compute: known ones, then drafts."""
     known = work.sequence.token_ids[work.start : work.start + work.tokens - work.drafts]
     return known + work.sequence.draft[: work.drafts]

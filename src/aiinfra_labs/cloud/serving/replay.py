@@ -25,7 +25,7 @@ from .model import CausalLM, ModelConfig
 from .sampling_params import SamplingParams
 from .scheduler import Plan
 from .sequence import Sequence as Tokens
-from .step_cost import Cost, Roofline, StepWork, step_work
+from .step_cost import Cost, RooflineCost, StepWork, step_work
 from .workloads import RequestShape
 
 Kind = Literal["prefill", "decode", "again"]
@@ -134,7 +134,7 @@ class Timeline:
         """The share of the time in which some step ran: what nvidia-smi calls utilisation."""
         return sum(step.seconds for step in self.steps) / self.seconds
 
-    def of_peak(self, cost: Roofline) -> float:
+    def of_peak(self, cost: RooflineCost) -> float:
         """Operations over what the device could have done in that time (MFU)."""
         return sum(cost.flops(step.work) for step in self.steps) / (cost.peak * self.seconds)
 

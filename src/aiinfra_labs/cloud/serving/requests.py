@@ -16,7 +16,7 @@ from functools import cached_property
 from typing import Any
 
 from .constrained import JsonConstraint, Kept, Vocabulary
-from .errors import RequestError, ServingError, shown
+from .errors import RequestError, ServingError, quoted
 from .grammar import Grammar
 from .sampling_params import SamplingParams, as_whole, is_text
 from .sequence import Request
@@ -97,7 +97,7 @@ class Admission:
             prompt = prompt.tolist()
         if isinstance(prompt, (bytes, bytearray, Mapping)) or not isinstance(prompt, Row):
             raise RequestError(
-                f"the prompt is {shown(prompt)}",
+                f"the prompt is {quoted(prompt)}",
                 "the model continues a text, or the ids of one",
                 "a str, or a list of ids",
             )
@@ -112,7 +112,7 @@ class Admission:
             whole = id if type(id) is int else None if isinstance(id, float) else as_whole(id)
             if whole is None or not 0 <= whole < self.vocab_size:
                 raise RequestError(
-                    f"the prompt holds {shown(id)}",
+                    f"the prompt holds {quoted(id)}",
                     f"ids are whole numbers from 0 to {self.vocab_size - 1}, each a row of the "
                     "embedding",
                     "engine.tokenizer.encode(text)",
@@ -130,7 +130,7 @@ class Admission:
             )
         if not is_text(text):
             raise RequestError(
-                f"the prompt is no Unicode text: {shown(text)}",
+                f"the prompt is no Unicode text: {quoted(text)}",
                 "it holds half a pair of surrogates, which stands for no character",
                 'text.encode("utf-16", "surrogatepass").decode("utf-16"), or errors="replace"',
             )
@@ -180,14 +180,14 @@ class Admission:
         for token in params.stop_token_ids:
             if not 0 <= token <= last:
                 raise RequestError(
-                    f"stop token {shown(token)}",
+                    f"stop token {quoted(token)}",
                     f"the model's tokens are 0 to {last}, and it would never come",
                     "engine.tokenizer.encode(text), if that is one token; else a stop string",
                 )
         for token in params.logit_bias:
             if not 0 <= token <= last:
                 raise RequestError(
-                    f"logit_bias of token {shown(token)}",
+                    f"logit_bias of token {quoted(token)}",
                     f"the model's tokens are 0 to {last}",
                     "engine.tokenizer.encode(text), if that is one token",
                 )
@@ -212,7 +212,7 @@ class Admission:
         for name in ("n", "beam_width"):
             if (wanted := getattr(params, name)) > self.max_sequences:
                 raise RequestError(
-                    f"{name} is {shown(wanted)}, and the engine runs {self.max_sequences} "
+                    f"{name} is {quoted(wanted)}, and the engine runs {self.max_sequences} "
                     "sequences at once",
                     "those of one request go on together",
                     f"{self.max_sequences} or fewer, or a larger max_sequences",
@@ -267,7 +267,7 @@ class Admission:
 def _params(params: Any) -> SamplingParams:
     if not isinstance(params, SamplingParams):
         raise RequestError(
-            f"the settings are {shown(params)}",
+            f"the settings are {quoted(params)}",
             "what a request may ask for has names, and each value is checked",
             "SamplingParams(...), or none",
         )
@@ -285,7 +285,7 @@ def _free_name(arrival: int, taken: Container[str]) -> str:
 def _name(name: Any, taken: Container[str]) -> str:
     if not isinstance(name, str):
         raise RequestError(
-            f"the request's id is {shown(name)}",
+            f"the request's id is {quoted(name)}",
             "outputs and aborts go by the id, which is a text",
             "a str, or none: the engine finds one",
         )
@@ -303,7 +303,7 @@ def _priority(value: Any) -> int:
     found = as_whole(value)
     if found is None:
         raise RequestError(
-            f"priority is {shown(value)}",
+            f"priority is {quoted(value)}",
             "those that wait are sorted by it: the smallest goes first",
             "a whole number; 0 is the usual one",
         )
@@ -313,7 +313,7 @@ def _priority(value: Any) -> int:
 def _cache_key(value: Any) -> str:
     if not isinstance(value, str) or not is_text(value):
         raise RequestError(
-            f"cache_key is {shown(value)}",
+            f"cache_key is {quoted(value)}",
             "it is part of the names under which blocks are found again, and these are made of "
             "UTF-8",
             'a text such as a LoRA adapter\'s name; "" without one',

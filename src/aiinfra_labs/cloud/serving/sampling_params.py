@@ -18,7 +18,7 @@ from typing import Any
 
 from torch import Tensor
 
-from .errors import RequestError, shown
+from .errors import RequestError, quoted
 
 LARGEST_WHOLE = 2**63 - 1
 LARGEST = 3.4e38  # of float32, in which the engine divides logits
@@ -105,13 +105,13 @@ def _number(least: float, most: float, why: str, try_: str) -> Check:
 
     def check(name: str, value: Any) -> float:
         if isinstance(value, bool) or not isinstance(value, numbers.Real):
-            raise RequestError(f"{name} is {shown(value)}", "it is a number", try_)
+            raise RequestError(f"{name} is {quoted(value)}", "it is a number", try_)
         try:
             found = float(value)
         except Exception:  # too large, or a number of a class that has no float
             found = math.nan
         if not least <= found <= most:  # nan as well
-            raise RequestError(f"{name} is {shown(value)}", why, try_)
+            raise RequestError(f"{name} is {quoted(value)}", why, try_)
         return found
 
     return check
@@ -126,10 +126,10 @@ def _whole(least: int, why: str, most: int = LARGEST_WHOLE) -> Check:
         bounds = f"{least} or more" if most == LARGEST_WHOLE else f"{least} to {most}"
         found = as_whole(value)
         if found is None:
-            raise RequestError(f"{name} is {shown(value)}", "it is a whole number", bounds)
+            raise RequestError(f"{name} is {quoted(value)}", "it is a whole number", bounds)
         if found > most:
             raise RequestError(
-                f"{name} is {shown(found)}", "it is kept in 64 bits", f"{least} to {most}"
+                f"{name} is {quoted(found)}", "it is kept in 64 bits", f"{least} to {most}"
             )
         if found < least:
             raise RequestError(f"{name} is {found}", why, bounds)
@@ -140,7 +140,7 @@ def _whole(least: int, why: str, most: int = LARGEST_WHOLE) -> Check:
 
 def _flag(name: str, value: Any) -> bool:
     if not isinstance(value, bool):
-        raise RequestError(f"{name} is {shown(value)}", "it is yes or no", "True or False")
+        raise RequestError(f"{name} is {quoted(value)}", "it is yes or no", "True or False")
     return value
 
 
@@ -154,17 +154,17 @@ def _stop(name: str, value: Any) -> tuple[str, ...]:
     for stop in stops:
         if not isinstance(stop, str):
             raise RequestError(
-                f"{name} holds {shown(stop)}", "an answer is searched for texts", "texts alone"
+                f"{name} holds {quoted(stop)}", "an answer is searched for texts", "texts alone"
             )
         if not stop:
             raise RequestError(
-                f"{name} is {shown(stops)}",
+                f"{name} is {quoted(stops)}",
                 "every text holds an empty string at its very beginning",
                 "texts of at least one character, or none",
             )
         if not is_text(stop):
             raise RequestError(
-                f"{name} holds {shown(stop)}, which is no Unicode text",
+                f"{name} holds {quoted(stop)}, which is no Unicode text",
                 "half a pair of surrogates stands in no answer",
                 "the whole character",
             )
@@ -177,7 +177,7 @@ def _stop_token_ids(name: str, value: Any) -> tuple[int, ...]:
         whole = as_whole(id)
         if whole is None:
             raise RequestError(
-                f"stop token {shown(id)}",
+                f"stop token {quoted(id)}",
                 "tokens are numbers",
                 "engine.tokenizer.encode(text), if that is one token; else a stop string",
             )
@@ -189,18 +189,18 @@ def _logit_bias(name: str, value: Any) -> dict[int, float]:
     """By token id; an id may be written as a text, since names in a JSON body are texts."""
     if not isinstance(value, Mapping):
         raise RequestError(
-            f"{name} is {shown(value)}", "it says what is added to which token", "{id: number}"
+            f"{name} is {quoted(value)}", "it says what is added to which token", "{id: number}"
         )
     found = {}
     for id, bias in value.items():
         whole = int(id) if isinstance(id, str) and id.isdecimal() and len(id) < 12 else as_whole(id)
         if whole is None:
             raise RequestError(
-                f"{name} holds the token {shown(id)}",
+                f"{name} holds the token {quoted(id)}",
                 "tokens are numbers",
                 "engine.tokenizer.encode(text), if that is one token",
             )
-        found[whole] = _bias(f"{name} of token {shown(whole)}", bias)
+        found[whole] = _bias(f"{name} of token {quoted(whole)}", bias)
     return found
 
 
@@ -209,7 +209,7 @@ def _logits_processors(name: str, value: Any) -> tuple[LogitsProcessor, ...]:
     for one in row:
         if not callable(one):
             raise RequestError(
-                f"{name} holds {shown(one)}",
+                f"{name} holds {quoted(one)}",
                 "each is called with the new tokens and the logits of a step",
                 "functions (token_ids, logits) -> logits",
             )
@@ -229,7 +229,7 @@ def _json(name: str, value: Any) -> bool | dict[str, Any]:
         ) from None
     if not isinstance(copied, dict):
         raise RequestError(
-            f"{name} is {shown(value)}",
+            f"{name} is {quoted(value)}",
             "it says which values may be written",
             "True for any object, or a JSON Schema as a dict",
         )
@@ -243,7 +243,7 @@ def _row(name: str, value: Any, of: str) -> tuple[Any, ...]:
         return tuple(value)
     except Exception:  # a class of the caller's may raise whatever it likes
         raise RequestError(
-            f"{name} is {shown(value)}", f"it is a list of {of}", "a list, or None"
+            f"{name} is {quoted(value)}", f"it is a list of {of}", "a list, or None"
         ) from None
 
 

@@ -21,7 +21,7 @@ from .sequence import Sequence, Status
 
 
 @dataclass(frozen=True, slots=True)
-class Work:
+class ScheduledSequence:
     """Compute `tokens` tokens of `sequence` from `start` on; the last `drafts` are a draft."""
 
     sequence: Sequence
@@ -47,7 +47,7 @@ class Work:
 class Plan:
     """One step. copies: (from, to) blocks to copy before anything is written."""
 
-    work: list[Work] = field(default_factory=list)
+    work: list[ScheduledSequence] = field(default_factory=list)
     copies: list[tuple[int, int]] = field(default_factory=list)
     preempted: list[Sequence] = field(default_factory=list)
     admitted: list[Sequence] = field(default_factory=list)
@@ -155,7 +155,7 @@ class Scheduler:
                 plan.copies.append(copy)
             self.blocks.register(sequence, end - drafts)
             whole = sequence.request.lacks_prompt_logprobs
-            plan.work.append(Work(sequence, sequence.computed, tokens, drafts, whole))
+            plan.work.append(ScheduledSequence(sequence, sequence.computed, tokens, drafts, whole))
             budget -= tokens
             place += 1
         return budget
@@ -185,7 +185,7 @@ class Scheduler:
             self.blocks.grow(sequence, start + tokens)
             self.blocks.register(sequence, start + tokens)
             self.run(sequence)
-            plan.work.append(Work(sequence, start, tokens, 0, whole))
+            plan.work.append(ScheduledSequence(sequence, start, tokens, 0, whole))
             plan.admitted.append(sequence)
             budget -= tokens
             slots -= taken

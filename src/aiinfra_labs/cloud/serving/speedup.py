@@ -12,7 +12,7 @@ from dataclasses import replace
 import numpy as np
 
 from aiinfra_labs.llm import phases
-from aiinfra_labs.llm.phases import Work
+from aiinfra_labs.llm.phases import PhaseCost
 from aiinfra_labs.llm.scale.shapes import Shape
 
 
@@ -48,7 +48,7 @@ def simulate(a: float, k: int, steps: int, seed: int = 0) -> np.ndarray:
     return 1 + np.cumprod(right, axis=1).sum(axis=1)
 
 
-def verify(shape: Shape, context: int, drafts: int, batch: int = 1, itemsize: int = 2) -> Work:
+def verify(shape: Shape, context: int, drafts: int, batch: int = 1, itemsize: int = 2) -> PhaseCost:
     """A step in which each of `batch` sequences has one token and so many drafts computed.
 
     Weights and caches are read once, as in `phases.decode`; operations are those of all tokens.

@@ -1,8 +1,9 @@
 """What a step takes, as a formula: the clock of a run that counts instead of measuring. Unit 4.3.
 
 A step reads all weights once, computes each of its tokens, and lets each look back at its own
-sequence. `Linear` adds the three up, with constants fitted to what a machine measured. `Roofline`
-takes the larger of arithmetic and memory, as a GPU does that overlaps them (unit 3.1).
+sequence. `Linear` adds the three up, with constants fitted to what a machine measured.
+`RooflineCost` takes the larger of arithmetic and memory, as a GPU does that overlaps them (unit
+3.1).
 """
 
 from __future__ import annotations
@@ -102,7 +103,7 @@ def fitted(samples: Iterable[tuple[StepWork, float]]) -> Linear:
 
 
 @dataclass(frozen=True)
-class Roofline:
+class RooflineCost:
     """seconds = overhead + max(operations / peak, bytes / bandwidth), for a model's shape.
 
     peak: operations/s. bandwidth: bytes/s. overhead: of a step, seconds. What a kernel reaches of

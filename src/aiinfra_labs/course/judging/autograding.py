@@ -17,7 +17,7 @@ from traitlets import Integer
 
 from ..results import Result
 from .client import Judge
-from .notebooks import checked, in_a_judged_kernel, judge_cell, shown
+from .notebooks import checked, in_a_judged_kernel, judge_cell, output_of
 
 
 class ExecuteAndJudge(Execute):
@@ -61,7 +61,7 @@ class ExecuteAndJudge(Execute):
 def graded_outputs(results: list[Result]) -> list[Any]:
     """What nbgrader reads the points from, and a learner the reasons."""
     score = sum(result.score for result in results)
-    outputs = [shown(result) for result in results]
+    outputs = [output_of(result) for result in results]
     if not score:
         said = "\n".join(map(str, results))
         error = new_output("error", ename="ExerciseFailed", evalue=said, traceback=[said])

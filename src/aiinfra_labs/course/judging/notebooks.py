@@ -93,7 +93,7 @@ class JudgingClient(NotebookClient):
             before = self.judged.results.get(result.id)
             if before is None or result.score > before.score:
                 self.judged.results[result.id] = result
-        cell.outputs = [shown(result) for result in results]
+        cell.outputs = [output_of(result) for result in results]
         return cell
 
     execute_cell = run_sync(async_execute_cell)
@@ -162,7 +162,7 @@ def _failed(id: str, parts: Parts) -> Result:
     return Result(id, "", FAILED, requirements=(outcome,))
 
 
-def shown(result: Result) -> Any:
+def output_of(result: Result) -> Any:
     """A result as the output of a cell."""
     data = {"text/plain": str(result), "text/html": result._repr_html_()}
     return new_output("display_data", data)

@@ -113,9 +113,9 @@ def board(of: Board, profile: str = "") -> Figure:
 # --- turns ----------------------------------------------------------------------------------------
 
 
-def turns(jobs: Sequence[tuple[int, int]], slice_us: int, switch_us: int) -> Figure:
+def time_slices(jobs: Sequence[tuple[int, int]], slice_us: int, switch_us: int) -> Figure:
     """Who runs when, for jobs of (arrival, work) in microseconds: a line for each job."""
-    runs = time_slicing.turns(jobs, slice_us, switch_us)
+    runs = time_slicing.time_slices(jobs, slice_us, switch_us)
     need(
         len(runs) <= MOST_TURNS,
         f"{len(runs)} turns",

@@ -161,7 +161,7 @@ def _ends(r: Any, function: Any, jobs: list[Job], slice_us: int, switch_us: int,
 @turns.show
 def _show_turns(function: Any) -> Any:
     jobs = [(0, 9000), (1000, 3000), (2500, 5000)]
-    return views.turns(jobs, 2000, 100, function(list(jobs), 2000, 100))
+    return views.time_slices(jobs, 2000, 100, function(list(jobs), 2000, 100))
 
 
 # --- 3.9.e -------------------------------------------------------------------------------------

@@ -8,7 +8,7 @@ from typing import TYPE_CHECKING, Any
 import numpy as np
 
 from aiinfra_labs.gpu.sharing.choice import Option, keeps_promises, may_share
-from aiinfra_labs.gpu.sharing.mig import Board, Gpu, Profile, legal_starts
+from aiinfra_labs.gpu.sharing.mig import Board, Gpu, MigProfile, legal_starts
 from aiinfra_labs.gpu.sharing.simulation import Served
 from aiinfra_labs.gpu.sharing.time_slicing import round_robin
 
@@ -20,7 +20,7 @@ if TYPE_CHECKING:
 RIGHT, WRONG, NOT_ASKED = BLOCKS[2], "#f2b5a7", "#ffffff"
 
 
-def starts_by_profile(board: Board, rows: Sequence[tuple[Profile, Sequence[int]]]) -> Picture:
+def starts_by_profile(board: Board, rows: Sequence[tuple[MigProfile, Sequence[int]]]) -> Picture:
     """For each profile, the places that the learner's function calls legal, and those that are."""
     gpu = board.gpu
     figure, (ax,) = axes(1, 8, 0.55 * len(rows) + 1.6)
@@ -94,7 +94,9 @@ def memory_life(
     )
 
 
-def turns(jobs: Sequence[tuple[int, int]], slice_us: int, switch_us: int, ends: Any) -> Picture:
+def time_slices(
+    jobs: Sequence[tuple[int, int]], slice_us: int, switch_us: int, ends: Any
+) -> Picture:
     """From arrival to end: where the learner's ends lie, and where they should."""
     figure, (ax,) = axes(1, 8, 0.6 * len(jobs) + 1.4)
     expected = round_robin(jobs, slice_us, switch_us)

@@ -102,7 +102,7 @@ def flash_attention(
     heads, queries = query.shape[:2]
     if scale is None:
         scale = 1 / math.sqrt(head_dim)
-    d_query, d_key, d_value = map(to_device, (query, key, value))
+    d_query, d_key, d_value = map(on_device, (query, key, value))
     out = cuda.device_array(query.shape, np.float32)
     logsumexp = cuda.device_array((heads, queries), np.float32)
     if out.size:
@@ -115,6 +115,6 @@ def flash_attention(
     return results if return_logsumexp else results[0]
 
 
-def to_device(array: Any) -> Any:
+def on_device(array: Any) -> Any:
     """An array on the device: as it is if it is there, else a copy."""
     return cuda.to_device(np.ascontiguousarray(array)) if isinstance(array, np.ndarray) else array

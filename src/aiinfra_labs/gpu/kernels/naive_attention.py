@@ -15,7 +15,7 @@ import numpy as np
 from aiinfra_labs.gpu import cuda
 
 from .attention_shapes import check_attention
-from .flash_attention import to_device
+from .flash_attention import on_device
 from .online_softmax import MASKED, THREADS, WARPS, online_softmax_rows
 
 TILE = 16  # rows and columns of a block
@@ -98,7 +98,7 @@ def naive_attention(
     heads, queries, keys = *query.shape[:2], key.shape[1]
     if scale is None:
         scale = 1 / math.sqrt(head_dim)
-    d_query, d_key, d_value = map(to_device, (query, key, value))
+    d_query, d_key, d_value = map(on_device, (query, key, value))
     scores = cuda.device_array((heads * queries, keys), np.float32)
     weights = cuda.device_array((heads * queries, keys), np.float32)
     out = cuda.device_array(query.shape, np.float32)

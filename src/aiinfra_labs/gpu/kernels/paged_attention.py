@@ -24,7 +24,7 @@ from aiinfra_labs.gpu import cuda
 
 from .attention_shapes import check_paged, check_table
 from .attention_tile import KEYS, attend, load_rows, slices, store_output
-from .flash_attention import to_device
+from .flash_attention import on_device
 from .online_softmax import MASKED
 
 
@@ -128,5 +128,5 @@ def paged_attention(
         arrays = (query, key_cache, value_cache, block_table, context_lengths)
         kernel = paged_attention_kernel(head_dim, group)
         grid = (key_cache.shape[2], query.shape[0])
-        kernel[grid, 32 * group](*map(to_device, arrays), np.float32(scale), out)
+        kernel[grid, 32 * group](*map(on_device, arrays), np.float32(scale), out)
     return out.copy_to_host() if on_host else out

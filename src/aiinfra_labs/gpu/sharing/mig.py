@@ -21,7 +21,7 @@ class MigError(bounds.SettingError):
 
 
 @dataclass(frozen=True)
-class Profile:
+class MigProfile:
     """A kind of instance: `3g.40gb` has 3 compute slices, 4 memory slices and may begin at 0 or 4.
 
     compute, memory: slices. gb: gigabytes, as named. sms: multiprocessors. starts: memory slices.
@@ -57,9 +57,9 @@ class Gpu:
     sms: int
     source: str
     as_of: str
-    profiles: tuple[Profile, ...]
+    profiles: tuple[MigProfile, ...]
 
-    def profile(self, name: str) -> Profile:
+    def profile(self, name: str) -> MigProfile:
         """The profile `name`. Raises `MigError` for one that this board does not have."""
         for profile in self.profiles:
             if profile.name == name:
@@ -78,7 +78,7 @@ def gpus() -> dict[str, Gpu]:
     found = {}
     for id, board in tomllib.loads(text).items():
         profiles = tuple(
-            Profile(**{**entry, "starts": tuple(entry["starts"])})
+            MigProfile(**{**entry, "starts": tuple(entry["starts"])})
             for entry in board.pop("profiles")
         )
         board["as_of"] = board["as_of"].isoformat()
@@ -96,7 +96,7 @@ class Instance:
     """A GPU instance on a board: its first memory slice and its profile."""
 
     start: int
-    profile: Profile = field(compare=False)
+    profile: MigProfile = field(compare=False)
 
     @property
     def slices(self) -> range:
@@ -107,7 +107,7 @@ class Instance:
         return f"{self.profile.name} at {self.start}:{self.profile.memory}"
 
 
-def legal_starts(profile: Profile, taken: Iterable[int]) -> list[int]:
+def legal_starts(profile: MigProfile, taken: Iterable[int]) -> list[int]:
     """Where an instance of `profile` may begin, if the memory slices `taken` are in use."""
     used = set(taken)
     return [start for start in profile.starts if used.isdisjoint(profile.slices(start))]
@@ -119,7 +119,7 @@ def places_left(gpu: Gpu, taken: Iterable[int]) -> int:
     return sum(len(legal_starts(profile, used)) for profile in gpu.profiles)
 
 
-def keeps_most_open(gpu: Gpu, profile: Profile, taken: Iterable[int]) -> int | None:
+def keeps_most_open(gpu: Gpu, profile: MigProfile, taken: Iterable[int]) -> int | None:
     """The legal start that leaves most (profile, start) pairs legal; the lowest of equals.
 
     NVIDIA documents that its driver chooses the place, and not by which rule. This rule gives the
@@ -206,7 +206,7 @@ class Board:
         other.instances, other._next = dict(self.instances), self._next
         return other
 
-    def _no_place(self, wanted: Profile) -> MigError:
+    def _no_place(self, wanted: MigProfile) -> MigError:
         free = self.free
         if len(free) < wanted.memory:
             return MigError(

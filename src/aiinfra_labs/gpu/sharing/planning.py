@@ -13,7 +13,7 @@ from itertools import combinations
 
 from aiinfra_labs import bounds
 
-from .mig import Gpu, Instance, MigError, Profile, legal_starts
+from .mig import Gpu, Instance, MigError, MigProfile, legal_starts
 
 MOST_REQUESTS = 16  # 2^16 choices of them; a board has 8 slices
 
@@ -49,7 +49,7 @@ def place_all(gpu: Gpu, requests: Sequence[str], taken: Iterable[int] = ()) -> l
     return starts if place(0, frozenset(taken)) else None
 
 
-def _hardest(profile: Profile) -> tuple[int, int, str]:
+def _hardest(profile: MigProfile) -> tuple[int, int, str]:
     return len(profile.starts), -profile.memory, profile.name
 
 

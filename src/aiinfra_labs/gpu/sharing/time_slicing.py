@@ -19,7 +19,7 @@ SLICE_US = 2000  # microseconds
 SWITCH_US = 100
 
 
-def turns(
+def time_slices(
     jobs: Sequence[tuple[int, int]], slice_us: int, switch_us: int = 0
 ) -> list[tuple[int, int, int]]:
     """Who runs when, if jobs take turns of `slice_us` on one GPU: (job, begin, end) of each turn.
@@ -75,7 +75,7 @@ def round_robin(jobs: Sequence[tuple[int, int]], slice_us: int, switch_us: int =
     A job without work ends when its turn comes.
     """
     ends = [0] * len(jobs)
-    for job, _, end in turns(jobs, slice_us, switch_us):
+    for job, _, end in time_slices(jobs, slice_us, switch_us):
         ends[job] = end
     return ends
 

@@ -10,7 +10,7 @@ from dataclasses import dataclass
 from typing import Any
 
 from aiinfra_labs.gpu.devices import devices
-from aiinfra_labs.gpu.intensity import LLAMA_3_1_8B, decode, matmul, vector_add
+from aiinfra_labs.gpu.intensity import LLAMA_3_1_8B, decode_step, matmul, vector_add
 from aiinfra_labs.gpu.roofline import PRECISIONS, roofline
 
 SHOWN = ("h100", "h200", "b200", "a100", "v100", "l4", "rtx4090", "rtx5090", "mi300x", "epyc_9654")
@@ -70,6 +70,6 @@ def rows(device: str, precision: str, intensity: float, batch: int, context: int
     roof, size = roofline(device, precision), itemsize(precision)
     listed = [("your kernel", intensity), ("vector add", vector_add(1, size).intensity)]
     listed += [(f"matmul {n:,}", matmul(n, n, n, size).intensity) for n in SIDES]
-    step = decode(LLAMA_3_1_8B, batch, context, size)
+    step = decode_step(LLAMA_3_1_8B, batch, context, size)
     listed.append((f"decode, batch {batch}", step.intensity))
     return [Row(name, i, float(roof.attainable(i)), roof.bound_by(i)) for name, i in listed]

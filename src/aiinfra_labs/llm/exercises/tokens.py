@@ -13,7 +13,8 @@ from collections.abc import Iterator, Sequence
 from typing import Any
 
 from aiinfra_labs.course import exercise
-from aiinfra_labs.llm.bpe import WORDS, Tokenizer, merge_pair, train
+from aiinfra_labs.llm import bpe
+from aiinfra_labs.llm.bpe import WORDS, Tokenizer, merge_pair
 
 from . import token_views as views
 
@@ -185,7 +186,7 @@ def _some_words(count: int, seed: int, most: int) -> Iterator[Words]:
 
 @functools.cache
 def _trained() -> Tokenizer:
-    return train([TEXT * 2], 256 + 40)
+    return bpe.train([TEXT * 2], 256 + 40)
 
 
 def _words_of_text() -> Words:

@@ -13,8 +13,8 @@ from typing import Any
 
 from aiinfra_labs.course import exercise
 from aiinfra_labs.course.comparing import is_whole
-from aiinfra_labs.llm import chat
-from aiinfra_labs.llm.bpe import Tokenizer, train
+from aiinfra_labs.llm import bpe, chat
+from aiinfra_labs.llm.bpe import Tokenizer
 
 from . import token_views as views
 from .tokens import SKILL, TEXT, shown
@@ -294,7 +294,7 @@ def show_chat_ids(function: Any) -> Any:
 @functools.cache
 def chat_tokenizer() -> Tokenizer:
     """A small vocabulary with the course's special tokens."""
-    return train([TEXT * 3], 400, (chat.END, *chat.ROLES.values(), "<|pad|>"))
+    return bpe.train([TEXT * 3], 400, (chat.END, *chat.ROLES.values(), "<|pad|>"))
 
 
 def _message(role: str, content: str) -> dict[str, str]:

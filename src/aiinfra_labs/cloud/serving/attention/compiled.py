@@ -5,7 +5,7 @@ from __future__ import annotations
 import torch
 from torch import Tensor
 
-from .gathered import gathers_of, prefill
+from .gathered import gathers_of, prefill_attention
 from .layout import FEW, Layout
 
 
@@ -18,7 +18,7 @@ def compiled_attention(
     out = torch.empty_like(query)
     for chunk in gathers_of(layout, query.device, query.dtype).chunks:
         if chunk.stop - chunk.start > FEW:
-            prefill(out, query, key_cache, value_cache, chunk)
+            prefill_attention(out, query, key_cache, value_cache, chunk)
     if len(layout.few[0]):
         arrays = (x.numpy() for x in (query, key_cache, value_cache))
         decode_attention(*arrays, *layout.few, layout.block_table, out.numpy())

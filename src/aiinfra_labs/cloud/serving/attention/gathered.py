@@ -128,7 +128,7 @@ def torch_attention(
     gathers = gathers_of(layout, query.device, query.dtype)
     out = torch.empty_like(query)
     for chunk in gathers.chunks:
-        prefill(out, query, key_cache, value_cache, chunk)
+        prefill_attention(out, query, key_cache, value_cache, chunk)
     for group in gathers.groups:
         _decode(out, query, key_cache, value_cache, group)
     return out
@@ -139,7 +139,9 @@ def _gather(cache: Tensor, blocks: Tensor) -> Tensor:
     return cache.index_select(0, blocks).flatten(0, 1)
 
 
-def prefill(out: Tensor, query: Tensor, keys: Tensor, values: Tensor, chunk: Chunk) -> None:
+def prefill_attention(
+    out: Tensor, query: Tensor, keys: Tensor, values: Tensor, chunk: Chunk
+) -> None:
     """The new tokens of one sequence, over its whole context."""
     q = query[chunk.start : chunk.stop].transpose(0, 1)  # [H, queries, D]
     k, v = (_gather(x, chunk.blocks)[chunk.seen].transpose(0, 1) for x in (keys, values))

@@ -24,7 +24,7 @@ from ..errors import ServingError
 from ..generation_config import sampling_defaults
 from ..model import ModelConfig
 from ..model_runner import ModelRunner
-from ..scheduler import Plan, Work
+from ..scheduler import Plan, ScheduledSequence
 from ..sequence import Sequence
 from ..tokenizer import FileTokenizer
 from . import tasks
@@ -108,7 +108,7 @@ def _no_cache(*shape: Any) -> Any:
 def _numbers(plan: Plan) -> Plan:
     """A plan with what a runner reads of it: no texts, no requests, nothing of the past."""
     work = [
-        Work(
+        ScheduledSequence(
             Sequence(
                 None,  # type: ignore[arg-type]
                 w.sequence.index,

@@ -55,7 +55,7 @@ class Slot:
 
 
 @dataclass(frozen=True)
-class Timeline:
+class PipelineTimeline:
     """When each stage does what."""
 
     stages: int
@@ -92,7 +92,7 @@ class Timeline:
 
 def play(
     schedules: Sequence[Sequence[Task]], forward: int = FORWARD, backward: int = BACKWARD
-) -> Timeline:
+) -> PipelineTimeline:
     """Each task begins as soon as its stage is free and what it needs is there.
 
     schedules: the tasks of each stage, in the order in which it does them. Forward needs the same
@@ -130,7 +130,7 @@ def play(
             "schedule or not at all",
             "draw the first few tasks of two neighbouring stages, and see which needs which",
         )
-    return Timeline(len(schedules), tuple(slots))
+    return PipelineTimeline(len(schedules), tuple(slots))
 
 
 def bubble(stages: int, micro_batches: int) -> float:

@@ -47,10 +47,10 @@ def spaced(tokens: Tensor, count: int, length: int = 512) -> Tensor:
     return tokens[starts[:, None] + torch.arange(length + 1)].long()
 
 
-def stream(tokenizer: bpe.Tokenizer, held_out: bool = False) -> Tensor:
+def corpus_tokens(tokenizer: bpe.Tokenizer, held_out: bool = False) -> Tensor:
     """All documents to train on, or those held out, as one row of ids: int16 [n]."""
     training, validation = course_model.split(corpus.documents())
-    return course_model.stream(tokenizer, validation if held_out else training)
+    return course_model.token_stream(tokenizer, validation if held_out else training)
 
 
 def windows_attention(count: int) -> Attend:

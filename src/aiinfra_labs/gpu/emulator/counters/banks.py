@@ -98,7 +98,7 @@ def _served(words: np.ndarray, parts: int) -> tuple[int, int]:
     return int(wavefronts.sum()), int((wavefronts - least).sum())
 
 
-def turns(addresses: np.ndarray, active: np.ndarray) -> int:
+def atomic_turns(addresses: np.ndarray, active: np.ndarray) -> int:
     """The most active lanes that meet on one address, for each warp, summed: how often an atomic
     operation must wait its turn. addresses: int64 [W, 32]; active: bool [W, 32]."""
     rows = active.any(axis=1)

@@ -195,7 +195,9 @@ class Counting(Observer):
         counters = self.counters(line)
         self._loaded.clear()
         addresses = np.broadcast_to(target.addresses(), mask.lanes.shape)
-        waits = banks.turns(addresses.reshape(-1, WARP_SIZE), mask.lanes.reshape(-1, WARP_SIZE))
+        waits = banks.atomic_turns(
+            addresses.reshape(-1, WARP_SIZE), mask.lanes.reshape(-1, WARP_SIZE)
+        )
         match target.space:
             case "global":
                 count, sectors = self._touched(mask, target, line)

@@ -14,7 +14,7 @@ from typing import Any
 from ..devices import SMLimits, device_profile, sm_limits
 from ..errors import LaunchError
 from ..lanes.mask import WARP_SIZE
-from .showing import Table
+from .showing import ReportTable
 
 REGISTER_UNIT = 256  # registers are given to a warp in this many
 MAX_REGISTERS = 255  # a thread can name
@@ -70,7 +70,7 @@ class Occupancy:
             )
         return ""
 
-    def _table(self) -> Table:
+    def _table(self) -> ReportTable:
         rows = [
             ("occupancy", f"{self.fraction:.1%}"),
             ("warps on an SM", f"{self.warps_per_sm} of {self.max_warps}"),
@@ -84,7 +84,7 @@ class Occupancy:
             (f"blocks, by {_SPOKEN.get(name, name)}", "?" if n is None else str(n))
             for name, n in self.limits.items()
         ]
-        return Table(rows, title=f"theoretical occupancy on {self.device}", note=self.note)
+        return ReportTable(rows, title=f"theoretical occupancy on {self.device}", note=self.note)
 
     def __str__(self) -> str:
         return self._table().text()

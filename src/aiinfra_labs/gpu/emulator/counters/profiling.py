@@ -11,7 +11,7 @@ from ..lanes.launching import Launch
 from .counting import Counting
 from .figures import Counters
 from .observing import Observer
-from .report import Report, total
+from .report import Report, sum_of_reports
 
 
 class Profile:
@@ -28,7 +28,7 @@ class Profile:
 
     @property
     def report(self) -> Report:
-        return total(self.launches)
+        return sum_of_reports(self.launches)
 
     def __enter__(self) -> Profile:
         dispatch._listeners.append(self)

@@ -9,7 +9,7 @@ from typing import TYPE_CHECKING, Any
 from ..errors import EmulatorError
 from .figures import Counters
 from .occupancy import Occupancy, occupancy_of
-from .showing import Table, count
+from .showing import ReportTable, count
 
 if TYPE_CHECKING:
     from .roofline import Estimate
@@ -159,7 +159,7 @@ class Report(Counters):
             return f"{self.launches} launches"
         return f"{self.kernel}[{_dims(self.grid)}, {_dims(self.block)}]"
 
-    def _line_table(self) -> Table | None:
+    def _line_table(self) -> ReportTable | None:
         """A row for each line that did something; a column for each figure that some line has."""
         shown = [
             (number, c)
@@ -174,18 +174,20 @@ class Report(Counters):
             + [value(c) if has(c) else "" for _, value, has in columns]
             for number, c in shown
         ]
-        return Table(rows, ["line", "source", *(name for name, _, _ in columns)], left=2, code=1)
+        return ReportTable(
+            rows, ["line", "source", *(name for name, _, _ in columns)], left=2, code=1
+        )
 
     def __str__(self) -> str:
-        tables = [Table(self.rows(), title=self._title()), self._line_table()]
+        tables = [ReportTable(self.rows(), title=self._title()), self._line_table()]
         text = [table.text() for table in tables if table is not None]
         return "\n".join(text + [f"  note: {note}" for note in self.notes])
 
     __repr__ = __str__
 
     def _repr_html_(self) -> str:
-        tables = [Table(self.rows(), title=self._title()), self._line_table()]
-        notes = Table([[f"Note: {note}"] for note in self.notes]).html() if self.notes else ""
+        tables = [ReportTable(self.rows(), title=self._title()), self._line_table()]
+        notes = ReportTable([[f"Note: {note}"] for note in self.notes]).html() if self.notes else ""
         return "".join(table.html() for table in tables if table is not None) + notes
 
 
@@ -300,11 +302,11 @@ class Comparison:
         a, b = self.a.figures(), self.b.figures()
         return {name: (a[name], b[name]) for name in a}
 
-    def _table(self) -> Table:
+    def _table(self) -> ReportTable:
         names = [r._title() for r in (self.a, self.b)]
         if names[0] == names[1]:
             names = [f"{name} ({letter})" for name, letter in zip(names, "ab", strict=True)]
-        return Table(self.rows(), ["", *names, "change"])
+        return ReportTable(self.rows(), ["", *names, "change"])
 
     def __str__(self) -> str:
         return self._table().text()
@@ -337,7 +339,7 @@ def _dims(size: tuple[int, int, int]) -> str:
     return str(kept[0]) if len(kept) == 1 else str(tuple(kept))
 
 
-def total(reports: list[Report]) -> Report:
+def sum_of_reports(reports: list[Report]) -> Report:
     """The sum of several launches, lines of the same number added."""
     if len(reports) == 1:
         return reports[0]

@@ -19,7 +19,7 @@ from typing import Protocol
 
 from ..devices import device_profile
 from ..errors import EmulatorError
-from .showing import Table, scaled
+from .showing import ReportTable, scaled
 
 
 class Counted(Protocol):
@@ -56,14 +56,14 @@ class Estimate:
         name = max(self.parts, key=self.parts.__getitem__)
         return name if self.parts[name] > 0 else "nothing counted"
 
-    def _table(self) -> Table:
+    def _table(self) -> ReportTable:
         rows = [("time, at best", scaled(self.seconds, "s")), ("bound by", self.bound_by)]
         rows += [(f"{part} alone", scaled(time, "s")) for part, time in self.parts.items() if time]
         if self.intensity is not None:
             rows.append(("operations per DRAM byte", f"{self.intensity:.3g}"))
             rows.append(("operations per DRAM byte at the ridge", f"{self.ridge:.3g}"))
         rows.append(("SMs with a block", f"{self.sms_used} of {self.sms}"))
-        return Table(rows, title=f"roofline model, not a measurement: {self.device}")
+        return ReportTable(rows, title=f"roofline model, not a measurement: {self.device}")
 
     def __str__(self) -> str:
         return self._table().text()

@@ -12,7 +12,7 @@ _INDENTED = {"initial_indent": "  ", "subsequent_indent": "  "}
 
 
 @dataclass(frozen=True)
-class Table:
+class ReportTable:
     """head: names of the columns, or none. left: how many columns are text, set to the left."""
 
     rows: Sequence[Row]
