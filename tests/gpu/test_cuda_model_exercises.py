@@ -17,6 +17,7 @@ from aiinfra_labs.course.registry import find
 from aiinfra_labs.gpu import emulator as cuda
 from aiinfra_labs.gpu.emulator.api.intrinsics import alias_module
 from aiinfra_labs.gpu.exercises import cuda_model
+from aiinfra_labs.gpu.exercises import cuda_model_images as images
 from aiinfra_labs.gpu.exercises.grading import few_sectors
 from aiinfra_labs.gpu.exercises.thread_map import TracedLaunch
 from planting import name_of, tried
@@ -274,7 +275,7 @@ def test_the_references_agree_with_a_loop_in_python() -> None:
         [image[max(y - 1, 0) : y + 2, max(x - 1, 0) : x + 2].mean() for x in range(3)]
         for y in range(4)
     ]
-    assert np.allclose(cuda_model._box_mean(image), expected)
+    assert np.allclose(images._box_mean(image), expected)
     x, y = np.float32([1, 2]), np.float32([0.5, 0.25])
     assert cuda_model._added(x, y, 3).tolist() == [2.5, 2.75]
-    assert sum((cuda_model.RED, cuda_model.GREEN, cuda_model.BLUE)) == pytest.approx(1)
+    assert sum((images.RED, images.GREEN, images.BLUE)) == pytest.approx(1)

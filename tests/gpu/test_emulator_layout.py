@@ -1,4 +1,7 @@
-"""The emulator is meant to be read: no file over 500 lines, no part over 3,000, each with order."""
+"""The emulator is meant to be read: no file over 500 lines, no part over 3,000, each with order.
+
+So are the exercises of every chapter: no file of theirs is over 500 lines.
+"""
 
 import ast
 import re
@@ -31,3 +34,9 @@ def test_a_part_is_one_sitting_and_says_in_which_order(part):
     says = ast.get_docstring(ast.parse((ROOT / part / "__init__.py").read_text("utf-8")))
     modules = {f.stem for f in files} - {"__init__"}
     assert modules == set(re.findall(r"`(\w+)`", says)) & modules, "a module is left out"
+
+
+def test_a_file_of_exercises_is_one_sitting():
+    files = list(ROOT.parents[1].glob("*/exercises/*.py"))
+    assert len(files) > 60
+    assert [f"{f.name}: {lines(f)}" for f in files if lines(f) > 500] == []

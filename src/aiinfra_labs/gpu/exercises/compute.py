@@ -459,8 +459,7 @@ def _mixed(n: int) -> tuple[Any, Any, np.ndarray]:
     for _ in range(compute.ROUNDS):
         expected = np.float32(3.7) * expected * (np.float32(1) - expected)
     expected[::2] = np.sqrt(x[::2])
-    nan = np.full(n, np.nan, np.float32)
-    return emulator.to_device(x), emulator.to_device(nan), expected
+    return emulator.to_device(x), emulator.to_device(np.full(n, np.nan, np.float32)), expected
 
 
 def _operations(report: emulator.Report) -> int:
