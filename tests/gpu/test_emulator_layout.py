@@ -1,4 +1,6 @@
-"""The emulator is meant to be read: no file over 500 lines, no part over 3,000, each with order.
+"""The emulator is meant to be read: no file over 500 lines, each part with its order.
+
+No part is over 2,800 lines, its docstrings not counted.
 
 So are the exercises of every chapter: no file of theirs is over 500 lines.
 """
@@ -19,6 +21,14 @@ def lines(path: Path) -> int:
     return len(path.read_text(encoding="utf-8").splitlines())
 
 
+def code_lines(path: Path) -> int:
+    """The lines of a file less those of its docstrings."""
+    kinds = ast.Module | ast.ClassDef | ast.FunctionDef | ast.AsyncFunctionDef
+    tree = ast.parse(path.read_text(encoding="utf-8"))
+    told = [n.body[0] for n in ast.walk(tree) if isinstance(n, kinds) and ast.get_docstring(n)]
+    return lines(path) - sum(node.end_lineno - node.lineno + 1 for node in told)
+
+
 def test_its_parts_are_all_there_is():
     assert {p.name for p in ROOT.iterdir() if p.is_dir() and p.name != "__pycache__"} == set(PARTS)
     assert {p.stem for p in ROOT.glob("*.py")} == {"__init__", "devices", "errors"}
@@ -29,7 +39,7 @@ def test_its_parts_are_all_there_is():
 @pytest.mark.parametrize("part", PARTS)
 def test_a_part_is_one_sitting_and_says_in_which_order(part):
     files = list((ROOT / part).glob("*.py"))
-    assert sum(map(lines, files)) < 3000
+    assert sum(map(code_lines, files)) < 2800
     assert max(map(lines, files)) <= 500
     says = ast.get_docstring(ast.parse((ROOT / part / "__init__.py").read_text("utf-8")))
     modules = {f.stem for f in files} - {"__init__"}

@@ -42,6 +42,7 @@ class Card:
     skills: tuple[str, ...]
 
     def rows(self) -> list[tuple[str, str]]:
+        """(name, text) of each row of the table."""
         return [
             ("Time", f"{self.minutes} minutes"),
             ("Memory", f"{self.memory_mb:,} MB"),

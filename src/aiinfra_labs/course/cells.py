@@ -37,10 +37,12 @@ class Cells:
         shell.events.register("post_run_cell", self.ends)
 
     def begins(self, info: Any) -> None:
+        """Note the objects that the cell is about to define anew. info: IPython's, of the cell."""
         names = self.shell.user_ns
         self._before = {n: names[n] for n in _defined(info.raw_cell or "") if n in names}
 
     def ends(self, result: Any) -> None:
+        """Note the names that the cell has left as they were, if it failed. result: IPython's."""
         info = result.info
         if info is None or info.silent:
             return

@@ -45,10 +45,12 @@ class Claim:
 
     @property
     def units(self) -> tuple[str, ...]:
+        """The ids of the units that examine it."""
         return tuple(self.unit.split())
 
     @property
     def is_open(self) -> bool:
+        """Whether no unit has recorded a verdict yet."""
         return self.verdict == OPEN
 
 

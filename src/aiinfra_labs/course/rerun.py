@@ -37,6 +37,7 @@ class Rerun:
 
     @property
     def passed(self) -> bool:
+        """Whether every exercise has all its points, and no cell failed."""
         return not self.errors and all(score == points for _, score, points in self.exercises)
 
 

@@ -51,10 +51,12 @@ class Result:
 
     @property
     def passed(self) -> bool:
+        """Whether every requirement was met."""
         return self.status == PASSED
 
     @property
     def attempted(self) -> bool:
+        """Whether there was an answer to try."""
         return self.status != NOT_ATTEMPTED
 
     def to_dict(self) -> dict:
@@ -62,6 +64,7 @@ class Result:
         return asdict(self) | {"passed": self.passed, "attempted": self.attempted}
 
     def to_json(self) -> str:
+        """`to_dict` as JSON text, with letters of every script as they are."""
         return json.dumps(self.to_dict(), ensure_ascii=False, indent=2)
 
     @property

@@ -32,6 +32,7 @@ class Unit:
 
     @property
     def chapter(self) -> Chapter:
+        """The chapter that its id begins with."""
         return CHAPTERS[self.id[0]]
 
     @property

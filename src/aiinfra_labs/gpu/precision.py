@@ -30,10 +30,12 @@ class Format:
 
     @property
     def bits(self) -> int:
+        """Bits of a number: sign, exponent and mantissa."""
         return 1 + self.exponent_bits + self.mantissa_bits
 
     @property
     def bias(self) -> int:
+        """What is taken off the exponent's bits: 127 for fp32."""
         return 2 ** (self.exponent_bits - 1) - 1
 
     @property
@@ -51,6 +53,7 @@ class Format:
 
     @property
     def smallest_normal(self) -> float:
+        """The smallest number above 0 that has all bits of its mantissa."""
         return 2.0**self.lowest_exponent
 
     @property

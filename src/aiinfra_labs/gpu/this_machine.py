@@ -73,6 +73,7 @@ class Measured:
 
     @property
     def roofline(self) -> Roofline:
+        """The roofline of these two figures."""
         return Roofline(f"this machine, measured: {self.name}", self.peak, self.bandwidth)
 
 

@@ -25,7 +25,8 @@ class Clock(Protocol):
 
     def __call__(self, work: StepWork) -> float: ...
     @property
-    def turning_tokens(self) -> float: ...
+    def turning_tokens(self) -> float:
+        """Tokens of a step that cost as much as the step itself."""
 
 
 @styled

@@ -44,6 +44,7 @@ class BlockManager:
         return self.num_blocks - len(self.free_blocks)
 
     def blocks_for(self, tokens: int) -> int:
+        """Blocks that hold so many tokens, the last one perhaps in part."""
         return -(-tokens // self.block_size)
 
     # --- a sequence's way through the cache -------------------------------------------------------

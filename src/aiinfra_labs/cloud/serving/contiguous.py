@@ -56,7 +56,7 @@ class Allocator(Protocol):
         ...
 
 
-class Buddies:
+class Buddies(Allocator):
     """Pieces of 1, 2, 4, 8, ... units, halved as needed and joined again (Knuth, TAOCP 1, 2.5).
 
     A piece of 2^k lies at a multiple of 2^k; its buddy differs from it in that one bit. A row whose
@@ -94,7 +94,7 @@ class Buddies:
         self.free[k].add(start)
 
 
-class FirstFit:
+class FirstFit(Allocator):
     """Pieces of any length, each at the first gap that is long enough."""
 
     def __init__(self, size: int):

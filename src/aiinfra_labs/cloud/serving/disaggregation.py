@@ -207,6 +207,7 @@ class Pair:
 
     @property
     def unfinished(self) -> int:
+        """Requests that have not ended: of both engines, and those between them."""
         return self.prefill.unfinished + len(self.between) + self.decode.unfinished
 
     def step(self) -> list[RequestOutput]:

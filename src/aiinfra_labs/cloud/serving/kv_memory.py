@@ -45,6 +45,7 @@ class Usage:
 
     @property
     def total(self) -> float:
+        """All slots of the cache."""
         return self.tokens + self.reserved + self.internal + self.external
 
     @property
@@ -99,6 +100,7 @@ class Replay:
 
     @property
     def steps(self) -> int:
+        """Steps that were taken."""
         return len(self.batch)
 
     @property

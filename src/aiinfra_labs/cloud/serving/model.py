@@ -175,10 +175,12 @@ class CausalLM(nn.Module):
 
     @property
     def device(self) -> torch.device:
+        """Where the weights are."""
         return self.embed_tokens.weight.device
 
     @property
     def dtype(self) -> torch.dtype:
+        """Of the embedding, and of all that is computed."""
         return self.embed_tokens.weight.dtype
 
 

@@ -56,6 +56,7 @@ class Step:
 
     @property
     def end(self) -> float:
+        """When it ended, in seconds by the clock of the run."""
         return self.begin + self.seconds
 
 
@@ -74,6 +75,7 @@ class Times:
 
     @property
     def latency(self) -> float:
+        """Seconds from the request's arrival to its last token."""
         return self.tokens[-1] - self.arrival
 
     @property
@@ -119,6 +121,7 @@ class Timeline:
 
     @property
     def preemptions(self) -> int:
+        """How often a sequence gave its blocks back and had to wait."""
         return sum(len(step.preempted) for step in self.steps)
 
     @property

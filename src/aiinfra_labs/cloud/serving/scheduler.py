@@ -54,6 +54,7 @@ class Plan:
 
     @property
     def tokens(self) -> int:
+        """Tokens that the step computes."""
         return sum(work.tokens for work in self.work)
 
 

@@ -63,6 +63,7 @@ class Sequence:
 
     @property
     def new_token_ids(self) -> list[int]:
+        """The ids behind the prompt."""
         return self.token_ids[len(self.request.prompt) :]
 
     @property
@@ -113,10 +114,12 @@ class Request:
 
     @property
     def finished(self) -> bool:
+        """Whether all its sequences have ended."""
         return all(s.status is Status.FINISHED for s in self.sequences)
 
     @property
     def is_beam(self) -> bool:
+        """Whether its sequences are beams of one search."""
         return self.params.beam_width > 0
 
     @property

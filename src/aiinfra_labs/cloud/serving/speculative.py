@@ -144,7 +144,7 @@ def accept_greedy(chosen: list[int], draft: list[int]) -> list[int]:
     return chosen[: right + 1]
 
 
-class PromptLookup:
+class PromptLookup(Proposer):
     """Guesses that a text repeats itself: what followed the last tokens when they stood before.
 
     Costs no model. Good for code, quotations and edits (Saxena, "Prompt Lookup Decoding", 2023).
@@ -179,7 +179,7 @@ class PromptLookup:
         """There is no cache."""
 
 
-class DraftModel:
+class DraftModel(Proposer):
     """A smaller model with the same vocabulary guesses.
 
     Its cache has the engine's blocks: what lies in block 7 of one lies in block 7 of the other, so

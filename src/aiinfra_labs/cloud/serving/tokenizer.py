@@ -27,17 +27,27 @@ NAMED = ("bos", "eos", "unk", "sep", "pad", "cls", "mask")  # the roles that a s
 class Tokenizer(Protocol):
     """What the engine needs of a tokenizer."""
 
-    def encode(self, text: str, add_special_tokens: bool = True) -> list[int]: ...
-    def decode(self, ids: list[int]) -> str: ...
-    def stream(self) -> TextStream: ...
-    def token_bytes(self) -> list[bytes | None]: ...
+    def encode(self, text: str, add_special_tokens: bool = True) -> list[int]:
+        """The ids of a text. add_special_tokens: with those that begin or end a text."""
+
+    def decode(self, ids: list[int]) -> str:
+        """The text of ids, without special tokens."""
+
+    def stream(self) -> TextStream:
+        """What decodes one sequence, token by token."""
+
+    def token_bytes(self) -> list[bytes | None]:
+        """The bytes of each id; None for a special token."""
 
 
 class TextStream(Protocol):
     """Text of one sequence, while its tokens come."""
 
-    def feed(self, id: int) -> str: ...
-    def finish(self) -> str: ...
+    def feed(self, id: int) -> str:
+        """The text that is certain with this token: often "", never half a character."""
+
+    def finish(self) -> str:
+        """What was held back, once no token follows."""
 
 
 class FileTokenizer:

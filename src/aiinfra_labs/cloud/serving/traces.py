@@ -46,6 +46,7 @@ class Line:
     number: int
 
     def wrong(self, column: str, what: str, try_: str) -> TraceError:
+        """The error that names this place. column: what of the line is wrong."""
         return TraceError(
             f"{self.file}, line {self.number}, {column}: {what}",
             "a request is its time and its numbers of tokens, and no line may be guessed",

@@ -83,6 +83,7 @@ class Spread:
 
     @property
     def mean(self) -> float:
+        """median x exp(sigma^2 / 2)."""
         return self.median * math.exp(self.sigma**2 / 2)
 
     def quantile(self, z: float) -> float:

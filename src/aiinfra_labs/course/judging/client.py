@@ -35,6 +35,7 @@ class Judge:
         self.close()
 
     def close(self) -> None:
+        """End the process, if it runs: by itself within 5 seconds, else killed."""
         if self.process is not None:
             self.process.stdin.close()
             with contextlib.suppress(subprocess.TimeoutExpired):

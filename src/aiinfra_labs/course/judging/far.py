@@ -131,6 +131,7 @@ class Desk:
                 del self._out[number], self._numbers[id(self.mine.pop(number))]
 
     def named(self, packed: dict) -> Any:
+        """What `name_of` has named: an object of this side, or what stands for the other's."""
         number = packed["n"]
         if packed["t"] == "mine":
             return self.mine[number]
@@ -154,12 +155,14 @@ class Desk:
         return line
 
     def use(self, stream: socket.socket) -> Line:
+        """Let this thread speak through `stream` from now on."""
         self._local.line = Line(self, stream)
         return self._local.line
 
     def ask(
         self, what: str, far: Far, name: str, args: tuple = (), kwargs: dict | None = None
     ) -> Any:
+        """What an object of the other side gives to a "call", a "get" or a "set". Raises `Gone`."""
         if self.gone:
             raise Gone
         return self.line.ask(what, far._number, name, args, kwargs or {})
@@ -177,6 +180,7 @@ class Line:
     # --- messages ------------------------------------------------------------------------
 
     def send(self, what: str, value: Any = None, **more: Any) -> None:
+        """Send one message, with all that changed in what both sides know. Raises `Gone`."""
         packer = wire.Packer(self.shared, self.desk.name_of)
         packed = packer.pack(value)
         changes = packer.changes()
@@ -188,6 +192,11 @@ class Line:
             raise Gone from error
 
     def receive(self, patience: Patience | None = None) -> tuple[dict, Any]:
+        """The next message and the value in it. patience: limits how long is waited.
+
+        Raises `Gone` where the line was closed, `WireError` for what cannot be read, `TimeLimit`.
+        """
+
         def exactly(count: int) -> bytes:
             data = bytearray()
             while len(data) < count:
@@ -277,6 +286,7 @@ class Line:
                 self.shared.clear()
 
     def answer(self, message: dict, value: Any) -> None:
+        """Do what a message asks, and send what came of it: a value, or an error."""
         self.serving += 1
         try:
             with _hooks.serving(message):
@@ -319,6 +329,7 @@ class Hooks:
     """What gradients need at a call's two ends. Without PyTorch there are none."""
 
     def leaving(self, line: Line, args: tuple, kwargs: dict) -> tuple[tuple, dict, Any]:
+        """What is sent for a call's arguments, and what is done to its result, or None."""
         return args, kwargs, None
 
     def serving(self, message: dict) -> contextlib.AbstractContextManager:
@@ -329,6 +340,7 @@ class Hooks:
         """The call is given these, and its result may be asked for gradients."""
 
     def gradient(self, line: Line, number: int, value: Any) -> Any:
+        """The gradients of a call's arguments from that of its result. `number`: of the call."""
         raise wire.WireError("there are no gradients here")
 
 

@@ -83,14 +83,17 @@ class Connections:
         return stream
 
     def more(self) -> socket.socket:
+        """One more connection, which the other side is asked to open."""
         self.tell(answering.MORE)
         return self.take(answering.MORE)
 
     def tell(self, word: bytes) -> None:
+        """Send one byte of control; if the other side is gone, nothing happens."""
         with contextlib.suppress(OSError):
             self.control.sendall(word)
 
     def close(self) -> None:
+        """Close every connection that was made."""
         for stream in self.open:
             stream.close()
 

@@ -42,16 +42,19 @@ class Shared:
         self.clear()
 
     def clear(self) -> None:
+        """Forget all of them: the call is over."""
         self.values: dict[int, Any] = {}
         self.numbers: dict[int, int] = {}
         self.seen: dict[int, Any] = {}  # how each one was when both sides last agreed
 
     def new(self, value: Any) -> int:
+        """The number under which a value of this side is known from now on."""
         self._next += 2
         self.keep(self._next, value)
         return self._next
 
     def keep(self, number: int, value: Any) -> None:
+        """Know a value by the number that the other side gave it."""
         self.values[number] = value
         self.numbers[id(value)] = number
 
@@ -64,6 +67,7 @@ class Packer:
         self.blobs: list[bytes] = []
 
     def pack(self, value: Any, depth: int = 0) -> Any:
+        """A value as JSON can hold it. Raises `WireError` for one that is nested too deeply."""
         if value is None or type(value) in (bool, int, str):
             return value
         if depth > DEEPEST:
@@ -74,6 +78,7 @@ class Packer:
         return self.name_of(value) if kind is None else kind.pack(self, value, depth + 1)
 
     def blob(self, data: bytes) -> int:
+        """The number of these bytes among those that go beside the message."""
         self.blobs.append(data)
         return len(self.blobs) - 1
 
@@ -108,6 +113,8 @@ class Unpacker:
         self.shared, self.blobs, self.named = shared, blobs, named
 
     def unpack(self, packed: Any) -> Any:
+        """The other direction of `Packer.pack`. Raises `WireError`, and KeyError for a number that
+        nobody knows."""
         if packed is None or isinstance(packed, bool | int | float | str):
             return packed
         if not isinstance(packed, dict):
@@ -123,9 +130,11 @@ class Unpacker:
         return kind.unpack(self, packed)
 
     def blob(self, number: int) -> bytes:
+        """The bytes of this number."""
         return self.blobs[number]
 
     def change(self, changes: list) -> None:
+        """Change this side's values as `Packer.changes` found the other's. Raises `WireError`."""
         for number, content in changes:
             value = self.shared.values[number]
             kind = _kind_of(value)
@@ -141,12 +150,15 @@ class Kind:
     tag = ""
 
     def accepts(self, value: Any) -> bool:
+        """Whether `value` is of this kind."""
         raise NotImplementedError
 
     def pack(self, packer: Packer, value: Any, depth: int) -> dict:
+        """What JSON can hold of it, with `tag` under "t". depth: how deeply it is nested."""
         raise NotImplementedError
 
     def unpack(self, unpacker: Unpacker, packed: dict) -> Any:
+        """The value that `pack` has packed."""
         raise NotImplementedError
 
 
@@ -157,15 +169,19 @@ class Mutable(Kind):
         return packer.mutable(value, self, depth)
 
     def mark(self, value: Any) -> Any:
+        """Something that differs once the value has changed."""
         raise NotImplementedError
 
     def same(self, before: Any, now: Any) -> bool:
+        """Whether two marks say that nothing has changed."""
         return before == now
 
     def content(self, packer: Packer, value: Any, depth: int) -> dict:
+        """All that is in the value, as JSON can hold it."""
         raise NotImplementedError
 
     def refill(self, unpacker: Unpacker, value: Any, content: dict) -> None:
+        """Put into `value` what `content` has packed, in place of what it holds."""
         raise NotImplementedError
 
     def begun(self, unpacker: Unpacker, packed: dict, value: Any) -> Any:

@@ -70,6 +70,7 @@ class Cell:
 
     @property
     def look(self) -> tuple[str, str]:
+        """Cells that look alike are drawn at once: (kind, colour)."""
         return self.kind, COLOURS[self.colour % len(COLOURS)]
 
     @property

@@ -76,6 +76,7 @@ class Program:
 
     @property
     def seconds(self) -> float:
+        """Until the last span has ended."""
         return max(span.start + span.seconds for span in self.spans)
 
 

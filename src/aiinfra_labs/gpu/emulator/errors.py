@@ -174,6 +174,7 @@ class Race(EmulatorError):
 
     @property
     def lines(self) -> tuple[int | None, ...]:
+        """The numbers of the two lines, in the order of `places`."""
         return tuple(place.line for place in self.places)
 
     def _where(self) -> list[str]:

@@ -36,6 +36,7 @@ class PagedCache:
 
     @property
     def nbytes(self) -> int:
+        """Bytes of keys and values together."""
         return self.keys.nbytes + self.values.nbytes
 
     def write(self, layer: int, slots: Tensor, key: Tensor, value: Tensor) -> None:

@@ -31,6 +31,7 @@ class Chunk:
 
     @classmethod
     def of(cls, layout: Layout, row: int, device: torch.device, dtype: torch.dtype) -> Chunk:
+        """The chunk in row `row` of a layout. dtype: of the mask, the query's."""
         start, count = int(layout.starts[row]), int(layout.queries[row])
         context, size = int(layout.contexts[row]), layout.block_size
         first = int(layout.firsts[start])  # nobody sees one before it
@@ -62,6 +63,7 @@ class Group:
     def of(
         cls, layout: Layout, rows: np.ndarray, device: torch.device, dtype: torch.dtype
     ) -> Group:
+        """The sequences in `rows` (int64 [S]) of a layout. dtype: of the mask, the query's."""
         size, starts = layout.block_size, layout.starts[rows]
         # The first block of each that it sees, and what it sees counted from there.
         block = layout.firsts[starts] // size
@@ -95,6 +97,7 @@ class Gathers:
 
     @classmethod
     def of(cls, layout: Layout, device: torch.device, dtype: torch.dtype) -> Gathers:
+        """All of a layout: a chunk for each prompt, groups of those that decode, by length."""
         chunks = [Chunk.of(layout, r, device, dtype) for r in np.flatnonzero(layout.queries != 1)]
         rows = np.flatnonzero(layout.queries == 1)
         seen = layout.contexts[rows] - layout.firsts[layout.starts[rows]]

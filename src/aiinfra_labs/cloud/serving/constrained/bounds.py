@@ -16,7 +16,7 @@ from collections.abc import Iterator
 from dataclasses import dataclass
 from fractions import Fraction
 
-from .frames import Reach, Stack
+from .frames import Choice, Frame, Reach, Stack
 
 DIGITS_BEFORE, DIGITS_BEHIND = 40, 24
 FINEST = 10**20
@@ -27,7 +27,7 @@ BEGUN = re.compile(
 
 
 @dataclass(eq=False)
-class Between:
+class Between(Choice):
     """A number from `least` to `most`, both allowed; None where there is no bound.
 
     multiple: an integer is one of this one's multiples.
@@ -43,6 +43,7 @@ class Between:
         yield from Begun(self, b"").step(byte)
 
     def has(self, value: Fraction) -> bool:
+        """Whether the number lies within the bounds."""
         if self.integer and value % self.multiple:
             return False
         return (self.least is None or value >= self.least) and (
@@ -80,7 +81,7 @@ class Between:
 
 
 @dataclass(frozen=True, slots=True)
-class Begun:
+class Begun(Frame):
     """Inside a number with bounds, behind `text`."""
 
     bounds: Between

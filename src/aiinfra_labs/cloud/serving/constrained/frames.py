@@ -101,6 +101,8 @@ class Reach:
 class Frame(Protocol):
     """One level of the stack; frozen, equal by value."""
 
+    __slots__ = ()
+
     def step(self, byte: int) -> Iterator[tuple[Frame, ...]]:
         """Every row of frames that may stand in this one's place after `byte`."""
 
@@ -153,7 +155,7 @@ class Choice(Protocol):
 
 
 @dataclass(eq=False)
-class Text:
+class Text(Choice):
     """A string of `least` to `most` characters; most is None where there is no bound."""
 
     least: int = 0
@@ -166,7 +168,7 @@ class Text:
 
 
 @dataclass(eq=False)
-class Number:
+class Number(Choice):
     """A number, or an integer without fraction and exponent."""
 
     integer: bool = False
@@ -177,7 +179,7 @@ class Number:
 
 
 @dataclass(eq=False)
-class Literals:
+class Literals(Choice):
     """One of several texts, such as true, false, null, or the values of an enum."""
 
     texts: Spellings
@@ -188,7 +190,7 @@ class Literals:
 
 
 @dataclass(eq=False)
-class Array:
+class Array(Choice):
     """`least` to `most` items of one kind; most is None where there is no bound.
 
     first: what the first items may be, one by one, where they are of other kinds.
@@ -224,7 +226,7 @@ class Property:
 
 
 @dataclass(eq=False)
-class Object:
+class Object(Choice):
     """Properties in any order, each at most once; `others` is what any other name may have."""
 
     properties: tuple[Property, ...] = ()
@@ -245,9 +247,11 @@ class Object:
             yield (Members(self, left, "open", room - 1, WHITE_LEFT),)
 
     def may_end(self, left: frozenset[int]) -> bool:
+        """Whether it may be closed, with the properties of these numbers still missing."""
         return not any(self.properties[i].required for i in left)
 
     def may_go_on(self, left: frozenset[int], room: int) -> bool:
+        """Whether another member may come. room: levels that may still be opened."""
         return bool(left) or self.has_others(room)
 
     def has_others(self, room: int) -> bool:
@@ -256,7 +260,7 @@ class Object:
 
 
 @dataclass(eq=False)
-class Ref:
+class Ref(Choice):
     """What stands elsewhere in the schema, perhaps around this very place."""
 
     target: tuple[Choice, ...] = ()
@@ -281,7 +285,7 @@ def begin(choices: tuple[Choice, ...], byte: int, room: int) -> Iterator[Stack]:
 
 
 @dataclass(frozen=True, slots=True)
-class End:
+class End(Frame):
     """Below everything: the text is whole, and only white space may follow."""
 
     white: int
@@ -295,7 +299,7 @@ class End:
 
 
 @dataclass(frozen=True, slots=True)
-class Value:
+class Value(Frame):
     """A value must come."""
 
     choices: tuple[Choice, ...]
@@ -314,7 +318,7 @@ class Value:
 
 
 @dataclass(frozen=True, slots=True)
-class String:
+class String(Frame):
     """Inside a string that is a value. least, most: characters that must and may still come."""
 
     state: str
@@ -340,7 +344,7 @@ class String:
 
 
 @dataclass(frozen=True, slots=True)
-class Numeral:
+class Numeral(Frame):
     """Inside a number, of which `left` more characters may come."""
 
     state: str
@@ -362,7 +366,7 @@ class Numeral:
 
 
 @dataclass(frozen=True, slots=True)
-class Literal:
+class Literal(Frame):
     """Inside one of several texts: number `first` to `last` begin as what came, `depth` bytes."""
 
     texts: Spellings
@@ -383,7 +387,7 @@ class Literal:
 
 
 @dataclass(frozen=True, slots=True)
-class Items:
+class Items(Frame):
     """Inside an array. count: the items begun; None right behind the bracket."""
 
     array: Array
@@ -417,7 +421,7 @@ class Items:
 
 
 @dataclass(frozen=True, slots=True)
-class Members:
+class Members(Frame):
     """Inside an object, between its members.
 
     left: the properties that have not come yet. place: "open" behind the brace, "comma" behind a
@@ -450,7 +454,7 @@ class Members:
 
 
 @dataclass(frozen=True, slots=True)
-class Name:
+class Name(Frame):
     """Inside the name of a member, behind `depth` bytes of it.
 
     first, last: the schema's names that it may become, by their numbers in `object.names`. state:
@@ -467,6 +471,7 @@ class Name:
 
     @classmethod
     def of(cls, object: Object, left: frozenset[int], room: int) -> Name:
+        """The frame behind the quote that opens a name."""
         state = "text" if object.has_others(room) else None
         return cls(object, left, 0, len(object.names), 0, state, room)
 
@@ -505,7 +510,7 @@ class Name:
 
 
 @dataclass(frozen=True, slots=True)
-class Colon:
+class Colon(Frame):
     """Behind a name."""
 
     object: Object

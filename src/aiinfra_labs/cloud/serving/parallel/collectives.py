@@ -36,9 +36,11 @@ class Traffic:
 
     @property
     def bytes(self) -> int:
+        """Bytes of all kinds together."""
         return sum(self.sent.values())
 
     def clear(self) -> None:
+        """Count from 0 again."""
         self.sent.clear()
         self.calls.clear()
 
@@ -109,6 +111,7 @@ class Comm(ABC):
             self._kind = ""
 
     def count(self, kind: str, sent: int) -> None:
+        """Add `sent` bytes of a message: to the call that `counted` has begun, or as a call."""
         self.traffic.sent[kind] += sent
         self.traffic.calls[kind] += not self._kind
 

@@ -34,6 +34,7 @@ class Grid:
 
     @property
     def size(self) -> int:
+        """Ranks of the grid."""
         return self.tensor * self.data * self.pipeline
 
     def place(self, rank: int) -> dict[str, int]:
@@ -85,8 +86,10 @@ class Comms:
 
     @property
     def is_first(self) -> bool:
+        """Whether the rank is of the pipeline's first stage."""
         return self.pipeline.rank == 0
 
     @property
     def is_last(self) -> bool:
+        """Whether the rank is of the pipeline's last stage."""
         return self.pipeline.rank == self.pipeline.size - 1

@@ -64,6 +64,7 @@ class Stage:
             self.most_kept = max(self.most_kept, len(self.kept))
 
     def backward(self, i: int) -> None:
+        """Micro-batch i: take gradients from the stage behind this one, and pass them on back."""
         comms = self.model.comms
         x, y = self.kept.pop(i)  # with all that autograd keeps between them
         if comms.is_last:

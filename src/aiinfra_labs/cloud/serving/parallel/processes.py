@@ -215,6 +215,7 @@ class Group:
 
     @property
     def is_alive(self) -> bool:
+        """Whether the processes can be given work: until `close`, or an error."""
         return self._end.alive
 
     def run(self, function: Callable[..., Any], *args: Any) -> list[Any]:

@@ -23,7 +23,8 @@ class Ring(Protocol):
     rank: int
     size: int
 
-    def shift(self, x: Tensor) -> Tensor: ...
+    def shift(self, x: Tensor) -> Tensor:
+        """Send x, [n], to rank + 1, and return what rank - 1 sent, which may be of any length."""
 
 
 def reduce_scatter(x: Tensor, ring: Ring, add: Callable = torch.add) -> Tensor:

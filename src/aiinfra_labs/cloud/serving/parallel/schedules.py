@@ -63,6 +63,7 @@ class PipelineTimeline:
 
     @property
     def length(self) -> int:
+        """Slots until the last task has ended."""
         return max((slot.end for slot in self.slots), default=0)
 
     @property

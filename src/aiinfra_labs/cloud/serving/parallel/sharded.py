@@ -94,10 +94,12 @@ class ShardedLM(nn.Module):
 
     @property
     def device(self) -> torch.device:
+        """Where this rank's weights are."""
         return self.cos.device
 
     @property
     def dtype(self) -> torch.dtype:
+        """Of the weights, and of all that is computed."""
         return self.layers[0].input_layernorm.weight.dtype
 
     @property

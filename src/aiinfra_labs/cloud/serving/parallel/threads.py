@@ -41,11 +41,16 @@ class Wire:
         return ThreadComm(self, list(range(self.size) if ranks is None else ranks), rank)
 
     def post(self, key: tuple[Any, int, int], x: Tensor) -> None:
+        """Leave a copy of x under (group, from, to); does not wait."""
         with self._changed:
             self._mail.setdefault(key, deque()).append(x.detach().clone())
             self._changed.notify_all()
 
     def take(self, key: tuple[Any, int, int], rank: int) -> Tensor:
+        """Wait for the next message under (group, from, to), which `rank` receives.
+
+        It never returns once a rank has failed: the waiting thread ends as well.
+        """
         with self._changed:
             while not self._mail.get(key):
                 if self.failure is not None:

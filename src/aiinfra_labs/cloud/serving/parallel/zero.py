@@ -78,6 +78,7 @@ class Divided:
 
     @property
     def is_there(self) -> bool:
+        """Whether the whole parameter is in memory, and not this rank's part alone."""
         return self.flat.untyped_storage().size() > 0
 
     def fetch(self) -> None:
@@ -96,6 +97,7 @@ class Held:
 
     @property
     def total(self) -> int:
+        """Bytes of all three together."""
         return self.weights + self.gradients + self.moments
 
 

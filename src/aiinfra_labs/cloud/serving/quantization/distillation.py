@@ -48,6 +48,7 @@ class Trainee(nn.Module):
         self.teacher = [teacher] if teacher is not None else []
 
     def loss(self, ids: Tensor, targets: Tensor) -> Tensor:
+        """ids, targets: int64 [B, T]. A scalar: cross-entropy, or the distance from a teacher."""
         if not self.teacher:
             return perplexity.loss(self.model, ids, targets)
         with torch.no_grad():

@@ -65,6 +65,7 @@ class Scheme:
 
     @property
     def highest(self) -> int:
+        """The greatest code: 127 of 8 symmetric bits, 255 of 8 others."""
         return 2 ** (self.bits - 1) - 1 if self.symmetric else 2**self.bits - 1
 
     def groups(self, columns: int) -> int:

@@ -107,6 +107,7 @@ class GridGroup:
     METHODS = ("sync",)  # what a kernel may call on it
 
     def sync(self, machine: Machine, mask: Mask, line: Line) -> np.int32:
+        """Wait for all threads of the grid. Returns int32 0, as Numba's does."""
         arrive(machine, mask, line, "this_grid().sync")
         machine.grid_barrier(mask, line)
         return np.int32(0)

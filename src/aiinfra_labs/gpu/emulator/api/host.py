@@ -22,10 +22,11 @@ class Stream:
     """A queue of work. Work is done at once, so there is never any to wait for."""
 
     def synchronize(self) -> None:
-        pass
+        """Wait for the stream's work: it is done already."""
 
     @contextmanager
     def auto_synchronize(self) -> Iterator[Stream]:
+        """At the end of the block, wait for the stream's work: it is done already."""
         yield self
 
     def __bool__(self) -> bool:
@@ -39,15 +40,17 @@ class Event:
         self._time = 0.0
 
     def record(self, stream: Any = 0) -> None:
+        """Take the time."""
         self._time = time.perf_counter()
 
     def synchronize(self) -> None:
-        pass
+        """Wait until the event has happened: it has."""
 
     def wait(self, stream: Any = 0) -> None:
-        pass
+        """Let a stream wait for the event: it has happened."""
 
     def query(self) -> bool:
+        """Whether it has happened: True."""
         return True
 
     def elapsed_time(self, other: Event) -> float:
@@ -154,10 +157,11 @@ class Context:
         return MemoryInfo(total, total)
 
     def synchronize(self) -> None:
-        pass
+        """Wait for all work: it is done already."""
 
     @property
     def device(self) -> Any:
+        """The device that is stood for."""
         return get_current_device()
 
 

@@ -108,12 +108,15 @@ class DeviceArray:
         wrote(self._array)
 
     def is_c_contiguous(self) -> bool:
+        """Whether rows lie one behind the other, without gaps."""
         return bool(self._array.flags.c_contiguous)
 
     def is_f_contiguous(self) -> bool:
+        """Whether columns lie one behind the other, without gaps."""
         return bool(self._array.flags.f_contiguous)
 
     def reshape(self, *shape: Any, order: str = "C") -> DeviceArray:
+        """A view of another shape. Raises `DeviceMemoryError` where that would take a copy."""
         try:
             view = self._array.reshape(*shape, order=order)
         except (ValueError, TypeError) as error:
@@ -131,12 +134,15 @@ class DeviceArray:
         return DeviceArray(view)
 
     def ravel(self, order: str = "C") -> DeviceArray:
+        """A view of one axis. Raises `DeviceMemoryError` where that would take a copy."""
         return self.reshape(-1, order=order)
 
     def transpose(self, axes: Any = None) -> DeviceArray:
+        """A view with its axes in another order, by default reversed."""
         return DeviceArray(self._array.transpose(axes))
 
     def view(self, dtype: Any) -> DeviceArray:
+        """The same bytes as elements of another dtype."""
         return DeviceArray(self._array.view(dtype))
 
     def split(self, section: int, stream: Any = 0) -> list[DeviceArray]:

@@ -39,6 +39,7 @@ class Takes:
 
     @property
     def advice(self) -> str:
+        """How the call is written, with an example."""
         return f"{self.call}, for example {self.example}"
 
     def ordered(self, given: Sequence[Any], named: dict[str, Any]) -> list[Any]:

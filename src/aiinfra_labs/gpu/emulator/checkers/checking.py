@@ -368,11 +368,13 @@ class Check:
     # --- called by the launch ------------------------------------------------------------
 
     def observer(self, launch: Launch) -> Observer | None:
+        """What watches one launch."""
         self.launches += 1
         self._watching = Checking(launch)
         return self._watching
 
     def end(self, launch: Launch, observer: Checking) -> None:
+        """Keep what was found in a launch; raises the first of it, if `raise_`."""
         found = self._keep(observer)
         if found and self.raise_:
             raise found[0]

@@ -49,6 +49,7 @@ class RaceSeen:
         self.before, self.after, self.index, self.distance = before, after, index, distance
 
     def error(self) -> Race:
+        """The race as an error in three parts, which names the element and both lines."""
         before, after = self.before, self.after
         kinds = {before.kind, after.kind}
         element = f"{after.array}[{', '.join(map(str, self.index))}]"
@@ -71,6 +72,7 @@ class RaceSeen:
 
     @property
     def stored_same(self) -> bool:
+        """Whether both accesses store, and the value that was there already."""
         return self.same_value and self.before.kind == self.after.kind == "write"
 
     def _why(self) -> str:
@@ -173,6 +175,7 @@ class UnwrittenSeen:
     times: int = 0
 
     def error(self) -> UninitialisedRead:
+        """The reads as an error in three parts, which names the first element."""
         element = f"{self.array}[{', '.join(map(str, self.index))}]"
         before, advice = _UNWRITTEN[self.space]
         error = UninitialisedRead(

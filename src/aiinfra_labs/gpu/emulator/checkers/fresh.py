@@ -23,6 +23,7 @@ class Fresh:
     written: np.ndarray | None = None
 
     def bytes_written(self) -> np.ndarray:
+        """bool [bytes]: which bytes hold a value."""
         if self.written is None:
             self.written = np.zeros(self.high - self.low, bool)
         return self.written

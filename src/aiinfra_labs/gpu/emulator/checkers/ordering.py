@@ -83,10 +83,12 @@ class Order:
         return self.now.all_at
 
     def next(self) -> int:
+        """The number of the access that comes now."""
         self.event += 1
         return self.event
 
     def threads(self, lanes: np.ndarray) -> np.ndarray:
+        """The numbers in the whole grid of lanes (int64 [n]) of the blocks that run now."""
         return (lanes + self.now.first).astype(self.dtype)
 
     def distance(self, a: np.ndarray, b: np.ndarray) -> np.ndarray:
@@ -98,6 +100,7 @@ class Order:
     # --- what puts accesses in order -----------------------------------------------------
 
     def barrier(self, mask: Mask) -> None:
+        """The blocks that have active lanes arrive at a barrier."""
         came = mask.lanes.reshape(-1, self.lanes_per_block).any(axis=1)  # [blocks]
         self.now.block_at.reshape(-1, self.lanes_per_block)[came] = self.event + 1
         self.now.all_at = int(self.now.block_at.min())
@@ -107,6 +110,7 @@ class Order:
                 _merge(self.learned_by_block.setdefault(block, {}), self.learned.pop(thread))
 
     def grid_barrier(self) -> None:
+        """All blocks arrive at a barrier."""
         self.grid_at = self.event + 1
         for batch in self.batches.values():
             batch.block_at[:] = batch.all_at = self.grid_at
@@ -128,6 +132,7 @@ class Order:
             known[met] = np.broadcast_to(joined[:, None, :], known.shape)[met]
 
     def fence(self, mask: Mask) -> None:
+        """`threadfence` of the active lanes."""
         if self.now.fence_at is None:
             self.now.fence_at = np.zeros(mask.lanes.size, np.int32)
         self.now.fence_at[mask.lanes] = self.event + 1

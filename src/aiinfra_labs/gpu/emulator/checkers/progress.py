@@ -113,6 +113,7 @@ class Barrier:
 
     @property
     def at(self) -> tuple[Line, str]:
+        """Groups of one block must wait at the same line of the same kind."""
         return self.line, self.name
 
 
@@ -191,6 +192,7 @@ class Residents:
     # --- who runs ------------------------------------------------------------------------
 
     def run(self, function: Function, values: list[Any]) -> None:
+        """Run the launch to its end. Raises the first error of a group, or `Deadlock`."""
         self.function, self.values = function, values
         try:
             while self.blocks or self.to_come:
@@ -208,6 +210,7 @@ class Residents:
 
     @property
     def room(self) -> bool:
+        """Whether another block may come to the device."""
         return bool(self.to_come) and len(self.blocks) < self.most
 
     def _next(self) -> Group:
@@ -386,6 +389,7 @@ class Group(ObservedMachine):
 
     @property
     def changes(self) -> int:
+        """Changes of memory so far, of all groups together."""
         return self.residents.changes
 
     @changes.setter
@@ -466,6 +470,7 @@ class Group(ObservedMachine):
         return Mask(self.meeting.lanes), *self.meeting.values
 
     def at_barrier(self) -> Waiter:
+        """How the group waits at its barrier, for a message."""
         barrier = self.waits_at
         lane = int(np.argmax(barrier.mask.lanes))
         place = self.place(barrier.line, lane)

@@ -88,6 +88,7 @@ class Shadow:
             yield first + k
 
     def slot(self, kind: str, order: Order) -> Slot:
+        """The last access of a kind ("read", "write", ...); made at the first one."""
         if kind not in self.slots:
             thread = np.zeros(self._cells, order.dtype)
             self.slots[kind] = Slot(thread, np.zeros(self._cells, np.int32))

@@ -100,6 +100,7 @@ class Counters:
 
     @property
     def atomic_turns(self) -> int:
+        """For each atomic request the most lanes that meet on one element, summed."""
         return self.global_atomic_turns + self.shared_atomic_turns
 
     @property
@@ -114,6 +115,7 @@ class Counters:
 
     @property
     def bank_conflicts(self) -> int:
+        """Wavefronts beyond those that the bytes need, of shared loads and stores."""
         return self.shared_load_bank_conflicts + self.shared_store_bank_conflicts
 
     @property
@@ -123,6 +125,7 @@ class Counters:
 
     @property
     def wavefronts_per_shared_store(self) -> float:
+        """1 without conflicts for elements of 4 bytes; 32 at worst."""
         return _ratio(self.shared_store_wavefronts, self.shared_store_requests)
 
     @property
@@ -142,6 +145,7 @@ class Counters:
 
     @property
     def sectors_per_store(self) -> float:
+        """4 for a coalesced float32 store, 32 at worst."""
         return _ratio(self.global_store_sectors, self.global_store_requests)
 
     @property
@@ -151,6 +155,7 @@ class Counters:
 
     @property
     def bytes_requested(self) -> int:
+        """Bytes that threads ask for by loads and stores of global memory."""
         return self.global_load_bytes + self.global_store_bytes
 
     @property

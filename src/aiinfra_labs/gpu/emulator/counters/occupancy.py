@@ -40,14 +40,17 @@ class Occupancy:
 
     @property
     def blocks_per_sm(self) -> int:
+        """Blocks that an SM holds at once: the least of the limits."""
         return min(n for n in self.limits.values() if n is not None)
 
     @property
     def warps_per_block(self) -> int:
+        """Warps of a block, the last one perhaps in part."""
         return -(-self.threads_per_block // WARP_SIZE)
 
     @property
     def warps_per_sm(self) -> int:
+        """Warps that an SM holds at once."""
         return self.blocks_per_sm * self.warps_per_block
 
     @property
@@ -63,6 +66,7 @@ class Occupancy:
 
     @property
     def note(self) -> str:
+        """What the figures leave open; empty where they are exact."""
         if self.registers is None:
             return (
                 "this is the most it can be, for the registers of a thread are not known: pass "

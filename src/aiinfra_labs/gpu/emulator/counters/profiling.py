@@ -28,6 +28,7 @@ class Profile:
 
     @property
     def report(self) -> Report:
+        """The sum of all launches."""
         return sum_of_reports(self.launches)
 
     def __enter__(self) -> Profile:
@@ -57,9 +58,11 @@ class Profile:
     # --- called by the launch ------------------------------------------------------------
 
     def observer(self, launch: Launch) -> Observer:
+        """What counts in one launch."""
         return Counting()
 
     def end(self, launch: Launch, observer: Counting) -> None:
+        """Make the launch's report of what was counted."""
         observer.finish()
         found = observer.lines
         report = Report(kernel=launch.kernel, grid=launch.grid, block=launch.block)

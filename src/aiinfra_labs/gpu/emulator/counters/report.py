@@ -49,18 +49,22 @@ class Report(Counters):
 
     @property
     def blocks(self) -> int:
+        """Blocks of the grid."""
         return self.grid[0] * self.grid[1] * self.grid[2]
 
     @property
     def threads_per_block(self) -> int:
+        """Threads of a block."""
         return self.block[0] * self.block[1] * self.block[2]
 
     @property
     def threads(self) -> int:
+        """Threads of the grid."""
         return self.blocks * self.threads_per_block
 
     @property
     def dram_bytes(self) -> int | None:
+        """Bytes that cross the DRAM bus; None where the model of the L2 gave up."""
         if self.dram_bytes_read is None or self.dram_bytes_written is None:
             return None
         return self.dram_bytes_read + self.dram_bytes_written

@@ -23,6 +23,7 @@ class ReportTable:
     note: str = ""  # a sentence below
 
     def text(self) -> str:
+        """As lines of plain text, in columns."""
         body = [*([self.head] if self.head else []), *self.rows]
         columns = len(body[0]) if body else 0
         widths = [max(len(row[k]) for row in body) for k in range(columns)]

@@ -81,10 +81,11 @@ class Trace:
         dispatch._listeners.remove(self)
 
     def observer(self, launch: Launch) -> Observer:
+        """What notes the accesses of one launch."""
         return _Tracing(self.accesses)
 
     def end(self, launch: Launch, observer: Observer) -> None:
-        pass
+        """Nothing is left to do: accesses are kept as they come."""
 
     def of(self, array: str, kind: str | None = None) -> list[Access]:
         """The accesses of one array, by its name in the kernel."""

@@ -71,6 +71,7 @@ class Function:
 
     @functools.cached_property
     def translation(self) -> Translation:
+        """The function on lanes. Raises `TranslationError` for what a kernel cannot hold."""
         return translate(self.py_func)
 
     @functools.cached_property
@@ -234,6 +235,7 @@ class Kernel:
         return Overloads({k: Overload(a.values()) for k, a in self.function.arrays.items()})
 
     def configure(self, blocks: Any, threads: Any, stream: Any = 0, sharedmem: int = 0):
+        """`kernel[blocks, threads, stream, sharedmem]`, as a call."""
         return self[blocks, threads, stream, sharedmem]
 
     def __call__(self, *args: Any) -> Any:

@@ -56,6 +56,7 @@ class Launch:
     held: list[str] | None = None  # what the kernel has printed, if it may have to begin anew
 
     def say(self, *values: Any) -> None:
+        """Print values, or keep the line until the launch has ended."""
         if self.held is None:
             print(*values)
         else:
@@ -70,6 +71,7 @@ class Launch:
 
     @property
     def threads_per_block(self) -> int:
+        """Threads of a block."""
         return self.block[0] * self.block[1] * self.block[2]
 
     @property

@@ -71,6 +71,7 @@ class Loop:
         self.nearer = False  # whether they have come nearer since then
 
     def enter(self, values: Values) -> Values:
+        """The loop's variables as they are before its first round, in their types."""
         self.values = self._conform(values, "header")
         return self.values
 
@@ -203,6 +204,7 @@ class Loop:
         self._stop_endless(mask)
 
     def exit(self) -> tuple[Mask, Values]:
+        """The lanes that come out, and the loop's variables behind it."""
         self.machine.watching -= self.waits
         if self.left is EMPTY:  # every lane returned from inside
             return EMPTY, self.values
@@ -335,6 +337,7 @@ class ForLoop(Loop):
         self._stop_long(mask, int(np.max(self.range.rounds, initial=0)))
 
     def next(self, mask: Mask, values: Values) -> tuple[Mask, Any]:
+        """The lanes that go round once more, and the item of this round."""
         if self.uniform is not None and not self.machine.observed:
             if self.rounds >= self.uniform:
                 self.leave(mask, values)

@@ -79,19 +79,23 @@ class Machine(Geometry):
         return before if both.threads == before.threads else both
 
     def phi(self, table: dict, site: int, mask_a: Mask, a: Any, mask_b: Mask, b: Any) -> Any:
+        """The value of a variable where two ways join, in the type that was inferred for it."""
         return conform(merge(mask_a, a, mask_b, b), table.get(site))
 
     def loop(
         self, table: dict, site: int, mask: Mask, line: Line, ends: Ends | None = None
     ) -> Loop:
+        """A `while` loop begins."""
         return Loop(self, table, site, mask, line, ends)
 
     def for_loop(
         self, table: dict, site: int, mask: Mask, items: Any, line: Line, ends: Ends | None = None
     ) -> ForLoop:
+        """A `for` loop begins."""
         return ForLoop(self, table, site, mask, items, line, ends)
 
     def range(self, mask: Mask, line: Line, *bounds: Any) -> Range:
+        """`range(...)`. Raises `LaneError` for a step of 0, or bounds that are no integers."""
         found = Range.of(bounds)
         still = mask.lanes & (found.step == 0)
         if still.any():
@@ -140,6 +144,7 @@ class Machine(Geometry):
     def and_(
         self, table: dict, site: int, mask: Mask, a: Any, b: Callable[[Mask], Any], line: Line
     ) -> Any:
+        """`a and b`: b is computed for the lanes where a holds."""
         if isinstance(a, bool):  # known at compile time
             return b(mask) if a else a
         return self.choose(table, site, mask, a, b, lambda _: a, line)
@@ -147,6 +152,7 @@ class Machine(Geometry):
     def or_(
         self, table: dict, site: int, mask: Mask, a: Any, b: Callable[[Mask], Any], line: Line
     ) -> Any:
+        """`a or b`: b is computed for the lanes where a does not hold."""
         if isinstance(a, bool):
             return a if a else b(mask)
         return self.choose(table, site, mask, a, lambda _: a, b, line)
@@ -174,6 +180,7 @@ class Machine(Geometry):
     # --- memory --------------------------------------------------------------------------
 
     def load(self, mask: Mask, array: Any, index: tuple, line: Line) -> Any:
+        """What each lane reads: numbers, or a part of the array. Raises `LaneError`."""
         if isinstance(array, tuple):
             return self._tuple_item(mask, array, index, line)
         if not isinstance(array, ArrayView):
@@ -195,6 +202,7 @@ class Machine(Geometry):
         return target.read()
 
     def store(self, mask: Mask, array: Any, index: tuple, value: Any, line: Line) -> None:
+        """Each lane writes an element, or a row. Raises `LaneError`."""
         if not isinstance(array, ArrayView):
             raise LaneError(f"{described(array)} cannot be assigned to by index")
         if array.space == "const" or not array.writable:
@@ -223,9 +231,11 @@ class Machine(Geometry):
             self.changed()
 
     def load_field(self, mask: Mask, record: Any, name: str, line: Line) -> Any:
+        """`record.name`, read."""
         return self.load(mask, record, (name,), line)
 
     def store_field(self, mask: Mask, record: Any, name: str, value: Any, line: Line) -> None:
+        """`record.name = value`."""
         self.store(mask, record, (name,), value, line)
 
     def attribute(self, mask: Mask, value: Any, name: str, line: Line) -> Any:
@@ -269,6 +279,7 @@ class Machine(Geometry):
         return size
 
     def length(self, value: Any) -> Any:
+        """`len(value)`, int64. Raises `LaneError` for what has no length."""
         if isinstance(value, tuple):
             return np.int64(len(value))
         if isinstance(value, ArrayView) and value.ndim:
@@ -276,6 +287,7 @@ class Machine(Geometry):
         raise LaneError(f"{described(value)} has no len()")
 
     def unpack(self, mask: Mask, value: Any, count: int, line: Line) -> tuple:
+        """The `count` values of `a, b = value`. Raises `LaneError` for another number of them."""
         if isinstance(value, ArrayView) and value.ndim:
             return unpacked(self, mask, value, count, line)
         if not isinstance(value, tuple) or len(value) != count:
@@ -398,6 +410,7 @@ class Machine(Geometry):
         raise RaisedInKernel(raised)
 
     def assert_(self, mask: Mask, condition: Any, values: tuple, line: Line) -> None:
+        """`assert condition, message`: an AssertionError of the first lane where it fails."""
         failed = self.split(mask, condition, line)[1]
         if failed is not EMPTY:
             self.raise_(failed, AssertionError, values or (line.text,), line)

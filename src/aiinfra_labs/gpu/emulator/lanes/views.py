@@ -74,6 +74,7 @@ class ArrayView:
 
     @property
     def pitch(self) -> int:
+        """Bytes from one entry of the window to the next."""
         return self.window.strides[0]
 
     @property
@@ -83,6 +84,7 @@ class ArrayView:
 
     @property
     def ndim(self) -> int:
+        """Number of axes."""
         return len(self.shape)
 
     def locate(self, machine: Machine, mask: Mask, index: tuple, line: Any) -> ArrayView:
@@ -213,6 +215,7 @@ class ArrayView:
         )
 
     def transposed(self) -> ArrayView:
+        """The axes in reverse order."""
         return replace(self, shape=self.shape[::-1], strides=self.strides[::-1])
 
     def flipped(self) -> ArrayView:
@@ -231,11 +234,13 @@ class ArrayView:
         return self.address + self.start * self.pitch
 
     def read(self) -> Any:
+        """The element of each lane, [L]; one number where it is the same for all."""
         if isinstance(self.start, np.ndarray):
             return self.window.take(self.start, mode="clip")
         return self.window[self.start]
 
     def write(self, mask: Mask, value: Any) -> None:
+        """Store the value of each active lane, converted to the array's dtype."""
         value = converted(value, self.dtype, self.name)
         if not isinstance(self.start, np.ndarray):  # all write one address: the last lane wins
             if value.ndim:

@@ -103,6 +103,7 @@ class Expressions(Calls):
     constants: dict[int, np.ndarray]  # the global arrays that it names
 
     def expr(self, node: ast.expr) -> str:
+        """The text of an expression on lanes. Raises `TranslationError` for one not supported."""
         constant = self.static(node)
         if constant is not MISSING:
             return self._static_value(node, constant)
@@ -287,6 +288,7 @@ class Expressions(Calls):
     def arithmetic(
         self, operator: type, left: str, right: str, line: str, kind: str | None = None
     ) -> str:
+        """The text of `left operator right`. kind: as of `flop`, "" for none; None: by operator."""
         text = f"{self.constant(BINARY[operator])}({left}, {right})"
         kind = FLOPS.get(operator, "") if kind is None else kind
         kind = kind if self.counts else ""

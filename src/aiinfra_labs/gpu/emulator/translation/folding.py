@@ -196,6 +196,7 @@ class Pruner(ast.NodeTransformer):
         return _constant(node)
 
     def visit_If(self, node: ast.If) -> Any:
+        """The branch that is taken, where a constant decides."""
         decided = self.known(node.test)
         self.generic_visit(node)
         if decided is UNKNOWN:
@@ -204,6 +205,7 @@ class Pruner(ast.NodeTransformer):
         return taken or ast.copy_location(ast.Pass(), node)
 
     def visit_While(self, node: ast.While) -> Any:
+        """Without a loop that never begins; one that a constant keeps up says `while True`."""
         decided = self.known(node.test)
         self.generic_visit(node)
         if decided is False:
@@ -213,6 +215,7 @@ class Pruner(ast.NodeTransformer):
         return node
 
     def visit_IfExp(self, node: ast.IfExp) -> Any:
+        """The side that is taken, where a constant decides."""
         decided = self.known(node.test)
         self.generic_visit(node)
         return node if decided is UNKNOWN else node.body if decided else node.orelse
@@ -231,6 +234,7 @@ class Pruner(ast.NodeTransformer):
         return node.values[0]
 
     def visit_FunctionDef(self, node: ast.FunctionDef) -> ast.FunctionDef:
+        """As it is: a function inside has variables of its own."""
         return node  # a function inside has variables of its own
 
     visit_Lambda = visit_FunctionDef

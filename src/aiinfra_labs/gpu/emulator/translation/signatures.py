@@ -32,6 +32,7 @@ class Declared:
 
     @staticmethod
     def of(name: str, signature: Any, parameters: tuple[str, ...]) -> Declared:
+        """What a signature in any of Numba's forms declares. Raises `LaunchError`."""
         if isinstance(signature, list):  # several: Numba chooses by the arguments
             if len(signature) != 1:
                 return Declared(name, parameters, (None,) * len(parameters), None)
@@ -90,6 +91,7 @@ class Declared:
         return convert(value, dtype)
 
     def result(self, value: Any) -> Any:
+        """The result as the type that the signature returns."""
         if self.returned is None or not isinstance(value, np.ndarray | np.generic):
             return value
         return convert(value, self.returned)

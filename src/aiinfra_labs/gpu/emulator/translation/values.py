@@ -63,6 +63,7 @@ class LiteralBool(np.ndarray):
 
     @staticmethod
     def of(value: bool) -> LiteralBool:
+        """The value as an array of no axes."""
         return np.asarray(value).view(LiteralBool)
 
 
