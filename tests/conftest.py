@@ -1,7 +1,6 @@
 """What every test starts from: an empty progress folder of its own, and no window for figures."""
 
 import functools
-import importlib.util
 import os
 import shutil
 import signal
@@ -16,20 +15,14 @@ settings.register_profile("course", deadline=None, suppress_health_check=[Health
 settings.load_profile("course")
 
 
-def _machines():
-    """The module of the stand-ins for other machines."""
-    path = Path(__file__).resolve().parent.parent / "tools" / "machines.py"
-    spec = importlib.util.spec_from_file_location("machines", path)
-    module = importlib.util.module_from_spec(spec)
-    spec.loader.exec_module(module)
-    return module
+sys.path.insert(0, str(Path(__file__).parent))  # for what tests share: pytest imports by path alone
 
+from browsers import Browser  # noqa: E402
+from by_path import loaded  # noqa: E402
 
-MACHINES = _machines()
+MACHINES = loaded(Path(__file__).resolve().parent.parent / "tools" / "machines.py")
 if name := os.environ.get(MACHINES.CHOSEN):  # before NumPy and PyTorch are loaded
     os.environ.update(MACHINES.variables(name))
-
-sys.path.insert(0, str(Path(__file__).parent))  # for what tests share: pytest imports by path alone
 
 from widget_pages import shown  # noqa: E402, F401
 
@@ -94,7 +87,7 @@ def _no_browser(reason):
 @pytest.fixture(scope="session")
 def launch_chromium():
     """`launch_chromium(*more_arguments)` starts a headless Chromium: the one on the PATH, or
-    playwright's own."""
+    playwright's own. What it gives starts another when that one is gone."""
     try:
         from playwright.sync_api import Error, sync_playwright
     except ImportError:
@@ -104,18 +97,19 @@ def launch_chromium():
     with sync_playwright() as playwright:
         browsers = []
 
-        def launch(*more):
+        def start(*more):
             try:
-                browsers.append(
-                    playwright.chromium.launch(executable_path=path, args=[*QUIET, *more])
-                )
+                return playwright.chromium.launch(executable_path=path, args=[*QUIET, *more])
             except Error as error:
                 _no_browser(f"Chromium does not start: {str(error).splitlines()[0]}")
+
+        def launch(*more):
+            browsers.append(Browser(lambda: start(*more), Error))
             return browsers[-1]
 
         yield launch
         for browser in browsers:
-            browser.close()
+            browser.now.close()
 
 
 @pytest.fixture(scope="session")

@@ -18,7 +18,6 @@ from __future__ import annotations
 
 import ast
 import functools
-import importlib.util
 import linecache
 import sys
 from collections.abc import Callable
@@ -32,6 +31,7 @@ from aiinfra_labs.course.merging import source
 from aiinfra_labs.course.registry import find
 from aiinfra_labs.course.results import Result
 from aiinfra_labs.course.units import UNITS
+from by_path import loaded
 
 TESTS = Path(__file__).parent
 KEPT = (ast.Import, ast.ImportFrom, ast.FunctionDef, ast.ClassDef)
@@ -72,11 +72,7 @@ def module_of(path: Path) -> ModuleType:
     known = sys.modules.get(name)
     if known is not None and known.__file__ == str(path):
         return known
-    spec = importlib.util.spec_from_file_location(name, path)
-    module = importlib.util.module_from_spec(spec)
-    sys.modules[name] = module
-    spec.loader.exec_module(module)
-    return module
+    return loaded(path, name)
 
 
 @functools.cache

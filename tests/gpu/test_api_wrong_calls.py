@@ -1,13 +1,12 @@
 """Every wrong call of an intrinsic is answered from one table: what the function takes."""
 
-import importlib.util
-
 import numpy as np
 import pytest
 
 from aiinfra_labs.gpu import emulator as cuda
 from aiinfra_labs.gpu.emulator.api.intrinsics import Intrinsic
 from aiinfra_labs.gpu.emulator.api.takes import TAKES
+from by_path import loaded
 
 
 def intrinsics(owner=cuda, prefix=""):
@@ -29,9 +28,7 @@ def kernel_of(tmp_path, statement):
         "import numpy as np\nfrom aiinfra_labs.gpu import emulator as cuda\nTABLE = np.arange(3)\n"
         f"@cuda.jit\ndef kernel(a):\n    x = a[0]\n    {statement}\n"
     )
-    spec = importlib.util.spec_from_file_location("wrong_call", path)
-    module = importlib.util.module_from_spec(spec)
-    spec.loader.exec_module(module)
+    module = loaded(path)
     return module.kernel
 
 

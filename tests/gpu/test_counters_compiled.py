@@ -16,6 +16,7 @@ import numpy as np
 import pytest
 
 from aiinfra_labs.gpu import emulator as cuda
+from by_path import loaded
 
 BENCHMARKS = Path(__file__).parents[2] / "benchmarks"
 
@@ -253,9 +254,7 @@ def machine_code(tmp_path_factory):
     """{kernel and dtype: how often each instruction stands in the code of sm_90}."""
     if importlib.util.find_spec("numba") is None:
         pytest.skip("numba is not installed")
-    spec = importlib.util.spec_from_file_location("registers", BENCHMARKS / "registers.py")
-    registers = importlib.util.module_from_spec(spec)
-    spec.loader.exec_module(registers)
+    registers = loaded(BENCHMARKS / "registers.py")
     ptxas, disassembler = registers.tool("ptxas"), registers.tool("nvdisasm")
     if not (ptxas and disassembler):
         pytest.skip("ptxas or nvdisasm is not installed: NVIDIA's packages on PyPI have both")

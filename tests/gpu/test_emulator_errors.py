@@ -1,6 +1,5 @@
 """What the emulator answers to a mistake: the kernel, the line, why, and what to try."""
 
-import importlib.util
 import re
 import subprocess
 import sys
@@ -9,6 +8,7 @@ import numpy as np
 import pytest
 
 from aiinfra_labs.gpu import emulator as cuda
+from by_path import loaded
 
 # words of the emulator's own insides, which no message may show
 INSIDES = re.compile(r"ArrayView|ufunc|NoneType|object has no|Traceback|_infer|foresee")
@@ -257,10 +257,7 @@ def written(folder, text):
     """The module of a file with this text: a kernel needs source."""
     file = folder / "kernels_under_test.py"
     file.write_text(text, encoding="utf-8")
-    spec = importlib.util.spec_from_file_location("kernels_under_test", file)
-    module = importlib.util.module_from_spec(spec)
-    spec.loader.exec_module(module)
-    return module
+    return loaded(file)
 
 
 @pytest.fixture(scope="module")

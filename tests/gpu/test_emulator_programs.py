@@ -1,7 +1,6 @@
 """Random programs: the emulator's lanes against CPython, which runs the same function thread by
 thread. Loops, branches and early exits nest as they come; a name may have no value on some way."""
 
-import importlib.util
 import random
 
 import numpy as np
@@ -9,6 +8,7 @@ import pytest
 
 from aiinfra_labs.gpu import emulator as cuda
 from aiinfra_labs.gpu.emulator.lanes import dispatch
+from by_path import loaded
 
 NAMES = ("a", "b", "c", "d")
 THREADS = 70  # two blocks, the last warp of each partial
@@ -131,9 +131,7 @@ def programs(tmp_path_factory):
     text = "\n\n".join(Writer(seed).text(f"f{seed}") for seed in range(PROGRAMS))
     file = tmp_path_factory.mktemp("programs") / "programs.py"
     file.write_text(text, encoding="utf-8")
-    spec = importlib.util.spec_from_file_location("programs", file)
-    module = importlib.util.module_from_spec(spec)
-    spec.loader.exec_module(module)
+    module = loaded(file)
     return [getattr(module, f"f{seed}") for seed in range(PROGRAMS)]
 
 

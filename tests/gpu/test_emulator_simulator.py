@@ -1,6 +1,5 @@
 """The emulator against Numba's own CUDA simulator: the same kernels, the same arrays."""
 
-import importlib.util
 import os
 import subprocess
 import sys
@@ -9,16 +8,15 @@ from pathlib import Path
 import numpy as np
 import pytest
 
+from by_path import loaded
+
 SCRIPT = Path(__file__).with_name("simulated_kernels.py")
 
 
 @pytest.fixture(scope="module")
 def ours():
     """The module of kernels, on the emulator."""
-    spec = importlib.util.spec_from_file_location("simulated_kernels", SCRIPT)
-    module = importlib.util.module_from_spec(spec)
-    spec.loader.exec_module(module)
-    return module
+    return loaded(SCRIPT)
 
 
 @pytest.fixture(scope="module")

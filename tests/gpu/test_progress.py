@@ -5,6 +5,7 @@ import pytest
 
 from aiinfra_labs.gpu import emulator as cuda
 from aiinfra_labs.gpu.emulator.checkers import progress
+from by_path import loaded
 
 SEEDS = range(3)
 
@@ -565,16 +566,12 @@ def test_a_forgotten_step_is_seen_after_a_few_rounds():
 
 @pytest.mark.parametrize("body", ["pass", "i = i", "i += 0", "x = i + 1", "a[0] += 1"])
 def test_loops_that_leave_their_condition_alone(tmp_path, body):
-    import importlib.util
-
     path = tmp_path / "endless.py"
     path.write_text(
         "from aiinfra_labs.gpu import emulator as cuda\n@cuda.jit\ndef kernel(a, n):\n"
         f"    i = 0\n    while i < n:\n        {body}\n"
     )
-    spec = importlib.util.spec_from_file_location("endless", path)
-    module = importlib.util.module_from_spec(spec)
-    spec.loader.exec_module(module)
+    module = loaded(path)
     error = the_endless(lambda: module.kernel[1, 32](np.zeros(1), 5))
     assert error.what == "the loop never ends"
 

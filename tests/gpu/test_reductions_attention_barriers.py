@@ -4,7 +4,6 @@ Each module is copied with one `cuda.syncthreads()` left out, and must then be f
 results alone would not tell, for the lanes of the emulator run in step.
 """
 
-import importlib.util
 from pathlib import Path
 
 import numpy as np
@@ -18,6 +17,7 @@ from aiinfra_labs.gpu.kernels import (
     reduction,
     scan,
 )
+from by_path import loaded
 
 RNG = np.random.default_rng(0)
 X = RNG.integers(-50, 50, 600).astype(np.float32)
@@ -39,10 +39,7 @@ def without_barrier(source, number):
 
 def load(path, text):
     path.write_text(text)
-    spec = importlib.util.spec_from_file_location(path.stem, path)
-    module = importlib.util.module_from_spec(spec)
-    spec.loader.exec_module(module)
-    return module
+    return loaded(path)
 
 
 def add_in_every_way(module):

@@ -84,9 +84,13 @@ def visit(browser):
 
     What went wrong is kept with it: `asked` other hosts, `missing` files, `errors` of the console.
     """
-    context = browser.new_context(viewport={"width": 1280, "height": 900}, color_scheme="light")
+    settings = {"viewport": {"width": 1280, "height": 900}, "color_scheme": "light"}
+    context = browser.new_context(**settings)
 
     def open_page(address):
+        nonlocal context
+        if not browser.now.is_connected():
+            context = browser.new_context(**settings)
         host = "/".join(address.split("/")[:3])
         tab = context.new_page()
         seen = SimpleNamespace(tab=tab, asked=[], missing=[], errors=[])
@@ -115,7 +119,8 @@ def visit(browser):
         return seen
 
     yield open_page
-    context.close()
+    if browser.now.is_connected():
+        context.close()
 
 
 TYPESET = """() => [...document.querySelectorAll(".math")].every((math) =>

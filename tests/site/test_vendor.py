@@ -1,6 +1,5 @@
 """The vendored files are those on record, and the look keeps to the course's palette."""
 
-import importlib.util
 import io
 import re
 import shutil
@@ -9,6 +8,7 @@ import tarfile
 import pytest
 
 from aiinfra_labs.course.figures import INK, PALETTE
+from by_path import loaded
 
 
 @pytest.fixture(scope="module")
@@ -16,13 +16,7 @@ def refresh():
     from pathlib import Path
 
     path = Path(__file__).resolve().parents[2] / "book" / "_site" / "refresh_vendor.py"
-    spec = importlib.util.spec_from_file_location("refresh_vendor", path)
-    module = importlib.util.module_from_spec(spec)
-    import sys
-
-    sys.modules["refresh_vendor"] = module  # dataclasses look their module up
-    spec.loader.exec_module(module)
-    return module
+    return loaded(path)
 
 
 def test_the_files_are_those_on_record(refresh):

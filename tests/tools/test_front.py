@@ -1,21 +1,18 @@
 """What README.md and CONTRIBUTING.md say is so."""
 
-import importlib.util
 import re
 import tomllib
 
 import pytest
 
 from aiinfra_labs.course.units import STANDING, UNITS
+from by_path import loaded
 
 
 @pytest.fixture
 def standing(root):
     """tools/standing.py as a module."""
-    spec = importlib.util.spec_from_file_location("standing", root / "tools" / "standing.py")
-    module = importlib.util.module_from_spec(spec)
-    spec.loader.exec_module(module)
-    return module
+    return loaded(root / "tools" / "standing.py")
 
 
 def test_the_units_that_stand_are_in_step(root, standing):

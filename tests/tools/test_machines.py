@@ -1,6 +1,5 @@
 """The stand-ins for other machines, and which tests they run."""
 
-import importlib.util
 import os
 import subprocess
 import sys
@@ -8,13 +7,12 @@ import sys
 import pytest
 from hypothesis import HealthCheck, settings
 
+from by_path import loaded
+
 
 @pytest.fixture(scope="module")
 def machines(root):
-    spec = importlib.util.spec_from_file_location("machines", root / "tools" / "machines.py")
-    module = importlib.util.module_from_spec(spec)
-    spec.loader.exec_module(module)
-    return module
+    return loaded(root / "tools" / "machines.py")
 
 
 def test_each_machine_says_its_threads_and_its_vectors(machines):

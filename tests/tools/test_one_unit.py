@@ -1,19 +1,16 @@
 """`make test UNIT=3.3` runs what belongs to the unit, and nothing else."""
 
-import importlib.util
 import subprocess
 
 import pytest
 
 from aiinfra_labs.course.units import STANDING, UNITS
+from by_path import loaded
 
 
 @pytest.fixture(scope="module")
 def one_unit(root):
-    spec = importlib.util.spec_from_file_location("one_unit", root / "tools" / "one_unit.py")
-    module = importlib.util.module_from_spec(spec)
-    spec.loader.exec_module(module)
-    return module
+    return loaded(root / "tools" / "one_unit.py")
 
 
 def test_the_files_of_a_unit(one_unit):
