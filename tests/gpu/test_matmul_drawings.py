@@ -1,10 +1,7 @@
 """The drawings of unit 3.5 fit their frame, and say what a run did."""
 
-import itertools
-
 import numpy as np
 import pytest
-from matplotlib.backends.backend_agg import FigureCanvasAgg
 from matplotlib.patches import FancyArrowPatch
 
 from aiinfra_labs.course import figures
@@ -12,6 +9,7 @@ from aiinfra_labs.gpu.drawings import matmul as drawings
 from aiinfra_labs.gpu.exercises.block_timeline import timeline
 from aiinfra_labs.gpu.kernels.matmul_double_buffered import matmul_double_buffered
 from aiinfra_labs.gpu.kernels.matmul_vectorised import fragment_of, matmul_float4
+from pictures import texts_stand_apart
 
 
 def events(kernel, k=32):
@@ -49,16 +47,7 @@ def test_it_reads_on_a_phone(draw):
 @each_drawing
 def test_no_text_leaves_the_frame_or_covers_another(draw):
     fig = draw()
-    canvas = FigureCanvasAgg(fig)
-    canvas.draw()
-    texts = [text for text in fig.axes[0].texts if text.get_text()]
-    boxes = [(t.get_text(), t.get_window_extent(canvas.get_renderer())) for t in texts]
-    for text, box in boxes:
-        assert box.x0 >= fig.bbox.x0 and box.x1 <= fig.bbox.x1, text
-        assert box.y0 >= fig.bbox.y0 and box.y1 <= fig.bbox.y1, text
-    for (one, a), (two, b) in itertools.combinations(boxes, 2):
-        apart = a.x1 <= b.x0 or b.x1 <= a.x0 or a.y1 <= b.y0 or b.y1 <= a.y0
-        assert apart, f"{one} covers {two}"
+    texts_stand_apart(fig, [text for text in fig.axes[0].texts if text.get_text()], overlap=0)
 
 
 def test_a_drawing_of_steps_has_the_barriers_and_arcs_of_the_run():

@@ -1,6 +1,5 @@
 """The drawings of unit 3.6 say what the formulas say, fit their frame, and read on a phone."""
 
-import itertools
 import re
 from collections import Counter
 
@@ -11,6 +10,7 @@ from aiinfra_labs.course import figures
 from aiinfra_labs.gpu import emulator as cuda
 from aiinfra_labs.gpu.drawings import reductions_attention as drawings
 from aiinfra_labs.gpu.kernels import reduction
+from pictures import texts_stand_apart
 
 DRAWINGS = {
     "trees": lambda: drawings.trees(),
@@ -30,20 +30,8 @@ def texts(fig):
 
 @every_drawing
 def test_no_text_leaves_the_frame_or_covers_another(draw):
-    from matplotlib.backends.backend_agg import FigureCanvasAgg
-
     fig = draw()
-    canvas = FigureCanvasAgg(fig)
-    canvas.draw()
-    boxes = [(t.get_text(), t.get_window_extent(canvas.get_renderer())) for t in texts(fig)]
-    assert boxes
-    for text, box in boxes:
-        assert box.x0 >= fig.bbox.x0 and box.x1 <= fig.bbox.x1, text
-        assert box.y0 >= fig.bbox.y0 and box.y1 <= fig.bbox.y1, text
-    for (one, a), (two, b) in itertools.combinations(boxes, 2):
-        across = min(a.x1, b.x1) - max(a.x0, b.x0)
-        down = min(a.y1, b.y1) - max(a.y0, b.y0)
-        assert across <= 0.5 or down <= 0.5, (one, two)
+    texts_stand_apart(fig, texts(fig))
 
 
 @every_drawing
