@@ -8,6 +8,13 @@ from pathlib import Path
 
 c = get_config()  # noqa: F821  (nbgrader gives it)
 
+# Graded cells are put right, whatever a learner has done to them: course/judging/autograding.py.
+c.Autograde.sanitize_preprocessors = [
+    "nbgrader.preprocessors.ClearOutput",
+    "aiinfra_labs.course.judging.autograding.RestoreCells",
+    "nbgrader.preprocessors.OverwriteKernelspec",
+    "nbgrader.preprocessors.CheckCellMetadata",
+]
 # Submissions are judged in a process that their code cannot reach: see course/judging/judge.py.
 c.Autograde.autograde_preprocessors = [
     "aiinfra_labs.course.judging.autograding.ExecuteAndJudge",

@@ -1,4 +1,7 @@
-"""nbgrader's `Execute`, with the graded checks judged in another process: see `nbgrader_config.py`.
+"""nbgrader's steps of grading that the course has its own way of: see `nbgrader_config.py`.
+
+`RestoreCells` takes the place of the steps that put a submission's graded cells right, and
+`ExecuteAndJudge` that of `Execute`: graded checks are judged in another process.
 
 nbgrader reads the points of a graded cell from its outputs, which the kernel makes, and the kernel
 is the learner's. Here the outputs of a graded cell are made by the autograder, from the judge's
@@ -11,16 +14,101 @@ from typing import Any
 
 from nbclient.exceptions import DeadKernelError
 from nbclient.util import run_sync
-from nbformat.v4 import new_output
-from nbgrader.preprocessors import Execute
+from nbformat import NotebookNode
+from nbformat.v4 import new_code_cell, new_markdown_cell, new_output
+from nbgrader.api import Gradebook
+from nbgrader.preprocessors import Execute, OverwriteCells
 from traitlets import Integer
 
 from ..results import Result
+from .bounded import Bounded
 from .client import Judge
 from .notebooks import checked, in_a_judged_kernel, judge_cell, output_of
 
 
-class ExecuteAndJudge(Execute):
+class RestoreCells(OverwriteCells):
+    """The graded cells of a submission, as they were released.
+
+    A learner may have copied, split, changed or deleted one, or its metadata. The gradebook says
+    what each was. Of several copies the last one counts, as with definitions in Python; a check
+    that is missing comes back behind the cells that were before it. No submission may keep the
+    others from being graded, as an empty `nbgrader` in a cell's metadata otherwise does.
+    """
+
+    def preprocess(self, nb: Any, resources: Any) -> Any:
+        course = resources["nbgrader"]
+        with Gradebook(course["db_url"]) as gradebook:
+            released = gradebook.find_notebook(course["notebook"], course["assignment"])
+            known = {cell.name: _released(cell, released) for cell in released.source_cells}
+            kept: dict[str, int] = {}  # where the last copy of each stands
+            for index, cell in enumerate(nb.cells):
+                cell.source = "".join(map(_as_text, cell.source))
+                id = _grade_id(cell)
+                if id in known:
+                    kept[id] = index
+            for index, cell in enumerate(nb.cells):
+                id = _grade_id(cell)
+                if kept.get(id) == index:
+                    cell.metadata["nbgrader"] = NotebookNode(known[id])
+                else:
+                    cell.metadata.pop("nbgrader", None)
+            nb.cells = self._with_missing(nb.cells, kept, released, known)
+        return super().preprocess(nb, resources)
+
+    def _with_missing(
+        self, cells: list[Any], kept: dict[str, int], released: Any, known: dict[str, dict]
+    ) -> list[Any]:
+        """The cells, and each graded one that is missing behind the last cell that was before."""
+        behind: dict[int, list[Any]] = {}
+        place = len(cells) - 1
+        for cell in released.source_cells:
+            if cell.name in kept:
+                place = kept[cell.name]
+            elif known[cell.name]["grade"]:
+                self.log.warning("cell %s is missing: it is added", cell.name)
+                new = new_code_cell if cell.cell_type == "code" else new_markdown_cell
+                missing = new(cell.source, metadata={"nbgrader": known[cell.name]})
+                behind.setdefault(place, []).append(missing)
+        made = list(behind.get(-1, []))  # of a notebook without cells
+        for index, cell in enumerate(cells):
+            made += [cell, *behind.get(index, [])]
+        return made
+
+
+def _grade_id(cell: Any) -> str | None:
+    """The id under which nbgrader knows a cell, if its metadata still has one."""
+    given = cell.metadata.get("nbgrader")
+    id = given.get("grade_id") if isinstance(given, dict) else None
+    return id if isinstance(id, str) else None
+
+
+def _released(cell: Any, notebook: Any) -> dict[str, Any]:
+    """The metadata with which a cell was released, from the gradebook's rows."""
+    points = {one.name: one.max_score for one in notebook.grade_cells}
+    tasks = {one.name for one in notebook.task_cells}
+    made = {
+        "grade_id": cell.name,
+        "grade": cell.name in points,
+        "solution": cell.name in {one.name for one in notebook.solution_cells},
+        "task": cell.name in tasks,
+        "locked": bool(cell.locked),
+        "checksum": cell.checksum,
+        "cell_type": cell.cell_type,
+        "schema_version": 3,
+    }
+    if cell.name in points:
+        made["points"] = points[cell.name]
+    if cell.name in tasks:
+        made["points"] = next(t.max_score for t in notebook.task_cells if t.name == cell.name)
+    return made
+
+
+def _as_text(character: str) -> str:
+    """A character, or U+FFFD for half of a surrogate pair, which cannot be written to a file."""
+    return "\ufffd" if "\ud800" <= character <= "\udfff" else character
+
+
+class ExecuteAndJudge(Bounded, Execute):
     """Runs a submission; a graded cell that checks exercises gets the judge's points."""
 
     timeout = Integer(

@@ -7,6 +7,7 @@ import json
 import os
 import subprocess
 import sys
+from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
 
@@ -23,10 +24,14 @@ class JudgeError(CourseError):
 
 
 class Judge:
-    """A judge's process. It is started at the first question, and ends with the block."""
+    """A judge's process. It is started at the first question, and ends with the block.
 
-    def __init__(self) -> None:
+    environment: variables of the process, beside those of this one.
+    """
+
+    def __init__(self, environment: Mapping[str, str] | None = None) -> None:
         self.process: subprocess.Popen[str] | None = None
+        self.environment = dict(environment or {})
 
     def __enter__(self) -> Judge:
         return self
@@ -53,6 +58,7 @@ class Judge:
         """
         if self.process is None or self.process.poll() is not None:
             environment = {k: v for k, v in os.environ.items() if k not in _DROPPED}
+            environment |= self.environment
             environment |= {"PYTHONPATH": str(_ROOT), "PYTHONSAFEPATH": "1", "PYTHONUTF8": "1"}
             self.process = subprocess.Popen(
                 [sys.executable, "-m", f"{__package__}.judge"],

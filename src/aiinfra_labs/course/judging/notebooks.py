@@ -11,11 +11,10 @@ import asyncio
 import contextlib
 import os
 import socket
-from collections.abc import Iterator
+from collections.abc import Iterator, Mapping
 from dataclasses import dataclass, field, replace
 from typing import Any
 
-from nbclient import NotebookClient
 from nbclient.exceptions import DeadKernelError
 from nbclient.util import run_sync
 from nbformat import NotebookNode
@@ -23,6 +22,7 @@ from nbformat.v4 import new_output
 
 from ..parts import Parts
 from ..results import FAILED, Outcome, Result
+from .bounded import Bounded
 from .client import Judge, JudgeError
 
 JUDGED = "AIINFRA_JUDGED"  # in the kernel's environment: its own `check` and `show` do nothing
@@ -69,17 +69,21 @@ class Judged:
     results: dict[str, Result] = field(default_factory=dict)
 
 
-class JudgingClient(NotebookClient):
-    """`NotebookClient` whose checks are judged; `judged` holds the results."""
+class JudgingClient(Bounded):
+    """`NotebookClient` whose checks are judged; `judged` holds the results.
 
-    def __init__(self, *args: Any, **kwargs: Any):
+    environment: variables of the kernel and of the judge, beside those of this process.
+    """
+
+    def __init__(self, *args: Any, environment: Mapping[str, str] | None = None, **kwargs: Any):
         super().__init__(*args, **kwargs)
-        self.judged, self.judge = Judged(), Judge()
+        self.environment = {**(environment or {}), JUDGED: "1"}
+        self.judged, self.judge = Judged(), Judge(self.environment)
         self.ended = False
 
     def execute(self, *args: Any, **kwargs: Any) -> Any:
-        with in_a_judged_kernel(), self.judge:
-            return super().execute(*args, **kwargs)
+        with self.judge:
+            return super().execute(*args, env=os.environ | self.environment, **kwargs)
 
     async def async_execute_cell(
         self, cell: NotebookNode, cell_index: int, *args: Any, **kwargs: Any
@@ -87,7 +91,12 @@ class JudgingClient(NotebookClient):
         run = super().async_execute_cell
         checks = checked(cell.source) if cell.cell_type == "code" else []
         if not checks:
-            return cell if self.ended else await run(cell, cell_index, *args, **kwargs)
+            if not self.ended:
+                try:
+                    return await run(cell, cell_index, *args, **kwargs)
+                except DeadKernelError:
+                    self.ended = True  # what was earned before it stays
+            return cell
         results = [await judge_cell(self, run, cell, cell_index, check) for check in checks]
         for result in results:
             before = self.judged.results.get(result.id)
