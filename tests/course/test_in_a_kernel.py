@@ -129,7 +129,7 @@ def test_half_a_character_is_shown_as_what_it_is():
         "check(chr(0xD83D), gives)",
     )
     said = texts(shown)
-    assert "ValueError" in said[0] and "failed" in said[0]
+    assert "ValueError: \\ud83d" in said[0] and "failed" in said[0]
     assert "passed, 3 of 3" in said[1]
     assert "failed" in said[2] and "no exercise" in said[3]
 

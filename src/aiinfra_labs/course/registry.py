@@ -24,7 +24,8 @@ from .requirements import Require
 from .units import CHAPTERS, UNITS
 
 KINDS = ("function", "kernel", "value")
-_registered: dict[str, Exercise] = {}
+# If this module is loaded again, the exercises stay: their modules are not run a second time.
+_registered: dict[str, Exercise] = globals().get("_registered", {})
 
 
 @dataclass

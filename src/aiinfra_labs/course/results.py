@@ -65,7 +65,7 @@ class Result:
 
     def to_json(self) -> str:
         """`to_dict` as JSON text, with letters of every script as they are."""
-        return json.dumps(self.to_dict(), ensure_ascii=False, indent=2)
+        return as_text(json.dumps(self.to_dict(), ensure_ascii=False, indent=2))
 
     @property
     def headline(self) -> str:
@@ -98,7 +98,7 @@ class Result:
             lines.append("  Earlier hints:")
             lines += [f"    {number}. {text}" for number, text in enumerate(self.earlier, 1)]
         lines += [f"  {note}" for note in self.notes]
-        return "\n".join(lines)
+        return as_text("\n".join(lines))
 
     def __repr__(self) -> str:
         # nbgrader's autograder reads partial credit from the plain text of a graded cell's value.
@@ -124,11 +124,16 @@ class Result:
             head = "1 earlier hint" if count == 1 else f"{count} earlier hints"
             body.append(f"<details><summary>{head}</summary><ol>{listed}</ol></details>")
         body += [f"<p>{escape(note)}</p>" for note in self.notes]
-        return "".join(body) + "</div>"
+        return as_text("".join(body) + "</div>")
 
     @property
     def _hint_head(self) -> str:
         return f"Hint {self.hint_number}" if self.hint_number else "Hint"
+
+
+def as_text(said: str) -> str:
+    """What can be sent to a page: half of a surrogate pair, which is no text, as `\\ud83d`."""
+    return said.encode("utf-8", "backslashreplace").decode()
 
 
 def result_of(data: dict[str, Any]) -> Result:
