@@ -134,7 +134,7 @@ CALLS = {
     extrapolation.windows: (TOKENS, 8, 2),
     extrapolation.loss_by_position: (MODEL, TOKENS[:18].view(2, 9), 1),
     extrapolation.binned: (torch.rand(8), 2),
-    generation.checked: (MODEL, IDS, 2),
+    generation.checked_prompt: (MODEL, IDS, 2),
     generation.tokens: (MODEL, IDS, 2),
     generation.generate: (MODEL, IDS, 2),
     generation.generate_without_cache: (MODEL, IDS, 2),

@@ -242,7 +242,7 @@ def answer(
     `SamplingError` where its logits are nan.
     """
     bounds.whole("longest", longest, "tokens of an answer")
-    asked = generation.checked(model, asked, longest)
+    asked = generation.checked_prompt(model, asked, longest)
     b, p = asked.shape
     cache = PreallocatedCache(model.config, b, p + longest)
     logits = generation.prefill(model, asked, cache)  # [B, V]
