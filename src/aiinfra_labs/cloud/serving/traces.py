@@ -28,7 +28,7 @@ from typing import Any
 import numpy as np
 
 from .errors import ServingError
-from .workloads import Load, RequestShape, course_text, published
+from .workloads import Load, RequestShape, course_text, workload_figure
 
 AZURE_COLUMNS = ("TIMESTAMP", "ContextTokens", "GeneratedTokens")
 MOONCAKE_FIELDS = ("timestamp", "input_length", "output_length", "hash_ids")
@@ -75,7 +75,7 @@ def load_mooncake(
     share what they shared. Raises `TraceError` for a line that is broken, or for no file.
     """
     path, how = Path(path), how or Load()
-    text, block = how.text or course_text(), int(published("mooncake", "block"))
+    text, block = how.text or course_text(), int(workload_figure("mooncake", "block"))
     whole = how.scaled([block])[0]
 
     def block_of(id: int, length: int) -> list[int]:

@@ -101,21 +101,25 @@ def _facts() -> dict[str, Any]:
     return tomllib.loads(text)
 
 
-def published(group: str, name: str) -> float:
-    """A figure of `cloud/facts.toml`, such as published("sharegpt", "prompt_mean")."""
+def workload_figure(group: str, name: str) -> float:
+    """A figure of `cloud/facts.toml`, such as workload_figure("sharegpt", "prompt_mean")."""
     return float(_facts()[group][name]["value"])
 
 
 def _by_p90(group: str, what: str) -> Spread:
-    median, p90 = published(group, f"{what}_median"), published(group, f"{what}_p90")
+    median, p90 = workload_figure(group, f"{what}_median"), workload_figure(group, f"{what}_p90")
     return Spread.of_quantile(median, p90)
 
 
 def chat_lengths() -> tuple[Spread, Spread]:
     """(prompts, answers): the means of ShareGPT in vLLM's paper, spread as in Sarathi-Serve's."""
     return (
-        Spread.of_mean(published("sharegpt", "prompt_mean"), _by_p90("openchat", "prompt").sigma),
-        Spread.of_mean(published("sharegpt", "answer_mean"), _by_p90("openchat", "answer").sigma),
+        Spread.of_mean(
+            workload_figure("sharegpt", "prompt_mean"), _by_p90("openchat", "prompt").sigma
+        ),
+        Spread.of_mean(
+            workload_figure("sharegpt", "answer_mean"), _by_p90("openchat", "answer").sigma
+        ),
     )
 
 
@@ -139,16 +143,19 @@ class AgentLengths:
 def agent_lengths() -> AgentLengths:
     """Of 610 tasks of SWE-bench Pro, solved by Codex."""
     calls = _by_p90("coding_agent", "calls")
-    first = published("coding_agent", "first_context")
-    common, own = (published("coding_agent", f"{part}_prompt") for part in ("common", "own"))
-    answer = published("coding_agent", "answers") / calls.mean
-    delay = published("coding_agent", "delay_median"), published("coding_agent", "delay_p99")
+    first = workload_figure("coding_agent", "first_context")
+    common, own = (workload_figure("coding_agent", f"{part}_prompt") for part in ("common", "own"))
+    answer = workload_figure("coding_agent", "answers") / calls.mean
+    delay = (
+        workload_figure("coding_agent", "delay_median"),
+        workload_figure("coding_agent", "delay_p99"),
+    )
     return AgentLengths(
         calls=calls,
         first=first,
         common=first * common / (common + own),
         answer=Spread.of_mean(answer, sigma=0.7),
-        result=Spread.of_mean(published("coding_agent", "growth") - answer, sigma=1.0),
+        result=Spread.of_mean(workload_figure("coding_agent", "growth") - answer, sigma=1.0),
         delay=Spread.of_quantile(*delay, z=Z99),
     )
 
@@ -159,11 +166,11 @@ def scale_for(kind: str, context: int = COURSE_CONTEXT) -> float:
     99 of 100 requests then fit whole; of `agents`, the mean of all last calls.
     """
     if kind == "agents":
-        longest = published("coding_agent", "last_context")
+        longest = workload_figure("coding_agent", "last_context")
     elif kind in ("chat", "shared_prefix", "long_documents"):
         lengths = document_lengths() if kind == "long_documents" else chat_lengths()
         longest = sum(spread.quantile(Z99) for spread in lengths)
-        longest += published("shared_prefix", "tokens") if kind == "shared_prefix" else 0
+        longest += workload_figure("shared_prefix", "tokens") if kind == "shared_prefix" else 0
     else:
         raise ServingError(
             f"there is no workload {kind!r}",
@@ -292,7 +299,7 @@ def shared_prefix(count: int, load: Load, prefixes: int = 1) -> list[RequestShap
     chance = np.random.default_rng([load.seed, prefixes])
     text, (length,) = (
         load.text or course_text(),
-        load.scaled([published("shared_prefix", "tokens")]),
+        load.scaled([workload_figure("shared_prefix", "tokens")]),
     )
     common = [text.passage(chance, length) for _ in range(prefixes)]
     return _single(
