@@ -25,6 +25,7 @@ EXCEPTIONS = {
         "a layer that is trained (unit 1.4) and the same layer as it is served (unit 4.3), with "
         "the same weights: both have Llama's names",
     ),
+    "fill": "a method of arrays in a kernel, as NumPy names it, and a sentence with its blanks",
     "Deadlock": "the same fault, of threads of a block and of ranks",
     "Text": "a text in JSON's grammar, beside `Number` and `Array`, and the text of a workload",
 }

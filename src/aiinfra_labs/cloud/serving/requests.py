@@ -146,7 +146,7 @@ class Admission:
         ends = (n for n in range(1, len(text)) if self.tokenizer.encode(text[:n], False) == [id])
         token = text[: next(ends, len(text))]
         warnings.warn(
-            f"the prompt begins with {shown(token)}, and the tokenizer sets the same token before "
+            f"the prompt begins with {quoted(token)}, and the tokenizer sets the same token before "
             "it once more: the model reads two, as it never did in training. A chat template has "
             "written the first: LLM.chat takes the messages themselves, and "
             "tokenizer.encode(text, add_special_tokens=False) gives ids with one.",

@@ -15,7 +15,7 @@ from collections import defaultdict, deque
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
 
-from .frames import PLAIN, Reach, Stack
+from .frames import PLAIN, Choice, Frame, Reach, Stack
 from .regular import ALL, Automaton, NoPattern
 
 MOST_STATES = 4000
@@ -174,7 +174,7 @@ class Machine:
 
 
 @dataclass(eq=False)
-class Matched:
+class Matched(Choice):
     """A string that a machine takes to its end."""
 
     machine: Machine
@@ -186,7 +186,7 @@ class Matched:
 
 
 @dataclass(frozen=True, slots=True)
-class Matching:
+class Matching(Frame):
     """Inside such a string.
 
     place: where in a character, as `PLAIN` calls it. begun: its bytes so far, as long as they leave

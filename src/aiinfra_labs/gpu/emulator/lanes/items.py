@@ -24,6 +24,7 @@ class Range:
 
     @staticmethod
     def of(bounds: tuple[Any, ...]) -> Range:
+        """The range of 1 to 3 integers. Raises `LaneError` for other bounds."""
         if not 1 <= len(bounds) <= 3:
             raise LaneError("range takes 1 to 3 integers")
         for bound in bounds:

@@ -6,8 +6,12 @@ from collections.abc import Callable
 from dataclasses import dataclass, field
 from typing import Any, ClassVar
 
+import numpy as np
+
 from ..errors import Place
 from .mask import WARP_SIZE
+
+PRINT_LIMIT = 4096  # lines; CUDA's own print buffer holds about as many
 
 
 @dataclass(frozen=True)
@@ -78,3 +82,14 @@ class Launch:
     def lanes_per_block(self) -> int:
         """Threads of a block, rounded up to whole warps."""
         return -(-self.threads_per_block // WARP_SIZE) * WARP_SIZE
+
+
+def as_printed(value: Any, lane: int) -> Any:
+    """What one thread prints of a value."""
+    if isinstance(value, tuple):
+        return tuple(as_printed(v, lane) for v in value)
+    item = value[lane] if getattr(value, "ndim", 0) else value
+    if not isinstance(item, np.generic):
+        return item
+    # a float32 as its own shortest decimals, not as the float64 nearest to it
+    return float(str(item)) if item.dtype.kind == "f" else item.item()

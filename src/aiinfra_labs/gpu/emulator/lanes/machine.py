@@ -29,7 +29,7 @@ from ..translation.values import UNDEFINED, Literal, Partial, conform, merge
 from . import arithmetic
 from .geometry import Geometry
 from .items import Elements, Range
-from .launching import Launch, Line, NegativeIndices
+from .launching import PRINT_LIMIT, Launch, Line, NegativeIndices, as_printed
 from .loops import ForLoop, Loop
 from .mask import EMPTY, Mask
 from .methods import method_of
@@ -397,7 +397,7 @@ class Machine(Geometry):
         lane = int(np.argmax(mask.lanes))
         place = self.place(line, lane)
         thread = f"tid={list(place.thread or ())} ctaid={list(place.block or ())}"
-        message = ", ".join(str(_printed(v, lane)) for v in values)
+        message = ", ".join(str(as_printed(v, lane)) for v in values)
         raised = kind(f"{thread}: {message}" if message else thread)
         # The exception is the kernel's own, so its three parts are put on it.
         raised.what = f"the kernel raised {kind.__name__}" + (f": {message}" if message else "")
@@ -447,11 +447,12 @@ class Machine(Geometry):
         for lane in np.flatnonzero(mask.lanes):
             self.launch.printed += 1
             if self.launch.printed == PRINT_LIMIT + 1:
-                limit = f"... the kernel prints more than {PRINT_LIMIT} lines: the rest is left out"
-                self.launch.say(limit)
+                self.launch.say(
+                    f"... the kernel prints more than {PRINT_LIMIT} lines: the rest is left out"
+                )
             if self.launch.printed > PRINT_LIMIT:
                 return
-            self.launch.say(*(_printed(v, lane) for v in values))
+            self.launch.say(*(as_printed(v, lane) for v in values))
 
     def note_negative_index(self, array: str, line: Line, index: Any, lanes: np.ndarray) -> None:
         """Numba wraps a negative index once; in CUDA C it is out of bounds. The report tells.
@@ -486,18 +487,6 @@ class Machine(Geometry):
 
 
 MOST_CALLS = 64  # of functions inside each other
-PRINT_LIMIT = 4096  # lines; CUDA's own print buffer holds about as many
-
-
-def _printed(value: Any, lane: int) -> Any:
-    """What one thread prints of a value."""
-    if isinstance(value, tuple):
-        return tuple(_printed(v, lane) for v in value)
-    item = value[lane] if getattr(value, "ndim", 0) else value
-    if not isinstance(item, np.generic):
-        return item
-    # a float32 as its own shortest decimals, not as the float64 nearest to it
-    return float(str(item)) if item.dtype.kind == "f" else item.item()
 
 
 def _named(value: Any) -> tuple[str, ...]:
