@@ -412,6 +412,7 @@ def assert_three_parts(error):
         (lambda: Tokenizer([]).encode(None), "NoneType was given"),
         (lambda: Tokenizer([]).decode([256]), "no token 256"),
         (lambda: Tokenizer([]).decode([-1]), "no token -1"),
+        (lambda: Tokenizer([]).decode([True]), "no token True"),
         (lambda: Tokenizer([]).decode([1.5]), "no token 1.5"),
         (lambda: Tokenizer([]).decode(["a"]), "no token a"),
         (lambda: StreamDecoder(Tokenizer([])).feed(999), "no token 999"),

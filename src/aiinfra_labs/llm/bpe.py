@@ -178,7 +178,7 @@ class Tokenizer:
     def token_bytes(self, id: int) -> bytes:
         """The bytes of one token; a special one's are its name. Raises `TokenizerError`."""
         try:
-            place = operator.index(id)
+            place = -1 if isinstance(id, bool) else operator.index(id)  # a mask is no row of ids
         except TypeError:
             place = -1
         if not 0 <= place < len(self._bytes):
