@@ -41,22 +41,18 @@ def outer(of_a: Sequence[float] = (2, 1, 3, 5), of_b: Sequence[float] = (4, 1, 2
         f"is {of_a[0] * of_b[0]:g}. A tile of 4 by 4 elements takes 8 loads for 16 products: each "
         f"of {listed[0]} from A times each of {listed[1]} from B."
     )
-    with drawing(alt, -84, 5) as (fig, ax):
-        for top, side, text in (
-            (0, 1, "2 loads, 1 product"),
-            (-31, 4, "8 loads, 16 products: each value is used 4 times"),
-        ):
-            write(ax, 0, top + 2, f"{side} x {side}:", BIG, ha="left", weight="bold")
-            write(ax, 15, top + 2, text, READ, ha="left")
+    with drawing(alt, -48, 5) as (fig, ax):
+        for at, side, text in ((0, 1, "2 loads, 1 product"), (35, 4, "8 loads, 16 products")):
+            write(ax, at, 2, f"{side} x {side}", BIG, ha="left", weight="bold")
+            write(ax, at, -3.5, text, READ, ha="left")
             for j in range(side):
-                box(ax, 34 + 13 * j, top - 11, 12, 8, "C1", f"{of_b[j]:g}", BIG)
+                box(ax, at + 14 + 13 * j, -15, 12, 6.8, "C1", f"{of_b[j]:g}", BIG)
             for i in range(side):
-                y = top - 21 - 10 * i
-                box(ax, 19, y, 12, 8, "C0", f"{of_a[i]:g}", BIG)
+                y = -24 - 8 * i
+                box(ax, at, y, 12, 6.8, "C0", f"{of_a[i]:g}", BIG)
                 for j in range(side):
-                    box(ax, 34 + 13 * j, y, 12, 8, "C2", f"{of_a[i] * of_b[j]:g}", BIG)
-            write(ax, 33 + 13 * side + 2, top - 7, "from B", READ, ha="left")
-            write(ax, 17, top - 17 - 5 * (side - 1), "from A", READ, ha="right")
+                    box(ax, at + 14 + 13 * j, y, 12, 6.8, "C2", f"{of_a[i] * of_b[j]:g}", BIG)
+            write(ax, at + 6, -11.6, "A \\ B", READ)
     return fig
 
 
@@ -80,10 +76,10 @@ def tiles(
         f"its tile, and {block_k} by {block_n} elements of B, from its columns. Within the tile "
         f"one thread computes {thread_m} by {thread_n} elements."
     )
-    size = 44.0
+    size = 26.0
     unit = size / side
-    low, right = 0.0, 54.0  # the lower edge of A and C, the left edge of B and C
-    high = low + size + 6  # the lower edge of B
+    low, right = 0.0, 31.0  # the lower edge of A and C, the left edge of B and C
+    high = low + size + 5  # the lower edge of B
     down = low + size - 2 * block_m * unit  # the lower edge of the block's rows
     left = right + block_n * unit
     with drawing(alt, -1, high + size + 1) as (fig, ax):
@@ -102,12 +98,14 @@ def tiles(
             "one step along K:",
             f"{block_m} x {block_k} of A →",
             f"{block_k} x {block_n} of B ↓",
-            f"one block: {block_m} x {block_n} of C",
-            *([f"one thread: {thread_m} x {thread_n}"] if thread_m * thread_n > 1 else []),
-            f"matrices: {side} x {side}",
+            "one block:",
+            f"{block_m} x {block_n} of C",
+            *(["one thread:", f"{thread_m} x {thread_n}"] if thread_m * thread_n > 1 else []),
+            "matrices:",
+            f"{side} x {side}",
         )
         for place, text in enumerate(lines):
-            write(ax, 0, high + size - 4 - 6.5 * place, text, READ, ha="left")
+            write(ax, 61, high + size - 3 - 6 * place, text, READ, ha="left")
     return fig
 
 
@@ -126,8 +124,8 @@ def warps(lanes: Sequence[tuple[int, int]], rows: int, columns: int) -> Figure:
         f"{', '.join(map(str, pairs))} share the first rows; neighbouring numbers, such as 0 and "
         f"1, lie side by side."
     )
-    with drawing(alt, -92, 5) as (fig, ax):
-        size = 44.0
+    with drawing(alt, -72, 5) as (fig, ax):
+        size = 32.0
         unit = size / 128
         write(ax, 0, 2, "the block: 8 warps", BIG, ha="left", weight="bold")
         for warp in range(8):
@@ -145,11 +143,11 @@ def warps(lanes: Sequence[tuple[int, int]], rows: int, columns: int) -> Figure:
                 "8 x 8 in all.",
             )
         ):
-            write(ax, 50, -9 - 7 * place, text, READ, ha="left")
-        write(ax, 0, -53, "a quarter: its 32 lanes", BIG, ha="left", weight="bold")
+            write(ax, 40, -6 - 6 * place, text, READ, ha="left")
+        write(ax, 0, -40, "a quarter: its 32 lanes", BIG, ha="left", weight="bold")
         for lane, (row, column) in enumerate(lanes):
-            x, y = column / 4 * 12, -57 - (row / 4 + 1) * 4.3
-            box(ax, x, y, 11.4, 4.0, "C2" if lane in (0, 1, 2, 3) else None, f"{lane}", READ)
+            x, y = column / 4 * 12, -43 - (row / 4 + 1) * 3.6
+            box(ax, x, y, 11.4, 3.3, "C2" if lane in (0, 1, 2, 3) else None, f"{lane}", READ)
         for place, text in enumerate(
             (
                 "lanes 0 and 1: same rows,",
@@ -158,7 +156,7 @@ def warps(lanes: Sequence[tuple[int, int]], rows: int, columns: int) -> Figure:
                 "columns, one in B's.",
             )
         ):
-            write(ax, 52, -61 - 7 * place, text, READ, ha="left")
+            write(ax, 52, -46 - 6 * place, text, READ, ha="left")
     return fig
 
 
@@ -176,16 +174,16 @@ def instructions(costs: Mapping[str, float], most: float = 8) -> Figure:
     told = ", ".join(f"{name} {cost:.2f}" for name, cost in costs.items())
     alt = f"Instructions for each multiply-add, of which one is the multiply-add itself: {told}."
     unit = 50 / most
-    with drawing(alt, -9 * len(costs) - 9, 2) as (fig, ax):
+    with drawing(alt, -7.5 * len(costs) - 8, 2) as (fig, ax):
         for place, (name, cost) in enumerate(costs.items()):
-            y = -9 * place - 7
-            write(ax, 33, y + 3, name, READ, ha="right")
-            box(ax, 35, y, unit, 6, "C0")
+            y = -7.5 * place - 6
+            write(ax, 33, y + 2.7, name, READ, ha="right")
+            box(ax, 35, y, unit, 5.4, "C0")
             rest = min(cost, most) - 1
-            box(ax, 35 + unit, y, rest * unit, 6, "C1")
+            box(ax, 35 + unit, y, rest * unit, 5.4, "C1")
             text = f"{cost:.2f}" if cost <= most else f"… {cost:.0f}"
-            write(ax, 36 + (1 + rest) * unit, y + 3, text, BIG, ha="left")
-        y = -9 * len(costs) - 7
+            write(ax, 36 + (1 + rest) * unit, y + 2.7, text, BIG, ha="left")
+        y = -7.5 * len(costs) - 6.5
         box(ax, 20, y, 4, 4, "C0")
         write(ax, 26, y + 2, "multiply-add", READ, ha="left")
         box(ax, 56, y, 4, 4, "C1")

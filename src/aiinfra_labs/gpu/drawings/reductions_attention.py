@@ -66,7 +66,7 @@ def trees(values: Sequence[float] = VALUES) -> Figure:
         "2, 4 or 8 of them",
     )
     steps = len(values).bit_length() - 1
-    row, high = 13, 13 * steps + 20
+    row, high = 11, 11 * steps + 20
     told = []
     for interleaved, name in ((True, "Neighbours first"), (False, "Halves first")):
         after = partial_sums(interleaved, values)[1:]
@@ -81,7 +81,7 @@ def trees(values: Sequence[float] = VALUES) -> Figure:
         f"Two trees add {', '.join(f'{v:g}' for v in values)} in {steps} steps. {'. '.join(told)}. "
         "In the first the threads at work lie ever further apart, in the second they stay together."
     )
-    with drawing(alt, -2 * high, 5) as (fig, ax):
+    with drawing(alt, -2 * high + 4, 5) as (fig, ax):
         for panel, (interleaved, name, what) in enumerate(
             (
                 (True, "neighbours first", "threads at work: far apart"),
@@ -170,9 +170,9 @@ def one_query(
         "One query meets eight keys in two tiles and remembers three numbers. "
         f"{'. '.join(told)}. In the end output / sum is {last.output / last.total:.1f}."
     )
-    with drawing(alt, -122, 4) as (fig, ax):
+    with drawing(alt, -103, 4) as (fig, ax):
         for k, one in enumerate(after):
-            top = -57 * k
+            top = -45 * k
             part = slice(4 * k, 4 * k + 4)
             write(ax, 0, top, f"tile {k + 1} of the keys", BIG, ha="left", weight="bold")
             rows = (
@@ -185,11 +185,11 @@ def one_query(
                 write(ax, 34, y, name, READ, ha="right")
                 for c, text in enumerate(texts):
                     box(ax, 37 + 16 * c, y - 3.4, 14, 6.8, colour, text, BIG)
-            y = top - 40
+            y = top - 36 - 4.5 * (k > 0)  # room for what happens to the old ones
             if k:
                 text = f"old sum and output × exp({after[k - 1].largest:g} − {one.largest:g})"
-                write(ax, 17, y + 7.5, f"{text} = × {one.factor:.2f}", READ, ha="left")
-                arrow(ax, (8, y + 16), (8, y + 4.2), "-|>", 1.6)
+                write(ax, 17, y + 6.4, f"{text} = × {one.factor:.2f}", READ, ha="left")
+                arrow(ax, (5, y + 17), (5, y + 3.4), "-|>", 1.6)
             write(ax, 0, y, "kept", READ, ha="left", weight="bold")
             remembered = (
                 ("largest", f"{one.largest:g}"),
@@ -199,8 +199,8 @@ def one_query(
             for c, (name, text) in enumerate(remembered):
                 box(ax, 11 + 30 * c, y - 4, 27, 8, "C2", f"{name} {text}", BIG)
         text = f"attention = output / sum = {last.output:.1f} / {last.total:.2f}"
-        write(ax, 0, -112, text, BIG, ha="left")
-        write(ax, 0, -119, f"= {last.output / last.total:.1f}", BIG, ha="left", weight="bold")
+        write(ax, 0, -97.5, text, BIG, ha="left")
+        write(ax, 66, -97.5, f"= {last.output / last.total:.1f}", BIG, ha="left", weight="bold")
     return fig
 
 
