@@ -237,7 +237,7 @@ def kernels(cuda: Any, only: str = "") -> list[tuple[str, Any]]:
 
     before = {name: sys.modules.pop(name) for name in _with_door()}
     try:
-        with mock.patch.object(door, "choose", lambda: cuda), mock.patch.dict(vars(gpu)):
+        with mock.patch.object(door, "choose_cuda", lambda: cuda), mock.patch.dict(vars(gpu)):
             return list(_kernels(only))
     finally:
         for name in _with_door():
