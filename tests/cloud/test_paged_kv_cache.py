@@ -10,14 +10,18 @@ from random_checkpoints import is_greedy, mixed_requests
 
 from aiinfra_labs.cloud.drawings import paged_kv_cache as drawings
 from aiinfra_labs.cloud.serving import contiguous
+from aiinfra_labs.cloud.serving.attention import Layout
 from aiinfra_labs.cloud.serving.block_manager import BlockManager
 from aiinfra_labs.cloud.serving.contiguous import Buddies, ContiguousManager, FirstFit
 from aiinfra_labs.cloud.serving.engine import Engine, EngineConfig
 from aiinfra_labs.cloud.serving.errors import ServingError
-from aiinfra_labs.cloud.serving.kv_memory import kept_tokens, replay_memory, usage, waiting
+from aiinfra_labs.cloud.serving.kv_memory import Replay, kept_tokens, replay_memory, usage, waiting
 from aiinfra_labs.cloud.serving.sampling_params import SamplingParams
 from aiinfra_labs.cloud.serving.workloads import Load, RequestShape, Text, chat
 from aiinfra_labs.course import facts, figures
+from aiinfra_labs.llm.scale import memory
+from aiinfra_labs.llm.scale.parameters import multiplied
+from aiinfra_labs.llm.scale.shapes import Shape
 
 SLOTS = 15_728  # as in the paper: 12 GiB of OPT-13B's keys and values
 LOAD = Load(seed=1, context=2048, text=Text(range(1_000_000)))
@@ -66,14 +70,24 @@ def test_all_requests_are_served_and_all_tokens_counted(runs):
 
 
 def test_more_at_once_is_more_a_second_where_weights_are_what_is_read(runs):
-    from aiinfra_labs.llm.scale.shapes import Shape
-
     opt = Shape(40, 5120, 40, 40, 128, 20480, 50272, gated=False)
     seconds = {name: run.seconds(opt, 312e12, 1555e9) for name, run in runs.items()}
     assert list(seconds.values()) == sorted(seconds.values(), reverse=True)
     assert 2.5 < seconds["max"] / seconds["paged"] < 5
     endless = {name: run.seconds(opt, 312e12, 1e30) for name, run in runs.items()}
     assert endless["max"] < endless["paged"]  # by arithmetic alone, recomputing costs
+
+
+def test_a_steps_attention_runs_after_its_products():
+    shape = Shape(2, 8, 2, 2, 4, 16, 11)
+    one = Replay(batch=[1], tokens=[3], context=[50], pairs=[90])
+    weights, kv, pair = multiplied(shape), memory.kv_bytes(shape), 4 * 2 * 2 * 4
+    for peak, bandwidth in ((1.0, 1.0), (1e9, 1.0), (1.0, 1e9), (2.0, 1.5)):
+        products = max(2 * weights * 3 / peak, 2 * weights / bandwidth)
+        attention = max(pair * 90 / peak, kv * 50 / bandwidth)
+        assert one.seconds(shape, peak, bandwidth) == pytest.approx(products + attention)
+    # Products by arithmetic, attention by bytes: neither hides behind the other.
+    assert one.seconds(shape, 2.0, 1.0) > max(weights * 3, (2 * weights + kv * 50))
 
 
 def test_usage_counts_shared_slots_once():
@@ -224,12 +238,46 @@ def test_the_bars_are_the_shares(runs):
     assert figures.to_html(fig)
 
 
-def test_tables_and_small_pools_are_drawn():
+def written(fig):
+    """The texts of a drawing."""
+    return [text.get_text() for text in fig.axes[0].texts]
+
+
+def test_the_marked_token_is_where_the_engine_puts_it():
+    pool = BlockManager(8, 4)
+    earlier, a, b = (waiting(RequestShape(0, list(range(n)), 8, 0)) for n in (8, 9, 5))
+    for sequence, tokens in ((earlier, 8), (a, 6), (b, 3)):
+        pool.grow(sequence, tokens)
+    pool.free(earlier)
+    pool.grow(a, 9)
+    pool.grow(b, 5)
+    words = {"A": [f"w{i}" for i in range(9)], "B": [f"v{i}" for i in range(5)]}
+    fig = drawings.block_tables(words, {"A": a.block_table, "B": b.block_table}, 8, 4, ("A", 6))
+    layout = Layout(np.array([9]), np.array([9]), np.array([a.block_table]), 4)
+    block, slot = divmod(int(layout.slots[6]), 4)
+    assert f"which names block {block}, in slot {slot}." in fig.get_label()
+    texts = written(fig)
+    assert f"Token 6 of A: entry 6 // 4 = 1: block {block}; 6 % 4: slot {slot}" in texts
+    assert {f"{i} w{i}" for i in range(9)} | {f"{i} v{i}" for i in range(5)} <= set(texts)
+    assert figures.to_html(fig)
+
+
+def test_a_block_of_two_sequences_is_drawn_once():
+    shared = [("a b", 0, "3f2a", 2)]
+    rows = {"A": [*shared, ("c d", 1, "9c01", 1)], "B": [*shared, ("e f", 4, "77aa", 1)]}
+    fig = drawings.prefix_tree(rows)
+    assert "A: 0, 1; B: 0, 4. Blocks 0 are named by more than one table" in fig.get_label()
+    assert [text.startswith("a b") for text in written(fig)].count(True) == 1
+    assert "c d\nblock 1: 1 table\nname 9c01" in written(fig)
+    assert figures.to_html(fig)
+
+
+def test_copies_and_the_cliff_are_drawn():
     fig = drawings.tables(
         {"one": ["a b", "c"], "two": ["a b", "d"]}, {"one": [3, 1], "two": [3, 0]}, 6
     )
     assert "one: 3, 1; two: 3, 0" in fig.get_label() and "block 3 is shared" in fig.get_label()
-    found = drawings.too_small({64: 1.5, 128: 1.0}, {"in turns": {10: 0.0, 20: 0.9}})
-    assert "1.00 with 128 blocks, 1.50 with 64" in found.get_label()
-    assert "0% in 10 blocks, 90% in 20" in found.get_label()
-    assert figures.to_html(fig) and figures.to_html(found)
+    found = drawings.cliff({"in turns": {10: 0.0, 20: 0.9}, "at random": {10: 0.3, 20: 0.9}}, 16)
+    assert "together have 16 blocks" in found.get_label()
+    assert "in turns: 0% in 10 blocks, 90% in 20" in found.get_label()
+    assert all(figures.to_html(f) for f in (fig, found))

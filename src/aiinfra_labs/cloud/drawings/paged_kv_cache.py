@@ -7,18 +7,122 @@ figures.show(drawings.usage(runs, published))
 from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
+from itertools import pairwise
+from textwrap import wrap
 from typing import TYPE_CHECKING
 
-from aiinfra_labs.cloud.serving.kv_memory import Replay
 from aiinfra_labs.course import figures
-from aiinfra_labs.course.drawing import NORMAL, SMALL, arrow, box, drawing, write
+from aiinfra_labs.course.drawing import arrow, box, drawing, frame, many, write
 from aiinfra_labs.course.figures import PALETTE, styled
 
 if TYPE_CHECKING:
     from matplotlib.figure import Figure
 
+    from aiinfra_labs.cloud.serving.kv_memory import Replay
+
 COLOURS = (PALETTE["blue"], PALETTE["orange"])
 HATCHES = ("", "//", "..", "xx")  # so that no part is told by its colour alone
+TEXT = 11.5  # points: 9 pixels and more where a phone shows the drawing 350 pixels wide
+ROW = 7.5  # height of a block of the pool
+
+
+def block_tables(
+    words: Mapping[str, Sequence[str]],
+    block_tables: Mapping[str, Sequence[int]],
+    blocks: int,
+    block_size: int,
+    marked: tuple[str, int],
+) -> Figure:
+    """Two sequences' block tables on the left, the pool that they point into on the right.
+
+    words: by sequence, the text of each token. block_tables: by sequence, where its blocks lie.
+    marked: (sequence, token) whose slot is framed, and worked out below the pool.
+    """
+    name, token = marked
+    place, offset = divmod(token, block_size)
+    block = block_tables[name][place]
+    said = "; ".join(f"{n}: {', '.join(map(str, t))}" for n, t in block_tables.items())
+    alt = (
+        f"The block tables of {len(words)} sequences and a pool of {blocks} blocks with "
+        f"{block_size} slots each. Tables: {said}. The blocks of a sequence lie anywhere in the "
+        f"pool. Token {token} of {name}, {words[name][token]!r}, is in entry {place} of the table, "
+        f"which names block {block}, in slot {offset}."
+    )
+    slot, left = 12.6, 49.0  # width of a slot, and where the pool begins
+    with drawing(alt, -8, ROW * blocks + 6) as (fig, ax):
+
+        def middle(row: float) -> float:
+            return ROW * (blocks - row - 0.5)
+
+        write(ax, left - 3.5, ROW * blocks + 3.5, "block", TEXT)
+        for column in range(block_size):
+            at = left + (column + 0.5) * slot
+            write(ax, at, ROW * blocks + 3.5, f"slot {column}", TEXT)
+        for row in range(blocks):
+            write(ax, left - 3.5, middle(row), row, TEXT)
+            for column in range(block_size):
+                box(ax, left + column * slot + 0.4, middle(row) - 3.2, slot - 0.8, 6.4, None)
+        row = -0.6
+        for colour, (owner, table) in zip(COLOURS, block_tables.items(), strict=True):
+            write(ax, 0, middle(row), f"{owner}'s block table", TEXT, ha="left")
+            for entry, named in enumerate(table):
+                row += 1
+                write(ax, 8, middle(row), entry, TEXT)
+                box(ax, 12, middle(row) - 3.2, 11, 6.4, colour, str(named), TEXT)
+                arrow(ax, (23.6, middle(row)), (left - 6, middle(named)), "->", 1.3)
+                held = words[owner][entry * block_size : (entry + 1) * block_size]
+                for column, word in enumerate(held):
+                    number = entry * block_size + column
+                    look = (left + column * slot + 0.4, middle(named) - 3.2, slot - 0.8, 6.4)
+                    box(ax, *look, colour, f"{number} {word}", TEXT)
+                    if (owner, number) == marked:
+                        frame(ax, *look, "-")
+                        frame(ax, look[0] - 0.5, look[1] - 0.5, slot + 0.2, 7.4, "-")
+            row += 1.6
+        found = f"entry {token} // {block_size} = {place}: block {block}; "
+        found += f"{token} % {block_size}: slot {offset}"
+        write(ax, 50, -6, f"Token {token} of {name}: {found}", TEXT)
+    return fig
+
+
+def prefix_tree(rows: Mapping[str, Sequence[tuple[str, int, str, int]]]) -> Figure:
+    """Blocks that several sequences name, as a tree: each depends on all before it.
+
+    rows: by sequence, (words, block, name, tables that name it) of each of its blocks.
+    """
+    nodes: dict[int, list[tuple[int, int]]] = {}  # block: (row, place) of all that name it
+    for y, blocks in enumerate(rows.values()):
+        for x, (_, block, _, _) in enumerate(blocks):
+            nodes.setdefault(block, []).append((y, x))
+    shared = sorted(block for block, owners in nodes.items() if len(owners) > 1)
+    said = "; ".join(f"{owner}: {', '.join(str(b[1]) for b in row)}" for owner, row in rows.items())
+    alt = (
+        f"The blocks of {len(rows)} sequences as a tree. {said}. Blocks "
+        f"{', '.join(map(str, shared))} are named by more than one table. A block's name depends "
+        "on all text up to its end, so equal words behind different text have different names."
+    )
+    high, wide, gap = 17.0, 28.0, 3.5
+    count = len(rows)
+    with drawing(alt, 0, count * (high + gap) + 1) as (fig, ax):
+
+        def centre(block: int) -> tuple[float, float]:
+            places = nodes[block]
+            row = sum(y for y, _ in places) / len(places)
+            return 7 + places[0][1] * (wide + 4), (count - row - 0.5) * (high + gap)
+
+        for y, (owner, blocks) in enumerate(rows.items()):
+            write(ax, 2, (count - y - 0.5) * (high + gap), owner, 13)
+            for (_, before, _, _), (_, block, _, _) in pairwise(blocks):
+                (x1, y1), (x2, y2) = centre(before), centre(block)
+                arrow(ax, (x1 + wide, y1), (x2, y2), "->", 1.3)
+            for words, block, name, tables in blocks:
+                x, middle = centre(block)
+                if nodes[block][0][0] != y:
+                    continue  # drawn with its first owner
+                colour = PALETTE["green"] if tables > 1 else COLOURS[0]
+                text = f"{words}\nblock {block}: {many(tables, 'table')}\nname {name}"
+                box(ax, x, middle - high / 2, wide, high, colour, text, TEXT)
+    return fig
 
 
 def tables(
@@ -49,17 +153,17 @@ def tables(
                 colour = (
                     PALETTE["green"] if len(names) > 1 else COLOURS[[above, below].index(names[0])]
                 )
-            text = "\n".join(held.get(block, "").rsplit(" ", 1))
-            box(ax, block * step + 0.8, 23, step - 1.6, 10, colour, text, SMALL)
-            write(ax, block * step + step / 2, 20.8, block, SMALL)
-        write(ax, 99, 35.5, "the pool", SMALL, ha="right")
-        for name, y, edge, end in ((above, 45, 45, 33.6), (below, 1, 11, 19)):
-            write(ax, 1, y + 5, name, NORMAL, ha="left")
+            text = "\n".join(wrap(held.get(block, ""), 8))
+            box(ax, block * step + 0.8, 22.5, step - 1.6, 11, colour, text, TEXT)
+            write(ax, block * step + step / 2, 19.8, block, TEXT)
+        write(ax, 99, 36.5, "the pool", TEXT, ha="right")
+        for name, y, edge, end in ((above, 45, 45, 33.6), (below, 1, 11, 17.6)):
+            write(ax, 0, y + 5, name, TEXT, ha="left")
             for place, block in enumerate(block_tables[name]):
-                x = 14 + place * 22
+                x = 12 + place * 27
                 colour = COLOURS[[above, below].index(name)]
-                box(ax, x, y, 19, 10, colour, texts[name][place], SMALL)
-                arrow(ax, (x + 9.5, edge), (block * step + step / 2, end), "->", 1.2)
+                box(ax, x, y, 25, 10, colour, texts[name][place], TEXT)
+                arrow(ax, (x + 12.5, edge), (block * step + step / 2, end), "->", 1.2)
     return fig
 
 
@@ -75,7 +179,7 @@ def usage(runs: Mapping[str, Replay], published: Mapping[str, float]) -> Figure:
         said.append(f"{name}: {', '.join(shares)}{paper}")
     fig, ax = figures.figure(
         alt=f"Where the slots of KV memory go, on average while requests wait. {'; '.join(said)}.",
-        height=3.0,
+        height=4.0,
     )
     colours = [PALETTE[c] for c in ("blue", "green", "orange", "red")]
     for y, (name, run) in enumerate(runs.items()):
@@ -96,43 +200,38 @@ def usage(runs: Mapping[str, Replay], published: Mapping[str, float]) -> Figure:
             left += share
         if name in published:
             ax.plot(published[name], y - 0.42, "v", color=figures.INK, ms=8, clip_on=False)
-    ax.set(xlim=(0, 100), ylim=(len(runs) - 0.4, -0.6), xlabel="% of the slots")
-    ax.set_yticks(range(len(runs)), list(runs), fontsize=9)
-    fig.legend(loc="outside upper center", ncols=4, fontsize=9)
+    ax.set(xlim=(0, 100), ylim=(len(runs) - 0.4, -0.6))
+    ax.set_xlabel("% of the slots", fontsize=TEXT)
+    ax.tick_params(axis="x", labelsize=TEXT)
+    names = [name.replace(", ", ",\n").replace("powers of", "powers\nof") for name in runs]
+    ax.set_yticks(range(len(runs)), names, fontsize=TEXT)
+    fig.legend(loc="outside upper center", ncols=2, fontsize=TEXT)
     return fig
 
 
 @styled
-def too_small(repeated: Mapping[int, float], hits: Mapping[str, Mapping[int, float]]) -> Figure:
-    """Two ways in which a pool is too small: work that is done again, prefixes that are lost.
+def cliff(hits: Mapping[str, Mapping[int, float]], needed: int) -> Figure:
+    """What a prefix cache finds, by its size and the order of the requests.
 
-    repeated: by blocks of the pool, tokens computed for each that was needed. hits: by order of
-    the requests, then by blocks, the share of the prefixes' tokens that was found.
+    hits: by order, then by blocks of the pool, the share of the prefixes' tokens that was found.
+    needed: blocks of all prefixes together.
     """
-    worst, best = min(repeated), max(repeated)
     ends = "; ".join(
         f"{name}: {row[min(row)]:.0%} in {min(row)} blocks, {row[max(row)]:.0%} in {max(row)}"
         for name, row in hits.items()
     )
-    fig, axes = figures.figure(
-        alt=f"Left: tokens computed for each that is needed, by the pool: {repeated[best]:.2f} "
-        f"with {best:,} blocks, {repeated[worst]:.2f} with {worst}. Right: the share of eight "
-        f"prefixes' tokens that is found, against the pool. {ends}.",
-        width=6.4,
-        height=2.9,
-        ncols=2,
+    fig, ax = figures.figure(
+        alt=f"The share of the prefixes' tokens that is found, by the blocks of the pool. All "
+        f"prefixes together have {needed} blocks. {ends}.",
+        height=3.2,
     )
-    left, right = axes
-    left.plot(list(repeated), list(repeated.values()), "o-", ms=4)
-    left.axhline(1, color=figures.INK, ls=":", lw=1.2)
-    left.set_xscale("log", base=2)
-    left.set_xticks(list(repeated), [f"{n:,}" for n in repeated], fontsize=8)
-    left.minorticks_off()
-    left.set(xlabel="blocks", ylabel="tokens computed / needed", ylim=(0.9, None))
-    left.set_title("computed again", fontsize=10)
-    for (name, row), style in zip(hits.items(), ("o-", "s--"), strict=False):
-        right.plot(list(row), [100 * x for x in row.values()], style, ms=3, label=name)
-    right.set(xlabel="blocks", ylabel="% found", ylim=(-3, 103))
-    right.set_title("found again", fontsize=10)
-    right.legend(fontsize=8)
+    for (name, row), style in zip(hits.items(), ("o-", "s--"), strict=True):
+        ax.plot(list(row), [100 * x for x in row.values()], style, label=name)
+    ax.axvline(needed, color=figures.INK, ls=":", lw=1.2)
+    ax.text(needed + 2, 4, f"all prefixes:\n{needed} blocks", fontsize=TEXT)
+    ax.tick_params(labelsize=TEXT)
+    ax.set_xlabel("blocks of the pool", fontsize=TEXT)
+    ax.set_ylabel("% found", fontsize=TEXT)
+    ax.set_ylim(-3, 103)
+    fig.legend(loc="outside upper center", ncols=2, fontsize=TEXT)
     return fig

@@ -25,12 +25,12 @@ examine(
     "contiguous memory held tokens in 16 % (2,048 reserved each), 25 % (powers of two) and 40 % "
     "(lengths known) of its slots, paged memory in 97 %: waste of 60 to 84 % becomes 3 %. The "
     "memory is as large as before, and 7, 11 or 18 requests at once become 45. By the roofline of "
-    "the paper's A100 that is 3.5, 2.5 and 1.7 times the tokens a second: 2-4 times holds against "
+    "the paper's A100 that is 3.5, 2.4 and 1.7 times the tokens a second: 2-4 times holds against "
     "servers that reserve, as long as memory limits the batch. The 80 % needs the longest "
     "reservation; and without any KV cache there is no such memory to save.",
     how="the engine's scheduler and block manager on 200 requests, slots counted every 8th step; "
-    "time by each step's arithmetic and bytes; published: 20.4, 26.8, 38.2 and 96.3 % of slots, "
-    "7.00, 9.81, 13.62 and 30.42 requests at once",
+    "time by the roofline of each step's matrix products and of its attention; published: 20.4, "
+    "26.8, 38.2 and 96.3 % of slots, 7.00, 9.81, 13.62 and 30.42 requests at once",
     source="https://arxiv.org/abs/2309.06180",
 )
 

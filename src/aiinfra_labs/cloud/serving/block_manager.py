@@ -87,13 +87,7 @@ class BlockManager:
 
         Returns (from, to) where a block must be copied before anything is written, else None.
         """
-        copy = None
-        tail = self._shared_tail(sequence)
-        if tail is not None:
-            old, new = sequence.block_table[tail], self._take()
-            sequence.block_table[tail] = new
-            self._release(old)
-            copy = (old, new)
+        copy = self._own_tail(sequence)
         for _ in range(self.blocks_for(tokens) - len(sequence.block_table)):
             sequence.block_table.append(self._take())
         return copy
@@ -151,6 +145,16 @@ class BlockManager:
         self.references[block] -= 1
         if self.references[block] == 0:
             self.free_blocks[block] = None
+
+    def _own_tail(self, sequence: Sequence) -> tuple[int, int] | None:
+        """Copy-on-write: (from, to) if the next token goes into a block that others read."""
+        tail = self._shared_tail(sequence)
+        if tail is None:
+            return None
+        old, new = sequence.block_table[tail], self._take()
+        sequence.block_table[tail] = new
+        self._release(old)
+        return old, new
 
     def _shared_tail(self, sequence: Sequence) -> int | None:
         """The place of the block that the next token goes into, if others read that block."""

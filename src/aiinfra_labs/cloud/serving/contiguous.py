@@ -57,7 +57,10 @@ class Allocator(Protocol):
 
 
 class Buddies(Allocator):
-    """Pieces of 1, 2, 4, 8, ... units, halved as needed and joined again (Knuth, TAOCP 1, 2.5).
+    """Pieces of 1, 2, 4, 8, ... units, halved as needed and joined again.
+
+    The buddy system: Knuth (TAOCP 1, section 2.5) has its first use from H. Markowitz, 1963, and
+    its first description is K. Knowlton's ("A fast storage allocator", CACM 8(10), 1965).
 
     A piece of 2^k lies at a multiple of 2^k; its buddy differs from it in that one bit. A row whose
     size is no power of two is cut into those that it is a sum of, the largest first.

@@ -122,20 +122,21 @@ class Replay:
         return Usage(*(sum(column) / len(rows) for column in zip(*rows, strict=True)))
 
     def seconds(self, shape: Shape, peak: float, bandwidth: float, itemsize: int = 2) -> float:
-        """The least time of all steps on a machine: by each step's arithmetic and its bytes.
+        """The least time of all steps on a machine, by the roofline of each of two parts.
 
-        peak: operations/s. bandwidth: bytes/s. Weights are read once a step (unit 1.5).
+        A step's matrix products run, and then its attention: each takes the time of its arithmetic
+        or of its bytes, whichever is longer. peak: operations/s. bandwidth: bytes/s. Weights are
+        read once a step (unit 1.5).
         """
         weights = multiplied(shape)
         kv = memory.kv_bytes(shape, itemsize)
         a_pair = 4 * shape.layers * shape.heads * shape.head_dim  # two products
-        rows = zip(self.tokens, self.context, self.pairs, strict=True)
-        return sum(
-            PhaseCost(
-                2 * weights * tokens + a_pair * pairs, weights * itemsize, kv * context
-            ).seconds(peak, bandwidth)
-            for tokens, context, pairs in rows
-        )
+        total = 0.0
+        for tokens, context, pairs in zip(self.tokens, self.context, self.pairs, strict=True):
+            products = PhaseCost(2 * weights * tokens, weights * itemsize, 0)
+            attention = PhaseCost(a_pair * pairs, 0, kv * context)
+            total += sum(part.seconds(peak, bandwidth) for part in (products, attention))
+        return total
 
 
 def replay_memory(
