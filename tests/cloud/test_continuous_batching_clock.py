@@ -72,11 +72,28 @@ def test_the_roofline_is_unit_1_5_s(name, itemsize):
 
 def test_a_step_turns_dear_where_arithmetic_takes_as_long_as_the_weights():
     roof = RooflineCost(shape("llama-3-8b"), 989e12, 3.35e12)
+    assert roof.turning_tokens == pytest.approx(989 / 3.35)
     few, many = int(0.9 * roof.turning_tokens), int(2 * roof.turning_tokens)
     idle = roof(StepWork(0, 0, 0, 0))
-    assert roof(StepWork(few, 0, 0, 0)) == pytest.approx(idle)
-    assert roof(StepWork(many, 0, 0, 0)) == pytest.approx(2 * idle, rel=0.01)
+    assert roof(StepWork(few, 0, 0, few)) == pytest.approx(idle)
+    assert roof(StepWork(many, 0, 0, many)) == pytest.approx(2 * idle, rel=0.01)
     assert COST.turning_tokens == 8
+
+
+def test_kernels_of_a_step_run_one_after_another():
+    """A chunk's arithmetic does not hide behind the caches of those that decode beside it."""
+    roof = RooflineCost(shape("llama-3-8b"), 989e12, 3.35e12)
+    chunk, decoding = work_of(0, 2048), StepWork(64, 64 * 4096, 64 * 4096, 64)
+    layers, attention, last = roof.kernels(chunk + decoding)
+    assert layers.flops / roof.peak > layers.bytes / roof.bandwidth  # bound by arithmetic
+    assert attention.flops / roof.peak < attention.bytes / roof.bandwidth  # and by memory
+    assert last.flops / roof.peak < last.bytes / roof.bandwidth
+    both = layers.flops / roof.peak + (attention.bytes + last.bytes) / roof.bandwidth
+    assert roof(chunk + decoding) == pytest.approx(both)
+    whole = max(
+        roof.flops(chunk + decoding) / roof.peak, roof.bytes(chunk + decoding) / roof.bandwidth
+    )
+    assert both > 1.2 * whole
 
 
 def test_the_fit_finds_constants_that_are_there():

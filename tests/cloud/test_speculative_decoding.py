@@ -171,3 +171,11 @@ def test_a_verified_step_reads_what_a_step_reads():
     one, four = phases.decode(llama, 2048, 8), speedup.verify(llama, 2048, 3, 8)
     assert four.bytes == one.bytes and four.flops == 4 * one.flops
     assert speedup.verify(llama, 2048, 0, 8) == one
+
+
+def test_drafts_that_products_must_pay_for_do_not_hide_behind_the_cache():
+    """256 sequences of 2,048 tokens: five tokens each are 1,280 rows, over the ridge of 295."""
+    llama, peak, bandwidth = shape("llama-3-8b"), 989.4e12, 3.35e12
+    one, five = (speedup.verify(llama, 2048, k, 256).seconds(peak, bandwidth) for k in (0, 4))
+    assert five / one == pytest.approx(1.6, abs=0.01)
+    assert speedup.speedup(0.7, 4, 0.05, five / one) == pytest.approx(1.54, abs=0.01)

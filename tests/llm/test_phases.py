@@ -57,7 +57,18 @@ def test_the_turning_batch_is_where_the_intensity_is_the_ridge(context):
     assert phases.turning_batch(known, 100_000, 300.0) == float("inf")
 
 
-def test_the_roofline_takes_the_slower_of_both():
-    work = phases.PhaseCost(flops=1000, weight_bytes=60, kv_bytes=40)
+def test_each_kernel_takes_the_slower_of_both_and_they_add_up():
+    work = phases.PhaseCost(flops=1000, weight_bytes=60, kv_bytes=40, attention_flops=100)
     assert work.intensity == 10
     assert work.seconds(100, 1e9) == 10 and work.seconds(1e9, 10) == 10
+    # products: 900 / 10 over 60 / 1; attention: 40 / 1 over 100 / 10; one does not hide the other
+    assert work.seconds(10, 1) == 90 + 40
+
+
+@pytest.mark.parametrize(("batch", "context"), [(1, 7), (3, 40)])
+def test_attention_is_what_grows_with_the_context(batch, context):
+    one, more = (phases.decode(SHAPE, n, batch) for n in (context, context + 1))
+    assert more.flops - one.flops == more.attention_flops - one.attention_flops
+    assert context * (more.attention_flops - one.attention_flops) == one.attention_flops > 0
+    prompt = phases.prefill(SHAPE, context, batch)
+    assert prompt.attention_flops == context * one.attention_flops

@@ -18,11 +18,15 @@ from .scale.shapes import Shape
 
 @dataclass(frozen=True)
 class PhaseCost:
-    """flops: operations. weight_bytes, kv_bytes: what is read or written, each byte once."""
+    """flops: operations. weight_bytes, kv_bytes: what is read or written, each byte once.
+
+    attention_flops: of the operations, those with keys and values, which weights take no part in.
+    """
 
     flops: int
     weight_bytes: int
     kv_bytes: int
+    attention_flops: int = 0
 
     @property
     def bytes(self) -> int:
@@ -35,14 +39,19 @@ class PhaseCost:
         return self.flops / self.bytes
 
     def seconds(self, peak: float, bandwidth: float) -> float:
-        """The least time: whichever of arithmetic and memory takes longer.
+        """The least time: of the products with weights, and then of attention.
 
-        peak: operations/s. bandwidth: bytes/s. Williams et al., "Roofline", CACM 52(4), 2009.
-        Raises ValueError for one that is not above 0.
+        Each takes as long as its arithmetic or its memory, whichever is longer. They are kernels
+        that run one after another, so neither hides behind the other. peak: operations/s.
+        bandwidth: bytes/s. Williams et al., "Roofline", CACM 52(4), 2009. Raises ValueError for
+        one that is not above 0.
         """
         bounds.real("peak", peak, "operations/s", above=0.0)
         bounds.real("bandwidth", bandwidth, "bytes/s", above=0.0)
-        return max(self.flops / peak, self.bytes / bandwidth)
+        products = self.flops - self.attention_flops
+        return max(products / peak, self.weight_bytes / bandwidth) + max(
+            self.attention_flops / peak, self.kv_bytes / bandwidth
+        )
 
 
 def prefill(shape: Shape, tokens: int, batch: int = 1, itemsize: int = 2) -> PhaseCost:
@@ -55,7 +64,12 @@ def prefill(shape: Shape, tokens: int, batch: int = 1, itemsize: int = 2) -> Pha
     bounds.whole("batch", batch, "sequences of the batch")
     spared = 2 * shape.vocabulary * shape.width * (tokens - 1) * batch
     kv = batch * tokens * memory.kv_bytes(shape, itemsize)  # written
-    return PhaseCost(flops.forward(shape, tokens, batch) - spared, multiplied(shape) * itemsize, kv)
+    return PhaseCost(
+        flops.forward(shape, tokens, batch) - spared,
+        multiplied(shape) * itemsize,
+        kv,
+        batch * flops.attention(shape, tokens, tokens),
+    )
 
 
 def decode(shape: Shape, context: int, batch: int = 1, itemsize: int = 2) -> PhaseCost:
@@ -66,11 +80,18 @@ def decode(shape: Shape, context: int, batch: int = 1, itemsize: int = 2) -> Pha
     bounds.whole("context", context, "tokens, the new one among them")
     bounds.whole("batch", batch, "sequences of the batch")
     kv = batch * context * memory.kv_bytes(shape, itemsize)  # read, and one token of it written
-    return PhaseCost(batch * flops.decode(shape, context), multiplied(shape) * itemsize, kv)
+    return PhaseCost(
+        batch * flops.decode(shape, context),
+        multiplied(shape) * itemsize,
+        kv,
+        batch * flops.attention(shape, 1, context),
+    )
 
 
 def turning_batch(shape: Shape, context: int, ridge: float, itemsize: int = 2) -> float:
-    """The batch from which decoding is bound by arithmetic: its intensity reaches `ridge`.
+    """The batch from which a step's operations take longer than its bytes: its intensity reaches
+    `ridge`. Its products get there earlier, at `ridge` operations a byte of weights, and its
+    attention never does; a step is never bound by one of the two alone.
 
     Solved from batch f = ridge (weights + batch kv). Infinite where a sequence's own operations
     never reach the ridge for its own cache: a long context, which no batch shares. ridge:

@@ -131,12 +131,16 @@ class Replay:
         weights = multiplied(shape)
         kv = memory.kv_bytes(shape, itemsize)
         a_pair = 4 * shape.layers * shape.heads * shape.head_dim  # two products
-        total = 0.0
-        for tokens, context, pairs in zip(self.tokens, self.context, self.pairs, strict=True):
-            products = PhaseCost(2 * weights * tokens, weights * itemsize, 0)
-            attention = PhaseCost(a_pair * pairs, 0, kv * context)
-            total += sum(part.seconds(peak, bandwidth) for part in (products, attention))
-        return total
+        rows = zip(self.tokens, self.context, self.pairs, strict=True)
+        return sum(
+            PhaseCost(
+                2 * weights * tokens + a_pair * pairs,
+                weights * itemsize,
+                kv * context,
+                a_pair * pairs,
+            ).seconds(peak, bandwidth)
+            for tokens, context, pairs in rows
+        )
 
 
 def replay_memory(

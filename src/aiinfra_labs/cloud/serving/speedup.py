@@ -54,4 +54,5 @@ def verify(shape: Shape, context: int, drafts: int, batch: int = 1, itemsize: in
     Weights and caches are read once, as in `phases.decode`; operations are those of all tokens.
     """
     one = phases.decode(shape, context, batch, itemsize)
-    return replace(one, flops=one.flops * (drafts + 1))
+    more = drafts + 1
+    return replace(one, flops=one.flops * more, attention_flops=one.attention_flops * more)

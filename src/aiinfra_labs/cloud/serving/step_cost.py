@@ -2,8 +2,8 @@
 
 A step reads all weights once, computes each of its tokens, and lets each look back at its own
 sequence. `Linear` adds the three up, with constants fitted to what a machine measured.
-`RooflineCost` takes the larger of arithmetic and memory, as a GPU does that overlaps them (unit
-3.1).
+`RooflineCost` takes the larger of arithmetic and memory for each kind of kernel, and adds these up:
+a kernel may overlap the two (unit 3.1), and the next kernel begins when it has ended.
 """
 
 from __future__ import annotations
@@ -75,7 +75,7 @@ class Linear:
 
     @property
     def turning_tokens(self) -> float:
-        """Tokens that cost as much as the step itself: fewer leave it half idle."""
+        """Tokens that cost as much as the step itself: with so many it takes twice as long."""
         return self.fixed / self.per_token
 
 
@@ -103,8 +103,17 @@ def fitted(samples: Iterable[tuple[StepWork, float]]) -> Linear:
 
 
 @dataclass(frozen=True)
+class KernelCost:
+    """One kind of kernel in a step: flops: operations. bytes: read at least, each once."""
+
+    name: str
+    flops: float
+    bytes: float
+
+
+@dataclass(frozen=True)
 class RooflineCost:
-    """seconds = overhead + max(operations / peak, bytes / bandwidth), for a model's shape.
+    """seconds = overhead + the sum over kernels of max(operations / peak, bytes / bandwidth).
 
     peak: operations/s. bandwidth: bytes/s. overhead: of a step, seconds. What a kernel reaches of
     either is below: these are the least times that the device allows.
@@ -116,25 +125,37 @@ class RooflineCost:
     overhead: float = 0.0
     itemsize: int = 2  # bytes of a number
 
-    def flops(self, work: StepWork) -> float:
-        """The last matrix counts for one token of each sequence, as `llm.phases` has it."""
-        s = self.shape
+    def kernels(self, work: StepWork) -> tuple[KernelCost, KernelCost, KernelCost]:
+        """What a step runs, by what it reads. All products of the layers have one balance.
+
+        The last matrix counts for one token of each sequence, as `llm.phases` has it.
+        """
+        s, size = self.shape, self.itemsize
         last = s.vocabulary * s.width
-        matrices = 2 * (multiplied(s) - last) * work.tokens + 2 * last * work.sequences
-        return matrices + 4 * s.layers * s.heads * s.head_dim * work.pairs
+        layers = multiplied(s) - last
+        pair = 4 * s.layers * s.heads * s.head_dim  # two products
+        return (
+            KernelCost("layers", 2 * layers * work.tokens, size * layers),
+            KernelCost("attention", pair * work.pairs, memory.kv_bytes(s, size) * work.context),
+            KernelCost("last matrix", 2 * last * work.sequences, size * last),
+        )
+
+    def flops(self, work: StepWork) -> float:
+        """Operations of a step."""
+        return sum(kernel.flops for kernel in self.kernels(work))
 
     def bytes(self, work: StepWork) -> float:
         """Weights once, and the keys and values of each sequence once."""
-        return self.itemsize * multiplied(self.shape) + work.context * memory.kv_bytes(
-            self.shape, self.itemsize
-        )
+        return sum(kernel.bytes for kernel in self.kernels(work))
+
+    def seconds(self, kernel: KernelCost) -> float:
+        """The least time of one kernel: whichever of arithmetic and memory takes longer."""
+        return max(kernel.flops / self.peak, kernel.bytes / self.bandwidth)
 
     def __call__(self, work: StepWork) -> float:
-        slower = max(self.flops(work) / self.peak, self.bytes(work) / self.bandwidth)
-        return self.overhead + slower
+        return self.overhead + sum(map(self.seconds, self.kernels(work)))
 
     @property
     def turning_tokens(self) -> float:
-        """Tokens that compute for as long as the weights take to read."""
-        one, none = self.flops(StepWork(1, 0, 0, 0)), StepWork(0, 0, 0, 0)
-        return self.bytes(none) / self.bandwidth / (one / self.peak)
+        """Tokens that a product computes for as long as its weights take to read: any model's."""
+        return self.itemsize / 2 * self.peak / self.bandwidth
