@@ -130,7 +130,8 @@ class Scheduler:
         budget = self._go_on(plan, budget)
         if not plan.preempted:  # else a new one would take what was just given up
             self._admit(plan, budget)
-        while not plan.work and self.running:  # beams that wait for one that finds no room
+        # Left are beams that wait for one that finds no room.
+        while not plan.work and self.running:
             self.preempt(self.running[-1], plan)
             self._admit(plan, budget)
         return plan
@@ -140,20 +141,18 @@ class Scheduler:
         place = 0
         while place < len(self.running) and budget > 0:
             sequence = self.running[place]
-            drafts = len(sequence.draft)
-            tokens = min(sequence.missing + drafts, budget)
+            tokens = min(sequence.missing + len(sequence.draft), budget)
             if tokens < 1:  # a beam that waits for the others
                 place += 1
                 continue
-            drafts = max(0, tokens - sequence.missing)
             end = sequence.computed + tokens
-            needed = self.blocks.needed(sequence, end)
-            if needed > len(self.blocks.free_blocks):
-                last = self.running[-1]  # none that is in the plan: those come before it
-                self.preempt(last, plan)
+            if self.blocks.needed(sequence, end) > len(self.blocks.free_blocks):
+                # The last has no work in the plan yet, for those in the plan come before it.
+                self.preempt(self.running[-1], plan)
                 continue  # tries again, or is through if it was itself the last
             if copy := self.blocks.grow(sequence, end):
                 plan.copies.append(copy)
+            drafts = max(0, tokens - sequence.missing)
             self.blocks.register(sequence, end - drafts)
             whole = sequence.request.lacks_prompt_logprobs
             plan.work.append(ScheduledSequence(sequence, sequence.computed, tokens, drafts, whole))
@@ -166,30 +165,33 @@ class Scheduler:
         slots = self.free_slots() if self.waiting and budget > 0 else 0
         while self.waiting and budget > 0:
             sequence = self.waiting[0]
-            if sequence.held is not None:  # computed; it waits for other beams, all the others do
+            taken = self._slots(sequence)
+            # A beam that is held waits for the other beams.
+            if taken > slots or sequence.held is not None:
                 return
-            if (taken := self._slots(sequence)) > slots:
-                return
-            whole = sequence.request.lacks_prompt_logprobs  # what is in the cache gives no logits
+            # What is in the cache need not be computed, unless its logits are asked for.
+            whole = sequence.request.lacks_prompt_logprobs
             found = 0 if whole else self.blocks.match_prefix(sequence)
-            start = found * self.blocks.block_size
-            tokens = len(sequence.token_ids) - start
-            if tokens > budget:
-                if not self.chunked_prefill:
-                    return
-                tokens = budget
-            free = len(self.blocks.free_blocks) - (self.watermark if self.running else 0)
-            if self.blocks.needed_at_first(sequence, found, start + tokens) > free:
+            start, known = found * self.blocks.block_size, len(sequence.token_ids)
+            end = min(known, start + budget)
+            if end < known and not self.chunked_prefill:
+                return
+            if not self._has_room(sequence, found, end):
                 return
             del self.waiting[0]
             self.blocks.take_prefix(sequence, found)
-            self.blocks.grow(sequence, start + tokens)
-            self.blocks.register(sequence, start + tokens)
+            self.blocks.grow(sequence, end)
+            self.blocks.register(sequence, end)
             self.run(sequence)
-            plan.work.append(ScheduledSequence(sequence, start, tokens, 0, whole))
+            plan.work.append(ScheduledSequence(sequence, start, end - start, 0, whole))
             plan.admitted.append(sequence)
-            budget -= tokens
+            budget -= end - start
             slots -= taken
+
+    def _has_room(self, sequence: Sequence, found: int, end: int) -> bool:
+        """Whether there are blocks up to token `end`, and a few more for those that run."""
+        free = len(self.blocks.free_blocks) - (self.watermark if self.running else 0)
+        return self.blocks.needed_at_first(sequence, found, end) <= free
 
     def preempt(self, sequence: Sequence, plan: Plan) -> None:
         """Take all blocks back; the tokens stay, and are computed again."""
@@ -202,7 +204,7 @@ class Scheduler:
 
 
 class StaticScheduler(Scheduler):
-    """Static batching, to compare with: nobody is admitted before the whole batch has ended."""
+    """Static batching, to compare with: nobody is admitted while somebody runs."""
 
     def _admit(self, plan: Plan, budget: int) -> None:
         if not self.running:
