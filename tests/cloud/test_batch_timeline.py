@@ -51,7 +51,9 @@ def test_what_is_stored_is_what_the_engine_did(timelines):
             assert counts.prefill + counts.decode + counts.again + counts.idle == 3
     assert totals(widget.runs["small pool"]).preempted > 0
     assert totals(widget.runs["static"]).steps > totals(widget.runs["chunked"]).steps
-    assert "static:" in repr(widget)
+    assert f"static {len(timelines['static'].steps)} steps" in repr(widget)
+    widget.step = len(timelines["static"].steps) - 1
+    assert widget.figures("chunked") is None and widget.figures("static").tokens == 1
 
 
 def test_javascript_counts_as_python_does(shown, timelines):
@@ -69,45 +71,55 @@ def test_javascript_counts_as_python_does(shown, timelines):
         )
 
 
-def test_a_policy_and_a_step_are_chosen_with_the_keyboard(shown, timelines):
+def cells(page, request):
+    """What a request gets in the step that is looked at, by policy."""
+    row = page.locator(f".rows tbody tr:has(th:text-is('{request}'))")
+    return [cell.inner_text() for cell in row.locator("td").all()]
+
+
+def test_all_runs_stand_below_each_other_and_a_step_is_chosen_with_the_keyboard(shown, timelines):
     page = shown(BatchTimeline(timelines, title="Five requests"))
-    assert result(page).startswith("step 1: 16 tokens of 16, 1 prefilled")
+    assert page.locator(".drawn svg").count() == 3
+    tops = [svg.bounding_box()["y"] for svg in page.locator(".drawn svg").all()]
+    assert tops == sorted(set(tops))
+    assert result(page).startswith(
+        "step 1: static 16 tokens, 1 waiting, 2 slots idle; chunked 16 tokens"
+    )
+    assert cells(page, "0") == ["16 of prompt"] * 3
     page.get_by_role("slider").focus()
     page.keyboard.press("ArrowRight")
     assert page.evaluate("state.step") == 1 and result(page).startswith("step 2:")
-    choice = page.get_by_role("combobox")
-    choice.focus()
-    choice.select_option("small pool")
-    assert page.evaluate("state.policy") == "small pool"
-    assert "again after" in page.locator(".whole").inner_text()
     run = page.evaluate("state.runs['small pool']")
     at = next(i for i, step in enumerate(run["steps"]) if step["preempted"])
     page.evaluate("at => model.from_python('step', at)", at)
-    who = run["steps"][at]["preempted"][0]
-    assert f"{who} is preempted: its blocks are taken" in page.locator(".rows").inner_text()
-    assert "1 preempted" in result(page)
+    (who,) = run["steps"][at]["preempted"]
+    assert cells(page, who)[-1] == "preempted"
+    assert "1 preempted" in result(page).split("small pool")[1]
+    assert "again after" in page.locator(".whole").last.inner_text()
 
 
 def test_each_mark_is_drawn_once(shown, timelines):
-    widget = BatchTimeline(timelines, policy="small pool")
+    widget = BatchTimeline(timelines)
     page = shown(widget)
-    run = widget.runs["small pool"]
-    rows = [row for step in run["steps"] for row in step["served"]]
-    for kind in ("prefill", "decode", "again"):
-        expected = sum(row[1] == kind for row in rows)
-        assert page.locator(f".drawn g.{kind}").count() == expected > 0
-    for kind in ("waiting", "preempted"):
-        expected = sum(len(step[kind]) for step in run["steps"])
-        assert page.locator(f".drawn g.{kind}").count() == expected > 0
-    label = page.locator(".drawn svg").get_attribute("aria-label")
-    assert f"{len(run['steps'])} steps" in label
+    for place, (name, run) in enumerate(widget.runs.items()):
+        drawn = page.locator(".drawn svg").nth(place)
+        rows = [row for step in run["steps"] for row in step["served"]]
+        for kind in ("prefill", "decode", "again"):
+            expected = sum(row[1] == kind for row in rows)
+            assert drawn.locator(f"g.{kind}").count() == expected
+            assert expected or (kind, name) in {("again", "static"), ("again", "chunked")}
+        for kind in ("waiting", "preempted"):
+            expected = sum(len(step[kind]) for step in run["steps"])
+            assert drawn.locator(f"g.{kind}").count() == expected
+        label = drawn.get_attribute("aria-label")
+        assert name in label and f"{len(run['steps'])} steps" in label
 
 
-def test_a_step_behind_a_shorter_run_is_its_last(shown, timelines):
-    page = shown(BatchTimeline(timelines, step=len(timelines["static"].steps) - 1))
-    page.get_by_role("combobox").select_option("chunked")
-    last = len(timelines["chunked"].steps)
-    assert result(page).startswith(f"step {last}:")
+def test_a_run_that_has_ended_says_so_and_has_no_mark(shown, timelines):
+    last = len(timelines["static"].steps) - 1
+    page = shown(BatchTimeline(timelines, step=last))
+    assert "chunked has ended" in result(page)
+    assert page.locator(".drawn .now").count() == 1
     page.evaluate("stop()")
     assert page.evaluate("model.heard()") == 0
 
@@ -118,7 +130,7 @@ WIDE = "[...document.querySelectorAll('#here *')].filter(e => {\
 
 @pytest.mark.parametrize("width", [320, 390, 1000])
 def test_nothing_is_cut_off(shown, timelines, width):
-    page = shown(BatchTimeline(timelines, policy="small pool", step=9), width)
+    page = shown(BatchTimeline(timelines, step=9), width)
     assert page.evaluate("document.documentElement.scrollWidth") <= width
     assert page.evaluate(WIDE) == 0
 
@@ -133,7 +145,7 @@ CONTRASTS = """() => {
   const of = (selector, property) => [...document.querySelectorAll(selector)].map((e) => [
     rgba(getComputedStyle(e)[property]), paper]);
   return {
-    text: [...of('.result, .whole, .rows li, .key, .caption', 'color'),
+    text: [...of('.result, .whole, .rows th, .rows td, .key, .caption', 'color'),
            ...of('.drawn text', 'fill')],
     shapes: [...of('.drawn .prefill rect, .drawn .decode rect, .drawn circle', 'fill'),
              ...of('.drawn .again rect, .drawn .preempted path', 'stroke')],
@@ -143,7 +155,7 @@ CONTRASTS = """() => {
 
 @pytest.mark.parametrize("theme", ["light", "dark"])
 def test_it_reads_in_both_themes(shown, timelines, theme):
-    page = shown(BatchTimeline(timelines, policy="small pool"), theme=theme)
+    page = shown(BatchTimeline(timelines), theme=theme)
     found = page.evaluate(CONTRASTS)
     for kind, least in (("text", 4.5), ("shapes", 3.0)):
         assert found[kind]
@@ -155,8 +167,6 @@ def test_it_reads_in_both_themes(shown, timelines, theme):
 def test_runs_that_cannot_be_shown_are_refused(timelines):
     with pytest.raises(BatchTimelineError, match="without a step"):
         BatchTimeline({})
-    with pytest.raises(BatchTimelineError, match="no run 'orca'"):
-        BatchTimeline(timelines, policy="orca")
     rule = EngineConfig(prefix_caching=False)
     other = replay(
         engine_without_model(rule, 512), [RequestShape(0, [0], 200, 0)], lambda work: 1.0

@@ -1,8 +1,9 @@
 """The batch timeline: who is prefilled, decoded, preempted or waits in each step. Unit 4.3.
 
-`BatchTimeline({"static": timeline, ...})` shows recorded runs of one workload, one for each policy
-(`serving.replay`). All of them are stored in the widget, so it works on a static page;
-`batch_timeline.js` counts by `figures` and `totals`, too, and a test holds the two together.
+`BatchTimeline({"static": timeline, ...})` shows recorded runs of one workload (`serving.replay`),
+one for each policy, one below the other on one axis of steps. All of them are stored in the widget,
+so it works on a static page; `batch_timeline.js` counts by `figures` and `totals`, too, and a test
+holds the two together.
 """
 
 from __future__ import annotations
@@ -98,14 +99,13 @@ def totals(run: Mapping[str, Any]) -> Totals:
 
 
 class BatchTimeline(anywidget.AnyWidget):
-    """A row a request, a column a step, a choice of policies, and a slider over the steps."""
+    """A picture a policy, in it a row a request and a column a step; a slider over the steps."""
 
     _esm = scripted(HERE / "batch_timeline.js")
     _css = framed(HERE / "batch_timeline.css")
 
     runs = traitlets.Dict(help="Runs by policy: see `run_of`.").tag(sync=True)
     requests = traitlets.List(help="[name, prompt tokens, new tokens], a row each.").tag(sync=True)
-    policy = traitlets.Unicode("", help="The run that is shown.").tag(sync=True)
     step = traitlets.Int(0, min=0, help="The step that is looked at.").tag(sync=True)
     title = traitlets.Unicode("", help="Above the drawing.").tag(sync=True)
 
@@ -133,30 +133,15 @@ class BatchTimeline(anywidget.AnyWidget):
                     "the same requests for each",
                 )
         rows = [[n, first.requests[n].prompt, len(first.requests[n].tokens)] for n in names]
-        settings.setdefault("policy", next(iter(timelines)))
         super().__init__(
             runs={name: run_of(t) for name, t in timelines.items()}, requests=rows, **settings
         )
 
-    @traitlets.validate("policy")
-    def _known(self, proposal: Any) -> str:
-        if proposal["value"] not in self.runs:
-            raise BatchTimelineError(
-                f"there is no run {proposal['value']!r}",
-                "the runs that were given are shown",
-                f"one of {', '.join(self.runs)}",
-            )
-        return proposal["value"]
-
-    @property
-    def figures(self) -> Figures:
-        """The counts of the step that is shown."""
-        run = self.runs[self.policy]
-        return figures(run, min(self.step, len(run["steps"]) - 1))
+    def figures(self, policy: str) -> Figures | None:
+        """The counts of the step that is looked at; None where that run has ended before."""
+        run = self.runs[policy]
+        return figures(run, self.step) if self.step < len(run["steps"]) else None
 
     def __repr__(self) -> str:
-        counts = totals(self.runs[self.policy])
-        return (
-            f"BatchTimeline({self.policy}: {counts.steps} steps, {counts.tokens:,} tokens, "
-            f"{counts.slots_in_use:.0%} of the slots in use while somebody waits)"
-        )
+        said = (f"{name} {totals(run).steps} steps" for name, run in self.runs.items())
+        return f"BatchTimeline({', '.join(said)})"
