@@ -1,13 +1,16 @@
 """The drawings of unit 4.3 say in words what they draw, with the figures of the runs."""
 
+import numpy as np
 import pytest
 
 from aiinfra_labs.cloud.drawings import continuous_batching as drawings
+from aiinfra_labs.cloud.serving.attention import Layout
 from aiinfra_labs.cloud.serving.engine import EngineConfig
 from aiinfra_labs.cloud.serving.replay import engine_without_model, replay
-from aiinfra_labs.cloud.serving.step_cost import Linear
+from aiinfra_labs.cloud.serving.step_cost import Linear, RooflineCost, StepWork, work_of
 from aiinfra_labs.cloud.serving.workloads import RequestShape
 from aiinfra_labs.course.figures import to_html
+from aiinfra_labs.llm.scale.shapes import shape
 
 COST = Linear(0.004, 0.0005, 0, 0)
 
@@ -25,11 +28,69 @@ def alt(figure):
     return str(figure.get_label())
 
 
-def test_a_step_s_cost_is_told_over_one_token():
-    figure = drawings.step_costs({"a machine": COST})
-    assert "a machine: 4.4 times at 32 tokens, 228 times at 2,048" in alt(figure)
-    dotted = [line for line in figure.axes[0].lines if line.get_linestyle() == ":"]
-    assert [line.get_xdata()[0] for line in dotted] == [8]
+def test_every_slot_of_every_step_is_a_stay_or_empty():
+    timeline = run()
+    found = drawings.stays(timeline)
+    assert sorted(s.name for s in found) == sorted(timeline.requests)  # each in one slot, once
+    for place, step in enumerate(timeline.steps):
+        here = [s for s in found if s.begin <= place < s.end]
+        assert {s.name for s in here} == {served.name for served in step.served}
+        assert len({s.slot for s in here}) == len(here)
+        assert all(0 <= s.slot < timeline.slots for s in here)
+
+
+def test_slots_are_told_with_those_that_stand_empty():
+    runs = {"one": run(), "other": run(8)}
+    text = alt(drawings.slots(runs))
+    for name, timeline in runs.items():
+        used = sum(len(step.served) for step in timeline.steps)
+        empty = timeline.slots * len(timeline.steps) - used
+        assert f"{name}: {len(timeline.steps)} steps, {empty} slots empty" in text
+
+
+def test_a_preempted_request_leaves_its_slot_and_comes_again():
+    timeline = run(16, 8)
+    assert timeline.preemptions
+    found = drawings.stays(timeline)
+    assert len(found) > len(timeline.requests)
+
+
+def test_a_mixed_step_colours_what_each_token_sees():
+    table = np.array([[2, 0], [1, 0]], np.int32)
+    layout = Layout(np.array([1, 2]), np.array([3, 2]), table, 4)
+    figure = drawings.mixed_step(layout, ["a", "b"], ["x", "y", "z"])
+    text = alt(figure)
+    assert "'x' is a's token 2, in slot 10" in text and "'z' is b's token 1, in slot 5" in text
+    squares = figure.axes[1].patches
+    coloured = [p for p in squares if p.get_facecolor()[3] > 0]
+    assert len(squares) == 3 * (3 + 2) and len(coloured) == 3 + 1 + 2
+
+
+def test_the_kernels_of_a_step_add_up_to_its_time():
+    clock = RooflineCost(shape("llama-3-8b"), 989e12, 3.35e12)
+    beside = StepWork(8, 8 * 512, 8 * 512, 8)
+    figure = drawings.kernel_times(clock, [1, 256, 1024], beside)
+    text = alt(figure)
+    assert f"to {1e3 * clock(beside + work_of(0, 1024)):.1f} ms at 1,024" in text
+    (dotted,) = (line for line in figure.axes[0].lines if line.get_linestyle() == ":")
+    assert dotted.get_xdata()[0] == pytest.approx(clock.turning_tokens - 8)
+
+
+def test_pauses_are_told_of_the_reader_and_the_paper():
+    requests = [RequestShape(0, [0] * 4, 60, 0), RequestShape(0.1, [0] * 90, 2, 1)]
+    runs = {}
+    for budget in (16, 128):
+        rule = EngineConfig(max_step_tokens=budget, prefix_caching=False)
+        runs[f"{budget} tokens"] = replay(engine_without_model(rule, 128), requests, COST)
+    text = alt(drawings.pauses(runs, "0", "1"))
+    for name, timeline in runs.items():
+        pause = 1e3 * max(timeline.requests["0"].gaps)
+        assert f"{name}: the paper takes" in text and f"pause is {pause:,.0f} ms" in text
+
+
+def test_engines_are_told_by_their_rate():
+    found = {"engine": {"new_tokens_a_second": 1200.0}, "other": {"new_tokens_a_second": 300.0}}
+    assert "engine 1,200, other 300" in alt(drawings.engines(found))
 
 
 def test_policies_are_told_at_the_highest_rate():
