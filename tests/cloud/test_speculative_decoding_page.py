@@ -21,11 +21,15 @@ def test_shares_are_the_areas():
 
 
 def test_a_run_shows_each_draft_and_the_models_own_token():
-    steps = [(0, 0), (4, 4), (4, 1), (2, 0)]
+    steps = [((), 0, "a"), ("bcde", 4, "f"), ("gxyz", 1, "h"), ("vw", 0, "i")]
     fig = drawings.run(steps)
     boxes = fig.axes[0].patches
     filled = sum(box.get_facecolor()[3] > 0 for box in boxes)
     assert len(boxes) == 10 + 4 and filled == 5 + 4
+    rows = {}
+    for text in fig.axes[0].texts:
+        rows.setdefault(text.get_position()[1], []).append(text.get_text())
+    assert rows[2] == ["step 3", "g", "h", "x", "y", "z"]  # the own token stands where it differs
     assert "9 tokens, 2.2 a step" in fig.get_label()
 
 

@@ -1,4 +1,4 @@
-"""The drawings of unit 4.4: shares, the steps of a run, speed-up by formula and as measured."""
+"""The drawings of unit 4.4: drafts of a run, shares, speed-up by formula and as measured."""
 
 from __future__ import annotations
 
@@ -31,38 +31,55 @@ def shares(p: Sequence[float], q: Sequence[float], words: Sequence[str]) -> Figu
     ax.bar(at, lacking, 0.6, bottom=both, color=figures.PALETTE["orange"], label="p - q: drawn")
     look = {"color": "none", "edgecolor": figures.PALETTE["red"], "linestyle": "--"}
     ax.bar(at, too_much, 0.6, bottom=both, label="q - p: rejected", **look)
-    ax.set_xticks(at, words, fontsize=9, family="monospace")
+    ax.set_xticks(at, words, fontsize=10.5, family="monospace")
     ax.set(ylabel="probability")
-    ax.legend(fontsize=9)
+    ax.tick_params(axis="y", labelsize=10.5)
+    ax.legend(fontsize=10.5)
     return fig
 
 
 @styled
-def run(steps: Sequence[tuple[int, int]], most: int = 16) -> Figure:
-    """A row a step: (drafted, accepted). One more token comes in each step."""
+def run(steps: Sequence[tuple[Sequence[str], int, str]], first: int = 1, most: int = 9) -> Figure:
+    """A row a step: its drafts, how many of them are right, and the model's own token.
+
+    first: the number of the first step that is shown, from 1 on. most: steps that are shown.
+    """
+    from matplotlib.colors import to_rgba
     from matplotlib.patches import Rectangle
 
-    shown = list(steps)[:most]
-    widest = max((d for d, _ in shown), default=0) + 1
-    drafted, accepted = (sum(column) for column in zip(*steps, strict=True))
-    fig, ax = figures.figure(
-        alt=f"The first {len(shown)} of {len(steps)} steps, a row each. In all {drafted} tokens "
-        f"were drafted and {accepted} accepted; with the model's own token of each step that is "
-        f"{accepted + len(steps)} tokens, {(accepted + len(steps)) / len(steps):.1f} a step.",
-        height=0.8 + 0.16 * len(shown),
+    shown = list(steps)[first - 1 :][:most]
+    drafted, accepted = sum(len(d) for d, _, _ in steps), sum(n for _, n, _ in steps)
+    told = "; ".join(
+        f"step {i + first} drafts {' '.join(map(repr, d)) or 'nothing'}, {n} right, "
+        f"and gives {own!r}"
+        for i, (d, n, own) in enumerate(shown)
     )
-    for row, (d, n) in enumerate(shown):
-        for i in range(d):
-            kept = i < n
-            colour = figures.PALETTE["blue" if kept else "red"]
-            face = colour if kept else "none"
-            ax.add_patch(Rectangle((i, row), 0.86, 0.8, facecolor=face, edgecolor=colour, lw=1))
-        own = figures.PALETTE["orange"]
-        ax.add_patch(Rectangle((n, row), 0.86, 0.8, facecolor=own, edgecolor=own, lw=1))
-    ax.set(xlim=(-0.2, widest + 0.2), ylim=(len(shown) + 0.1, -0.3), ylabel="step")
-    ax.set(xlabel="blue: accepted, red: rejected, orange: the model's own")
-    ax.set_xticks([])
-    ax.set_yticks([])
+    fig, ax = figures.figure(
+        alt=f"{len(shown)} of {len(steps)} steps, a row each: {told}. In all {drafted} "
+        f"tokens were drafted and {accepted} accepted; with the model's own token of each step "
+        f"that is {accepted + len(steps)} tokens, {(accepted + len(steps)) / len(steps):.1f} a "
+        "step.",
+        height=0.35 + 0.29 * len(shown),
+    )
+    look = {"ha": "center", "va": "center", "fontsize": 10.5, "family": "monospace"}
+    widest = 0.0
+    for row, (drafts, right, own) in enumerate(shown):
+        boxes = [(text, "blue" if i < right else "red") for i, text in enumerate(drafts)]
+        boxes.insert(right, (own, "orange"))
+        ax.text(-0.6, row, f"step {row + first}", ha="right", va="center", fontsize=10.5)
+        left = 0.0
+        for text, name in boxes:
+            wide = max(len(text), 1) + 1.0
+            colour = figures.PALETTE[name]
+            wrong = name == "red"
+            face = {"fc": "none" if wrong else to_rgba(colour, 0.3), "ls": "--" if wrong else "-"}
+            ax.add_patch(Rectangle((left, row - 0.4), wide, 0.8, ec=colour, lw=1.2, **face))
+            ax.text(left + wide / 2, row, text, **look)
+            left += wide + 0.4
+        widest = max(widest, left)
+    ax.set(xlim=(0, widest), ylim=(len(shown) - 0.4, -0.6), xticks=[], yticks=[])
+    for spine in ax.spines.values():
+        spine.set_visible(False)
     return fig
 
 
@@ -78,19 +95,20 @@ def speedups(costs: Sequence[float] = (0.02, 0.3), ks: Sequence[int] = (2, 4, 8)
     fig, axes = figures.figure(
         alt=f"Speed-up by the rate of acceptance, if a verified step costs what a step costs. "
         f"{said}.",
-        height=2.8,
-        ncols=len(costs),
-        sharey=True,
+        height=2.5 * len(costs),
+        nrows=len(costs),
+        sharex=True,
     )
     for ax, c in zip(np.atleast_1d(axes), costs, strict=True):
         for k in ks:
             ax.plot(rates, lines[c, k], label=f"k = {k}")
         ax.axhline(1, color=figures.INK, ls=":", lw=1.2)
         ax.axhspan(2, 3, color=figures.INK, alpha=0.15, lw=0)
-        ax.set(xlabel="rate of acceptance, a", xlim=(0, 1), ylim=(0, 5))
-        ax.set_title(f"a draft costs {c:g} of a step", fontsize=10)
-        ax.legend(fontsize=9)
-    np.atleast_1d(axes)[0].set_ylabel("times as fast")
+        ax.set(xlim=(0, 1), ylim=(0, 5), ylabel="times as fast")
+        ax.set_title(f"a draft costs {c:g} of a step", fontsize=11)
+        ax.tick_params(labelsize=10.5)
+        ax.legend(fontsize=10.5, loc="upper left")
+    np.atleast_1d(axes)[-1].set_xlabel("rate of acceptance, a")
     return fig
 
 
@@ -110,13 +128,13 @@ def measured(found: Mapping[str, Any]) -> Figure:
         alt=f"Measured on {found['machine']['cpu']}. A step for {last} tokens takes "
         f"{steps[last] / steps[1]:.1f} times as long as one for 1. Speed-up on code that repeats "
         f"itself: {said}.",
-        height=2.8,
-        ncols=2,
+        height=5.0,
+        nrows=2,
     )
     left.plot(list(steps), [t / steps[1] for t in steps.values()], "o-", ms=4)
     left.plot(list(steps), list(steps), color=figures.INK, ls=":", lw=1.2)
     left.set(xlabel="tokens in a step", xlim=(0, last + 1), ylim=(0, 4.5))
-    left.set_title("time, of a step for 1", fontsize=10)
+    left.set_title("time of a step; dotted: of as many steps for one", fontsize=11)
     for way in ways:
         speeds = [row[way]["speedup"] for row in rows.values()]
         right.plot(list(rows), speeds, "o-", ms=4, label=way)
@@ -124,6 +142,8 @@ def measured(found: Mapping[str, Any]) -> Figure:
     right.set_xscale("log", base=2)
     right.set_xticks(list(rows), [str(n) for n in rows])
     right.set(xlabel="sequences in the batch", ylim=(0, None))
-    right.set_title("times as fast", fontsize=10)
-    right.legend(fontsize=9)
+    right.set_title("times as fast, on code that repeats itself", fontsize=11)
+    right.legend(fontsize=10.5)
+    for ax in (left, right):
+        ax.tick_params(labelsize=10.5)
     return fig
