@@ -45,7 +45,8 @@ class ModelRunner:
         def attend(
             layer: int, query: Tensor, key: Tensor, value: Tensor, window: int | None = None
         ) -> Tensor:
-            self.cache.write(layer, slots, key, value)  # first, so that a query sees its own step
+            # Written first, so that a query sees the keys of its own step.
+            self.cache.write(layer, slots, key, value)
             return self.cache.attend(self.attention, layer, query, layout.seen_through(window))
 
         positions = torch.from_numpy(layout.positions).to(device)
