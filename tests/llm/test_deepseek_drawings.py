@@ -3,10 +3,13 @@
 import re
 
 import pytest
+import torch
 
 from aiinfra_labs.course import figures
-from aiinfra_labs.llm.deepseek import cache_sizes
+from aiinfra_labs.llm.deepseek import cache_sizes, grpo
+from aiinfra_labs.llm.deepseek.moe import choose
 from aiinfra_labs.llm.drawings import deepseek as drawings
+from aiinfra_labs.llm.drawings import deepseek_by_hand as by_hand
 
 
 def way(first, last):
@@ -21,14 +24,14 @@ RUNS = {
     "other": [{"right": [0.1] * 20, "length": [3.0] * 20}],
 }
 DRAWN = {
-    "flow": drawings.flow,
     "caches": lambda: drawings.caches(["gpt3", "llama-3-8b", "deepseek-v2"]),
-    "intensities": lambda: drawings.intensities({"multi-head": 1, "latent": 249}, 295, "H100"),
     "loads": lambda: drawings.loads(WAYS, every=20),
-    "violations": lambda: drawings.violations(WAYS),
     "surrogate": drawings.surrogate,
     "by_thinking": lambda: drawings.by_thinking({"0": (50, 0.2), "3": (30, 0.9), "4": (2, 1)}, 0.3),
     "reinforced": lambda: drawings.reinforced(RUNS),
+    "two ways": by_hand.two_ways,
+    "router": by_hand.router,
+    "group": by_hand.group,
 }
 
 
@@ -63,9 +66,27 @@ def test_the_lines_are_the_runs():
     assert "one: right 20% to 90%, tokens 5.0 to 12.0" in said
     assert "other: right 10% to 10%" in said
     assert len(DRAWN["reinforced"]().axes[0].lines) == 3
-    assert "a 1.9 to 1.5" in DRAWN["violations"]().get_label()
 
 
 def test_rare_lengths_are_left_out():
     said = DRAWN["by_thinking"]().get_label()
     assert "0 written, 20 % right; 3 written, 90 % right" in said and "4 written" not in said
+
+
+def test_the_numbers_by_hand_are_the_library_s():
+    """Both ways have the same scores; the choice is the router's; the advantages are GRPO's."""
+    keys = by_hand.LATENTS @ by_hand.KEY_UP.T
+    scores = (keys @ by_hand.QUERY).tolist()
+    assert scores == (by_hand.LATENTS @ (by_hand.QUERY @ by_hand.KEY_UP)).tolist()
+    assert all(f"score {score:.0f}" in DRAWN["two ways"]().get_label() for score in scores)
+    given = torch.tensor(by_hand.SCORES)[None], torch.tensor(by_hand.BIAS)
+    chosen = sorted(choose(*given, by_hand.CHOSEN)[0].tolist())
+    alone = sorted(choose(given[0], torch.zeros(8), by_hand.CHOSEN)[0].tolist())
+    said = DRAWN["router"]().get_label()
+    assert chosen != alone
+    assert f"Chosen: expert {chosen[0]} " in said and f"expert {chosen[1]} with" in said
+    assert f"would have been {alone[0]} and {alone[1]}." in said
+    said = DRAWN["group"]().get_label()
+    rewards = torch.tensor([by_hand.CHAIN.reward(text) for text in by_hand.ANSWERS])
+    for text, a in zip(by_hand.ANSWERS, grpo.advantages(rewards).tolist(), strict=True):
+        assert re.search(f"{text} reward ., advantage {re.escape(f'{a:+.2f}')}", said)

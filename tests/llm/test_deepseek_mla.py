@@ -181,7 +181,11 @@ def test_operations_are_those_that_torch_counts(shape, context):
         with sdpa_kernel(SDPBackend.MATH), FlopCounterMode(display=False) as counter:
             form(*query, kept)
         assert counter.get_total_flops() == cost(shape_of(config), context).flops
-        assert cost(shape_of(config), context).read == kept.numel()
+        found = cost(shape_of(config), context)
+        assert found.read == kept.numel()
+        width = kept.shape[-1] if form == ours.absorbed else query[0].shape[-1] + query[1].shape[-1]
+        value = config.kv_lora_rank if form == ours.absorbed else config.v_head_dim
+        assert found.pairs == 2 * context * config.num_attention_heads * (width + value)
 
 
 def test_grouped_operations_are_those_that_torch_counts():
@@ -192,6 +196,14 @@ def test_grouped_operations_are_those_that_torch_counts():
     found = mla_cost.grouped(shape, 33)
     assert counter.get_total_flops() == found.flops and found.read == 2 * key.numel()
     assert found.intensity() == shape.heads / shape.kv_heads  # whatever the context is
+
+
+def test_the_intensity_is_of_attention_alone():
+    """What goes into the latent's space and out of it reads weights, and is another kernel."""
+    v2 = cache_sizes.shape("deepseek-v2")
+    short, long = (mla_cost.absorbed(v2, context) for context in (1, 4096))
+    assert short.intensity() == pytest.approx(long.intensity()) == pytest.approx(241.8, abs=0.05)
+    assert short.flops - short.pairs == long.flops - long.pairs == 2 * 128 * 512 * 256
 
 
 def test_the_figures_of_the_papers():

@@ -16,15 +16,23 @@ from ..scale.shapes import Shape
 
 @dataclass(frozen=True)
 class DecodeCost:
-    """flops: operations. read: numbers of the cache. made: numbers written for this step alone."""
+    """flops: operations, of which `pairs` are scores and weighted means: attention itself.
+
+    read: numbers of the cache. made: numbers written for this step alone.
+    """
 
     flops: int
+    pairs: int
     read: int
     made: int
 
     def intensity(self, itemsize: int = 2) -> float:
-        """Operations for each byte of the cache, where nothing else goes to memory."""
-        return self.flops / (self.read * itemsize)
+        """Operations of attention itself for each byte of the cache, where nothing else is read.
+
+        What brings a query into the latent's space and a mean out of it reads weights of its own,
+        and is another kernel's work.
+        """
+        return self.pairs / (self.read * itemsize)
 
 
 def _check(shape: Shape, context: int, latent: bool) -> None:
@@ -48,7 +56,7 @@ def expanded(shape: Shape, context: int) -> DecodeCost:
     up = 2 * context * r.kv_rank * heads * (key + value)
     pairs = 2 * context * heads * (key + r.rope_dim + value)
     read = context * (r.kv_rank + r.rope_dim)
-    return DecodeCost(up + pairs, read, context * heads * (key + r.rope_dim + value))
+    return DecodeCost(up + pairs, pairs, read, context * heads * (key + r.rope_dim + value))
 
 
 def absorbed(shape: Shape, context: int) -> DecodeCost:
@@ -61,7 +69,7 @@ def absorbed(shape: Shape, context: int) -> DecodeCost:
     there_and_back = 2 * heads * r.kv_rank * (shape.head_dim + r.value_dim)
     pairs = 2 * context * heads * (r.kv_rank + r.rope_dim + r.kv_rank)
     read = context * (r.kv_rank + r.rope_dim)
-    return DecodeCost(there_and_back + pairs, read, heads * (2 * r.kv_rank + r.rope_dim))
+    return DecodeCost(there_and_back + pairs, pairs, read, heads * (2 * r.kv_rank + r.rope_dim))
 
 
 def grouped(shape: Shape, context: int) -> DecodeCost:
@@ -71,4 +79,4 @@ def grouped(shape: Shape, context: int) -> DecodeCost:
     """
     _check(shape, context, latent=False)
     pairs = 4 * context * shape.heads * shape.head_dim
-    return DecodeCost(pairs, 2 * context * shape.kv_heads * shape.head_dim, 0)
+    return DecodeCost(pairs, pairs, 2 * context * shape.kv_heads * shape.head_dim, 0)

@@ -88,7 +88,8 @@ class Router(KeepsFloat32):
     def forward(self, x: Tensor) -> Routing:
         """x: float [T, C]."""
         config = self.config
-        logits = F.linear(x.float(), self.weight.float())  # [T, E]: a near tie must not be rounded
+        # float32: a near tie must not be rounded.
+        logits = F.linear(x.float(), self.weight.float())  # [T, E]
         scores = logits.sigmoid() if config.scoring_func == "sigmoid" else logits.softmax(-1)
         experts = choose(
             scores.detach(),

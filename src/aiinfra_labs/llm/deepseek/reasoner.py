@@ -350,13 +350,8 @@ def reinforce(
         for _ in range(recipe.updates):
             new = log_probabilities(model, drawn.ids, answered)
             terms = grpo.objective(new, old, held, advantage, drawn.mask, recipe.clip, recipe.beta)
+            _check_loss(terms.loss, number)
             optimizer.zero_grad()
-            if not terms.loss.isfinite():
-                raise TrainingError(
-                    f"step {number}: the loss is {terms.loss.item()}",
-                    "a ratio of probabilities has overflowed, and every weight would become nan",
-                    "a lower learning_rate, or fewer updates on the same answers",
-                )
             terms.loss.backward()
             torch.nn.utils.clip_grad_norm_(model.parameters(), 1.0)
             optimizer.step()
@@ -374,6 +369,15 @@ def reinforce(
             )
         )
     return model.eval()
+
+
+def _check_loss(loss: Tensor, step: int) -> None:
+    if not loss.isfinite():
+        raise TrainingError(
+            f"step {step}: the loss is {loss.item()}",
+            "a ratio of probabilities has overflowed, and every weight would become nan",
+            "a lower learning_rate, or fewer updates on the same answers",
+        )
 
 
 @dataclass(frozen=True)

@@ -64,8 +64,9 @@ examine(
 examine(
     "humaneval-96.3",
     verdict="corrected",
-    figure="R1's report has no HumanEval. 96.3 is there as a percentile on Codeforces: the share "
-    "of human contestants that it is rated above (rating 2,029). Its share of solved programming "
+    figure="R1's report names HumanEval-Mul among its benchmarks and gives no result for it. 96.3 "
+    "is there as a percentile on Codeforces: the share of human contestants that it is rated above "
+    "(rating 2,029). Its share of solved programming "
     "tasks is 65.9 % on LiveCodeBench, 49.2 % on SWE-bench Verified.",
     how="read in the report's table of results",
     source="https://github.com/deepseek-ai/DeepSeek-R1",
