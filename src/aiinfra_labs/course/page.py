@@ -92,7 +92,11 @@ def _run(notebook: Notebook, path: Path) -> None:
     new = not path.exists()
     if new:
         write_whole(path, nbformat.writes(notebook, version=4).encode())
-    client = NotebookClient(notebook, timeout=1800, kernel_name="python3", resources=place)
+    client = NotebookClient(
+        notebook, timeout=1800, kernel_name="python3", resources=place, record_timing=False
+    )
+    for cell in notebook.cells:
+        cell.metadata.pop("execution", None)  # when it ran: every run would change every cell
     try:
         client.execute()
     except BaseException as error:
