@@ -1,11 +1,11 @@
 """A memory limit between a program and the device's allocator, set from outside. Unit 3.9.
 
 HAMi-core is a library that the file /etc/ld.so.preload puts before the CUDA driver's: its
-`cuMemAlloc` counts, then calls the driver's. Here the same is done one level up, to the functions of `cuda` that allocate:
-within `limited(region)` each reserves its bytes in the region first. The program is not changed,
-and neither is the allocator. What does not pass these functions is not counted: here, the copy that
-Numba makes of a host array for one launch; under HAMi, a program that calls the driver past the
-library.
+`cuMemAlloc` counts, then calls the driver's. Here the same is done one level up, to the functions
+of `cuda` that allocate: within `limited(region)` each reserves its bytes in the region first. The
+program is not changed, and neither is the allocator. What does not pass these functions is not
+counted: here, the copy that Numba makes of a host array for one launch; under HAMi, a program that
+calls the driver past the library.
 """
 
 from __future__ import annotations
