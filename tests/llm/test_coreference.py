@@ -32,7 +32,7 @@ from aiinfra_labs.llm.pronoun_model import (
     looked_at,
     train_pronouns,
 )
-from aiinfra_labs.llm.pronoun_study import STRONG, hidden, look, study, without_head
+from aiinfra_labs.llm.pronoun_study import STRONG, hidden, look, names_absent, study, without_head
 
 MANY = 4000
 
@@ -258,6 +258,20 @@ def test_what_the_page_says_of_the_results(results):
     assert all(m["says"] == "苹果" for name in ("free", "blind", "paid") for m in ways[name])
     shares = [share for m in ways["free"] for layer in m["talk"] for share in layer]
     assert min(shares) < 0.05 and max(shares) > STRONG
+
+
+def test_without_its_noun_the_free_model_guesses_one_that_the_adjective_fits(testing):
+    """It names neither of the sentence's nouns, mostly, but one of which the adjective is said."""
+    model, some = load_stored("free"), testing[:500]
+    batch = batch_of(some, model.ids)
+    masks = hidden(model, batch, [0, 1])
+    with torch.no_grad():
+        named = [NOUNS[i] for i in model(batch.ids, batch.it, masks)[0].argmax(-1)]
+    absent = [(s, noun) for s, noun in zip(some, named, strict=True) if noun not in s.words]
+    assert names_absent(model, batch, masks) == pytest.approx(len(absent) / len(some))
+    assert len(absent) > len(some) / 2
+    assert sum(seen_adjective(s) in FITS[noun] for s, noun in absent) > 0.95 * len(absent)
+    assert names_absent(model, batch) < 0.05
 
 
 def test_the_claim_s_figures_are_the_results(results):

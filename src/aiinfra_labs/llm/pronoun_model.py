@@ -193,7 +193,7 @@ def save_stored(model: PronounModel, path: Path) -> None:
 
 
 def load_stored(name: str) -> PronounModel:
-    """ "free" or "elsewhere": trained with look = 0 and with look = 1, seed 0."""
+    """ "free", which sees every word, or "blind", where 它 sees no noun: both of seed 0."""
     path = stored_file(name)
     tensors, config = checkpoint.load(path)
     model = PronounModel(PronounConfig(**config))

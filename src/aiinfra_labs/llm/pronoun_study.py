@@ -70,6 +70,15 @@ def hidden(model: PronounModel, batch: Batch, layers: Sequence[int]) -> list[Ten
 
 
 @torch.no_grad()
+def names_absent(model: PronounModel, batch: Batch, masks: Sequence[Tensor] | None = None) -> float:
+    """The share of sentences, 0 to 1, for which the model names a noun that is not in them."""
+    logits, _ = model(batch.ids, batch.it, masks)
+    nouns = batch.ids.new_tensor([model.ids[noun] for noun in NOUNS])
+    named = nouns[logits.argmax(-1)]  # [B]
+    return (batch.ids != named[:, None]).all(dim=1).float().mean().item()
+
+
+@torch.no_grad()
 def study(model: PronounModel) -> dict[str, Any]:
     """All that the page tells of one model, as plain data. Accuracies are of held-out sentences.
 

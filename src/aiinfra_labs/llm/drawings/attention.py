@@ -94,16 +94,18 @@ def detour(first: float, second: float) -> Figure:
         f"Two layers. In layer 0, 甜 (sweet) gives 苹果 (apple) {first:.2f}. In layer 1, 它 (it) "
         f"gives 甜 {second:.2f}. No arrow goes from 苹果 to 它."
     )
-    passed = {("苹果", 38), ("甜", 19), ("它", 0)}  # who holds the apple, and when
-    with drawing(alt, 0, 48) as (fig, ax):
+    passed = {("苹果", 46), ("甜", 23), ("它", 0)}  # who holds the apple, and when
+    with drawing(alt, 0, 56) as (fig, ax):
         for x, word, english in ((14, "苹果", "apple"), (50, "它", "it"), (86, "甜", "sweet")):
-            for y in (38, 19, 0):
+            for y in (46, 23, 0):
                 colour = ORANGE if (word, y) in passed else None
                 box(ax, x - 13, y, 26, 10, colour, f"{word} {english}", LARGE)
-        arrow(ax, (27.5, 38), (72.5, 29.3), "-|>", 2)
-        arrow(ax, (80, 18.7), (63.5, 10.3), "-|>", 2)
-        write(ax, 1, 33.5, f"layer 0: {first:.2f}", LARGE, ha="left")
-        write(ax, 1, 14.5, f"layer 1: {second:.2f}", LARGE, ha="left")
+        arrow(ax, (27.5, 46), (72.5, 33.3), "-|>", 2)
+        arrow(ax, (80, 22.7), (63.5, 10.3), "-|>", 2)
+        for y, name in ((39.5, "layer 0"), (16.5, "layer 1")):
+            write(ax, 1, y, name, LARGE, ha="left", weight="bold")
+        write(ax, 99, 42, f"甜 gives 苹果 {first:.2f}", LARGE, ha="right")
+        write(ax, 99, 15, f"它 gives 甜 {second:.2f}", LARGE, ha="right")
     return fig
 
 
@@ -133,8 +135,10 @@ def looking_and_right(ways: Mapping[str, Sequence[Mapping[str, Any]]]) -> Figure
         ax.text(x, y, way, ha=side, va="center", fontsize=12)
     ax.set(xlim=(-0.03, 1.04), ylim=(0, 1.06))
     ax.tick_params(labelsize=11)
-    ax.set_xlabel("attention of 它 to 苹果, the head that looks most", fontsize=11)
-    ax.set_ylabel("right, of new sentences", fontsize=11)
+    ax.text(0.45, 0.6, "each mark is one model", ha="center", va="center", fontsize=11)
+    ax.yaxis.set_major_formatter(lambda y, _: f"{y:.0%}")
+    ax.set_xlabel("share that 它 gives 苹果, in the head where it is largest", fontsize=11)
+    ax.set_ylabel("right in new sentences", fontsize=11)
     return fig
 
 
@@ -148,10 +152,12 @@ def growth(shape: Any, lengths: Sequence[int]) -> Figure:
     written = [shape.layers * written_traffic(shape.heads, t, t, shape.head_dim) for t in lengths]
     fused = [shape.layers * fused_traffic(shape.heads, t, t, shape.head_dim) for t in lengths]
     last = lengths[-1]
+    # 4 layers heads D T (T + 1) / 2 operations of attention are 2 weights T at this T.
+    equal = -(-parameters.multiplied(shape) // (shape.layers * shape.heads * shape.head_dim)) - 1
     fig, axes = figures.figure(
         alt=f"Against the prompt's length up to {last:,} tokens, on logarithmic axes. Above, "
         "operations: products with weights grow with T, attention with T squared, and passes them "
-        f"before the end. Below, bytes moved by attention: {written[-1] / 1e9:,.0f} GB where "
+        f"at {equal:,} tokens. Below, bytes moved by attention: {written[-1] / 1e9:,.0f} GB where "
         f"scores are written down, {fused[-1] / 1e9:,.0f} GB where they are not.",
         height=5.6,
         nrows=2,
@@ -161,7 +167,7 @@ def growth(shape: Any, lengths: Sequence[int]) -> Figure:
         (axes[0], ((weights, "products with weights", BLUE), (pairs, "attention", ORANGE)),
          "operations of a prompt"),
         (axes[1], ((fused, "scores stay on the chip", BLUE), (written, "scores written", ORANGE)),
-         "bytes that attention moves"),
+         "bytes that attention moves, in all layers"),
     ):  # fmt: skip
         for ys, name, colour in rows:
             ax.plot(lengths, ys, marker="o", ms=5, color=colour, label=name)
@@ -170,6 +176,8 @@ def growth(shape: Any, lengths: Sequence[int]) -> Figure:
         ax.set_title(title, fontsize=11)
         ax.tick_params(labelsize=11)
         ax.legend(fontsize=11)
+    axes[0].axvline(equal, color=figures.INK, lw=1, ls=":")
+    axes[0].text(0.98 * equal, weights[0], "equal here ", ha="right", va="center", fontsize=11)
     ticks = lengths[::2]
     axes[1].set_xticks(ticks, [f"{t:,}" if t < 1024 else f"{t // 1024}k" for t in ticks])
     axes[1].minorticks_off()

@@ -99,8 +99,8 @@ def projections() -> Figure:
         _matrix(ax, 44.5, 0, W_Q, None)
         write(ax, 71, 11, "=", LARGE)
         _matrix(ax, 75, 0, queries, BLUE)
-        for x, text in ((25, "X"), (55.5, "$W_Q$"), (86, "Q")):
-            write(ax, x, 25.5, text, LARGE, weight="bold")
+        for x, text in ((25, "$X$"), (55.5, "$W_Q$"), (86, "$Q$")):
+            write(ax, x, 25.5, text, LARGE)
     return fig
 
 
@@ -122,9 +122,14 @@ def everyone() -> Figure:
     scores = (X @ W_Q) @ (X @ W_K).T / 2
     seen = np.tril(np.ones((4, 4), bool))
     free, causal = softmax(scores), softmax(np.where(seen, scores, -np.inf))
-    fig, axes = figures.figure(alt="-", height=2.6, ncols=2, sharey=True)
-    for ax, shares, title in ((axes[0], free, "all are seen"), (axes[1], causal, "causal")):
+    fig, axes = figures.figure(alt="-", height=2.8, ncols=2, sharey=True)
+    for ax, shares, title in (
+        (axes[0], free, "every word is seen"),
+        (axes[1], causal, "with a causal mask"),
+    ):
         _shares(ax, shares, title)
+        ax.set_xlabel("is looked at", fontsize=11)
+    axes[0].set_ylabel("looks", fontsize=11)
     axes[0].set_yticks(range(4), BOTH)
     rows = "; ".join(
         f"{word}: {numbers(one, 2)}, causal {numbers(other, 2)}"
@@ -186,7 +191,7 @@ def two_heads() -> Figure:
     right.set_yticks(range(3), [text.replace("  ", "\n") for text in outputs])
     right.tick_params(length=0, labelsize=11)
     right.spines[:].set_visible(False)
-    ax.text(3.55, -0.56, "it gets", ha="left", va="bottom", fontsize=11)
+    ax.text(3.55, -0.56, f"{WORDS[IT]} gets", ha="left", va="bottom", fontsize=11)
     told = "; ".join(
         f"{name.splitlines()[0]}: {numbers(shares, 2)}, and gets {got}"
         for name, shares, got in zip(names, rows, outputs, strict=True)
