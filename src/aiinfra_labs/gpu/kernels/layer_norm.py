@@ -65,7 +65,7 @@ def mean_and_squares(x, row):
         count += np.float32(1)
         before = value - mean
         mean += before / count
-        squares += before * (value - mean)  # off the old mean, off the new
+        squares += before * (value - mean)  # from the old mean, from the new
 
     step = 16  # merge with the lane `step` away: both lanes end alike
     while step > 0:
