@@ -90,7 +90,12 @@ def test_the_numbers_drawn_are_attentions():
     weights = np.exp(np.array(scores) - 5.0)
     assert f"sum {weights.sum():.2f}" in names and f"output {weights @ values:.1f}" in names
     assert f"= {weights @ values / weights.sum():.1f}" in names
-    assert sum("= × 0.14" in name for name in names) == 1  # exp(3 - 5)
+    first = np.exp(np.array(scores[:4]) - 3.0)
+    for name, old, new in (
+        ("sum", f"{first.sum():.2f}", f"{weights[4:].sum():.2f}"),
+        ("output", f"{first @ values[:4]:.1f}", f"{weights[4:] @ values[4:]:.1f}"),
+    ):
+        assert f"{name}: {old} × exp(3 − 5) + {new}" in names
 
 
 def test_a_table_draws_each_token_twice():
@@ -102,8 +107,8 @@ def test_a_table_draws_each_token_twice():
     for patch in fig.axes[0].patches:
         if patch.get_gid():
             cells[patch.get_gid()] += len(patch.get_path().vertices) // 5
-    # 17 tokens twice, 3 begun places twice, 3 free blocks of 4, and the legend's one of each
-    assert cells == {"element": 35, "idle": 7, "missing": 13}
+    # 17 tokens twice, 3 reserved places twice, 3 free blocks of 4, and the legend's four
+    assert cells == {"element": 36, "idle": 7, "missing": 13}
 
 
 @pytest.mark.parametrize(

@@ -170,11 +170,11 @@ def one_query(
         "One query meets eight keys in two tiles and remembers three numbers. "
         f"{'. '.join(told)}. In the end output / sum is {last.output / last.total:.1f}."
     )
-    with drawing(alt, -103, 4) as (fig, ax):
+    with drawing(alt, -109, 4) as (fig, ax):
         for k, one in enumerate(after):
             top = -45 * k
             part = slice(4 * k, 4 * k + 4)
-            write(ax, 0, top, f"tile {k + 1} of the keys", BIG, ha="left", weight="bold")
+            write(ax, 11, top, f"tile {k + 1} of the keys", BIG, ha="left", weight="bold")
             rows = (
                 ("score", "C0", [f"{s:g}" for s in scores[part]]),
                 (f"exp(score − {one.largest:g})", None, [f"{w:.2f}" for w in one.weights]),
@@ -185,11 +185,19 @@ def one_query(
                 write(ax, 34, y, name, READ, ha="right")
                 for c, text in enumerate(texts):
                     box(ax, 37 + 16 * c, y - 3.4, 14, 6.8, colour, text, BIG)
-            y = top - 36 - 4.5 * (k > 0)  # room for what happens to the old ones
+            y = top - 36 - 10.5 * (k > 0)  # room for what happens to the old ones
             if k:
-                text = f"old sum and output × exp({after[k - 1].largest:g} − {one.largest:g})"
-                write(ax, 17, y + 6.4, f"{text} = × {one.factor:.2f}", READ, ha="left")
-                arrow(ax, (5, y + 17), (5, y + 3.4), "-|>", 1.6)
+                old = after[k - 1]
+                factor = f"× exp({old.largest:g} − {one.largest:g}) +"
+                added = one.output - old.output * one.factor
+                for line, text in enumerate(
+                    (
+                        f"sum: {old.total:.2f} {factor} {sum(one.weights):.2f}",
+                        f"output: {old.output:.1f} {factor} {added:.1f}",
+                    )
+                ):
+                    write(ax, 17, y + 12.4 - 5.8 * line, text, READ, ha="left")
+                arrow(ax, (4, -39.5), (4, y + 3.4), "-|>", 1.6)
             write(ax, 0, y, "kept", READ, ha="left", weight="bold")
             remembered = (
                 ("largest", f"{one.largest:g}"),
@@ -199,8 +207,8 @@ def one_query(
             for c, (name, text) in enumerate(remembered):
                 box(ax, 11 + 30 * c, y - 4, 27, 8, "C2", f"{name} {text}", BIG)
         text = f"attention = output / sum = {last.output:.1f} / {last.total:.2f}"
-        write(ax, 0, -97.5, text, BIG, ha="left")
-        write(ax, 66, -97.5, f"= {last.output / last.total:.1f}", BIG, ha="left", weight="bold")
+        write(ax, 0, -103.5, text, BIG, ha="left")
+        write(ax, 66, -103.5, f"= {last.output / last.total:.1f}", BIG, ha="left", weight="bold")
     return fig
 
 
@@ -237,7 +245,7 @@ def block_table(
         f"a sequence has begun."
     )
     cell = 5.2
-    with drawing(alt, -76, 8) as (fig, ax):
+    with drawing(alt, -82, 8) as (fig, ax):
         cells = []
         for seq, (row, length) in enumerate(zip(table, contexts, strict=True)):
             y = -seq * 21
@@ -253,7 +261,7 @@ def block_table(
                 x = 2 + position * (block_size * cell + 3) + block_size * cell / 2
                 box(ax, x - 8.5, y - 12.5, 17, 5.5, COLOURS[2 * seq], f"block {block}", READ)
                 arrow(ax, (x, y - 4.2), (x, y - 7), "-|>", 1.1)
-            write(ax, 76, y - 9.7, "block table", READ, ha="left")
+            write(ax, x + 11, y - 9.7, f"block table of {seq}", READ, ha="left")
         write(ax, 0, -39.5, "the pool", READ, ha="left", weight="bold")
         owner = {block: (s, p) for s, row in enumerate(table) for p, block in enumerate(row)}
         half = -(-num_blocks // 2)
@@ -268,12 +276,13 @@ def block_table(
                 cells.append(Cell(x + place * cell, y - 0.5, cell, 5, kind, 2 * seq))
                 if holds:
                     write(ax, x + (place + 0.5) * cell, y + 2, token, READ)
-        for x, kind, text in (
-            (2, "element", "a token"),
-            (24, "idle", "begun, still empty"),
-            (60, "missing", "free, for any sequence"),
+        for x, y, kind, colour, text in (
+            (2, -73, "element", 0, "token of sequence 0"),
+            (52, -73, "element", 2, "token of sequence 1"),
+            (2, -79, "idle", 2, "reserved, still empty"),
+            (52, -79, "missing", 2, "free, for any sequence"),
         ):
-            cells.append(Cell(x, -74.5, 3.4, 3, kind, 2))
-            write(ax, x + 4.6, -73, text, READ, ha="left")
+            cells.append(Cell(x, y - 1.5, 3.4, 3, kind, colour))
+            write(ax, x + 4.6, y, text, READ, ha="left")
         draw_cells(ax, cells)
     return fig
