@@ -71,6 +71,18 @@ def test_javascript_counts_as_python_does(shown, timelines):
         )
 
 
+def test_the_first_policy_stands_at_the_top_whatever_the_alphabet_says(shown, timelines):
+    """A notebook is stored with its keys sorted."""
+    names = ["static", "chunked", "small pool"]
+    page = shown(BatchTimeline({name: timelines[name] for name in names}))
+    page.evaluate("state.runs = Object.fromEntries(Object.entries(state.runs).sort())")
+    page.evaluate("model.from_python('runs', state.runs)")
+    said = [p.inner_text().split(":")[0] for p in page.locator(".whole").all()]
+    assert said == names
+    heads = page.locator(".rows thead th").all_inner_texts()
+    assert heads == ["request", *names]
+
+
 def cells(page, request):
     """What a request gets in the step that is looked at, by policy."""
     row = page.locator(f".rows tbody tr:has(th:text-is('{request}'))")

@@ -1,7 +1,7 @@
 // The batch timeline. All of it runs in the page: no kernel is asked.
 // `figures` and `totals` are batch_timeline.py's; a test holds the two together.
 
-const TRAITS = ["runs", "requests", "step", "title"];
+const TRAITS = ["runs", "order", "requests", "step", "title"];
 
 // --- counting ------------------------------------------------------------------------------------
 
@@ -37,7 +37,7 @@ const many = (count, noun) => `${count} ${noun}${count === 1 ? "" : "s"}`;
 
 /** A step of every run in words: what a screen reader hears when the slider is moved. */
 export function sentence(runs, step) {
-  const said = Object.entries(runs).map(([name, run]) => {
+  const said = runs.map(([name, run]) => {
     if (step >= run.steps.length) return `${name} has ended`;
     const f = figures(run, step);
     const parts = [many(f.tokens, "token")];
@@ -129,7 +129,9 @@ function labelled(text, input, output) {
 
 function render({ model, el }) {
   const state = Object.fromEntries(TRAITS.map((name) => [name, model.get(name)]));
-  const columns = Math.max(...Object.values(state.runs).map((run) => run.steps.length));
+  // A notebook stores an object's keys in the order of the alphabet: the order is a list of its own.
+  const runs = () => state.order.map((name) => [name, state.runs[name]]);
+  const columns = Math.max(...runs().map(([, run]) => run.steps.length));
 
   const slider = html("input", { type: "range", min: 0, max: columns - 1, step: 1 });
   const shown = html("b");
@@ -179,14 +181,13 @@ function render({ model, el }) {
   }
 
   function drawRows() {
-    const runs = Object.entries(state.runs);
-    const head = html("tr", {}, html("th", { textContent: "request" }), ...runs.map(([name]) => html("th", { textContent: name })));
+    const head = html("tr", {}, html("th", { textContent: "request" }), ...runs().map(([name]) => html("th", { textContent: name })));
     const body = state.requests.map(([name]) =>
       html(
         "tr",
         {},
         html("th", { textContent: name }),
-        ...runs.map(([, run]) => html("td", { textContent: gets(name, run.steps[place()]) })),
+        ...runs().map(([, run]) => html("td", { textContent: gets(name, run.steps[place()]) })),
       ),
     );
     rows.replaceChildren(html("thead", {}, head), html("tbody", {}, ...body));
@@ -198,10 +199,10 @@ function render({ model, el }) {
     shown.textContent = `${now + 1} of ${columns}`;
     heading.textContent = state.title;
     heading.hidden = !state.title;
-    result.textContent = sentence(state.runs, now);
+    result.textContent = sentence(runs(), now);
     const width = Math.max(240, Math.floor(drawn.clientWidth || root.clientWidth || 640));
     drawn.replaceChildren(
-      ...Object.entries(state.runs).flatMap(([name, run]) => [
+      ...runs().flatMap(([name, run]) => [
         html("p", { className: "whole" }, html("b", {}, name), `: ${whole(run)}`),
         drawRun(run, state.requests, now, width, columns, `${name}: ${whole(run)}`),
       ]),

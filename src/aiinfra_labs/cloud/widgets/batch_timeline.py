@@ -105,6 +105,7 @@ class BatchTimeline(anywidget.AnyWidget):
     _css = framed(HERE / "batch_timeline.css")
 
     runs = traitlets.Dict(help="Runs by policy: see `run_of`.").tag(sync=True)
+    order = traitlets.List(help="The policies, the first one at the top.").tag(sync=True)
     requests = traitlets.List(help="[name, prompt tokens, new tokens], a row each.").tag(sync=True)
     step = traitlets.Int(0, min=0, help="The step that is looked at.").tag(sync=True)
     title = traitlets.Unicode("", help="Above the drawing.").tag(sync=True)
@@ -134,7 +135,10 @@ class BatchTimeline(anywidget.AnyWidget):
                 )
         rows = [[n, first.requests[n].prompt, len(first.requests[n].tokens)] for n in names]
         super().__init__(
-            runs={name: run_of(t) for name, t in timelines.items()}, requests=rows, **settings
+            runs={name: run_of(t) for name, t in timelines.items()},
+            order=list(timelines),
+            requests=rows,
+            **settings,
         )
 
     def figures(self, policy: str) -> Figures | None:
