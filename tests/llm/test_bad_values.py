@@ -161,6 +161,7 @@ CALLS = {
     rope_scaling.linear: (FREQUENCIES, 2.0),
     rope_scaling.ntk: (8, 10.0, 2.0),
     rope_scaling.dynamic_ntk: (8, 10.0, 2.0, 9, 8),
+    llama.causal: (torch.rand(1, 2, 3, 4), torch.rand(1, 2, 3, 4), torch.rand(1, 2, 3, 4), 2),
     rope_scaling.llama3: (FREQUENCIES, 2.0, 8, 1.0, 4.0),
     rope_scaling.yarn: (8, 10.0, 2.0, 8, 1.0, 32.0),
     rope_scaling.rotations: (FREQUENCIES, 5),

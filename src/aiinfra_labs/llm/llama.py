@@ -183,7 +183,9 @@ class Attention(nn.Module):
         query, key = rotate(query, cos, sin), rotate(key, cos, sin)
         if cache is not None:
             key, value = cache.append(self.layer, key, value)
-        out = causal(query, key, value, self.config.sliding_window)
+        window = self.config.sliding_window
+        seen = {} if window is None else {"window": window}
+        out = causal(query, key, value, **seen)
         return self.o_proj(out.transpose(1, 2).reshape(b, t, -1))
 
 
@@ -192,8 +194,11 @@ def causal(query: Tensor, key: Tensor, value: Tensor, window: int | None = None)
 
     query: [B, H, T, D]. key, value: [B, kv_heads, S, D], S >= T: the last query sees all keys.
     window: a query sees only so many keys, its own and those before it; None: all before it.
+    Raises ValueError for a window of no key.
     """
     b, h, t, d = query.shape
+    if window is not None:
+        bounds.whole("window", window, "a query sees its own key at least")
     if window is not None and key.shape[2] > window + t - 1:  # nobody sees the ones before
         key, value = key[:, :, 1 - t - window :], value[:, :, 1 - t - window :]
     s, group = key.shape[2], h // key.shape[1]
