@@ -204,6 +204,20 @@ def test_a_stop_is_not_repeated_while_it_is_explained(doubling, monkeypatch):
 
 
 @by_signal
+def test_a_stop_that_has_left_the_learners_code_is_not_repeated():
+    """Between the learner's last frame and the check's handler it would end the whole check."""
+
+    def endless():
+        while True:
+            pass
+
+    with Alarm(0.05) as alarm:
+        with pytest.raises(TimeLimit):
+            endless()
+        alarm._ring(signal.SIGALRM, sys._getframe())  # and nothing is raised
+
+
+@by_signal
 def test_code_at_the_end_of_its_stack_is_stopped():
     """The handler itself finds no room there, time and again."""
 

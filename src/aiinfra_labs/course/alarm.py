@@ -13,7 +13,7 @@ import sys
 import sysconfig
 import threading
 import time
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
 from pathlib import Path
 from types import FrameType
 from typing import Any
@@ -146,7 +146,11 @@ class Alarm:
                 self._set_timer(self._again)
                 return
             if self._rang:
-                self._raise_at_lines(frame)
+                learners = list(self._learners(frame))
+                if not learners:  # the last stop has left the learner's code: nothing to repeat
+                    self._set_timer(self._again)
+                    return
+                self._raise_at_lines(learners)
             self._rang = True
             self._again = max(self._again, _REST * (_monotonic() - began))
             self._set_timer(self._again)
@@ -156,16 +160,22 @@ class Alarm:
             self._ringing = False
         raise kind
 
-    def _raise_at_lines(self, frame: FrameType | None) -> None:
-        """Raise at every line of the learner's that runs from now on, on the stack or new."""
+    def _learners(self, frame: FrameType | None) -> Iterator[FrameType]:
+        """The learner's frames on the stack, the innermost first."""
+        while frame is not None and frame is not self._outermost:
+            if is_learners(frame.f_code.co_filename):
+                yield frame
+            frame = frame.f_back
+
+    def _raise_at_lines(self, frames: list[FrameType]) -> None:
+        """Raise at every line of the learner's that runs from now on, in these frames or new."""
         if self._traced is None:
             self._traced = (sys.gettrace(), [])
         sys.settrace(None)
-        while frame is not None and frame is not self._outermost:
-            if is_learners(frame.f_code.co_filename) and frame.f_trace is not _raise_at_line:
+        for frame in frames:
+            if frame.f_trace is not _raise_at_line:
                 self._traced[1].append((frame, frame.f_trace))
                 frame.f_trace = _raise_at_line
-            frame = frame.f_back
         sys.settrace(_raise_at_line)
 
     def _calm(self) -> None:
