@@ -261,15 +261,7 @@ PROGRAM = """
 import sys, time, torch
 from pathlib import Path
 from aiinfra_labs.llm.llama import Llama, LlamaConfig
-from aiinfra_labs.llm.training import (
-    Batches,
-    Recipe,
-    Step,
-    TrainingError,
-    take_step,
-    train,
-    train_one_cycle,
-)
+from aiinfra_labs.llm.training import Batches, Recipe, train
 recipe = Recipe(steps=12, batch=2, context=8, learning_rate=1e-2, warm_up=3)
 tokens = torch.randint(31, (400,), generator=torch.Generator().manual_seed(0))
 torch.manual_seed(0)
