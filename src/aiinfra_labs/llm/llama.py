@@ -183,9 +183,7 @@ class Attention(nn.Module):
         query, key = rotate(query, cos, sin), rotate(key, cos, sin)
         if cache is not None:
             key, value = cache.append(self.layer, key, value)
-        window = self.config.sliding_window
-        seen = {} if window is None else {"window": window}
-        out = causal(query, key, value, **seen)
+        out = causal(query, key, value, self.config.sliding_window)
         return self.o_proj(out.transpose(1, 2).reshape(b, t, -1))
 
 
