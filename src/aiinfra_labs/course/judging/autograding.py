@@ -10,6 +10,7 @@ result: an error where there are no points, else the score.
 
 from __future__ import annotations
 
+import re
 from typing import Any
 
 from nbclient.exceptions import DeadKernelError
@@ -24,6 +25,8 @@ from ..results import Result
 from .bounded import Bounded
 from .client import Judge
 from .notebooks import checked, in_a_judged_kernel, judge_cell, output_of
+
+_HALF = re.compile("[\ud800-\udfff]")  # half of a surrogate pair: no file can hold it
 
 
 class RestoreCells(OverwriteCells):
@@ -42,7 +45,7 @@ class RestoreCells(OverwriteCells):
             known = {cell.name: _released(cell, released) for cell in released.source_cells}
             kept: dict[str, int] = {}  # where the last copy of each stands
             for index, cell in enumerate(nb.cells):
-                cell.source = "".join(map(_as_text, cell.source))
+                cell.source = _HALF.sub("\ufffd", cell.source)
                 id = _grade_id(cell)
                 if id in known:
                     kept[id] = index
@@ -84,13 +87,13 @@ def _grade_id(cell: Any) -> str | None:
 
 def _released(cell: Any, notebook: Any) -> dict[str, Any]:
     """The metadata with which a cell was released, from the gradebook's rows."""
-    points = {one.name: one.max_score for one in notebook.grade_cells}
-    tasks = {one.name for one in notebook.task_cells}
+    graded, tasks = notebook.grade_cells, notebook.task_cells
+    points = {one.name: one.max_score for one in (*graded, *tasks)}
     made = {
         "grade_id": cell.name,
-        "grade": cell.name in points,
+        "grade": any(one.name == cell.name for one in graded),
         "solution": cell.name in {one.name for one in notebook.solution_cells},
-        "task": cell.name in tasks,
+        "task": any(one.name == cell.name for one in tasks),
         "locked": bool(cell.locked),
         "checksum": cell.checksum,
         "cell_type": cell.cell_type,
@@ -98,14 +101,7 @@ def _released(cell: Any, notebook: Any) -> dict[str, Any]:
     }
     if cell.name in points:
         made["points"] = points[cell.name]
-    if cell.name in tasks:
-        made["points"] = next(t.max_score for t in notebook.task_cells if t.name == cell.name)
     return made
-
-
-def _as_text(character: str) -> str:
-    """A character, or U+FFFD for half of a surrogate pair, which cannot be written to a file."""
-    return "\ufffd" if "\ud800" <= character <= "\udfff" else character
 
 
 class ExecuteAndJudge(Bounded, Execute):
