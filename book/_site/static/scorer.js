@@ -2,7 +2,9 @@
  *
  * Sphinx puts this object into its searchtools.js. It counts where a word stands, and knows nothing
  * of the page: the word "attention" in the title of any file of code is worth what it is worth in
- * the title of the unit. So `score` adds how much of the question is a page's own title.
+ * the title of the unit. So `score` adds how much of the question is a page's own title. Several
+ * pages of a unit have its title before a colon: asked for that, the one with the shortest name
+ * comes first, which is the unit's first.
  *
  * `var`, for searchtools.js declares the name once more. */
 var Scorer = {
@@ -24,10 +26,13 @@ var Scorer = {
         .replace(/^\s*\d+(\.\d+)*\s/, "") // a unit's number
         .match(/[\p{Letter}\p{Number}]+/gu) ?? [];
     const asked = new Set(words(new URLSearchParams(location.search).get("q") ?? ""));
-    const subject = new Set(words(title));
-    const common = [...asked].filter((word) => subject.has(word)).length;
-    const share = common / Math.max(asked.size, subject.size, 1);
+    const alike = (text) => {
+      const subject = new Set(words(text));
+      const common = [...asked].filter((word) => subject.has(word)).length;
+      return common / Math.max(asked.size, subject.size, 1);
+    };
+    const share = Math.max(alike(title), alike(title.split(":")[0]));
     if (!page.startsWith("book/")) return score;
-    return score + 10 + (anchor ? 20 : 200) * share;
+    return score + 10 + (anchor ? 20 * share : 200 * share - page.length);
   },
 };
