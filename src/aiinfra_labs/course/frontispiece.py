@@ -116,16 +116,16 @@ def draw() -> Figure:
             low = -(number + 1) * (HEIGHT + GAP)
             middle = low + HEIGHT / 2
             _box(ax, LEFT, low, RIGHT - LEFT, HEIGHT, None, "--" if layer is AROUND else "-")
-            ax.text(NAME, middle, layer.name, ha="right", va="center", fontsize=11, weight="bold")
-            ax.text(NAME + 3, middle + 2.7, layer.does, va="center", fontsize=10)
+            ax.text(NAME, middle, layer.name, ha="right", va="center", fontsize=12, weight="bold")
+            ax.text(NAME + 3, middle + 2.7, layer.does, va="center", fontsize=11)
             for place, unit in enumerate(layer.units):
                 x = NAME + 3 + place * (CHIP + 1)
                 _box(ax, x, middle - 4.6, CHIP, 4.8, COLOURS[unit[0]])
-                ax.text(x + CHIP / 2, middle - 2.3, unit, ha="center", va="center", fontsize=9)
+                ax.text(x + CHIP / 2, middle - 2.3, unit, ha="center", va="center", fontsize=10.5)
         end = -len(WAY) * (HEIGHT + GAP) + HEIGHT / 2
         for x, name, start, stop in ((4, "request", 0, end), (96, "tokens", end, 0)):
             _arrow(ax, (x, start), (x, stop))
-            ax.text(x, 2.5, name, ha="left" if x < 50 else "right", va="center", fontsize=10)
+            ax.text(x, 2.5, name, ha="left" if x < 50 else "right", va="center", fontsize=11)
     return fig
 
 
@@ -147,7 +147,7 @@ def _drawing(alt: str, bottom: float, top: float) -> Iterator[tuple[Figure, Axes
         ax.set_axis_off()
         ax.set_xlim(0, 100)
         ax.set_ylim(bottom, top)
-        with matplotlib.rc_context({"font.size": 8.5}):
+        with matplotlib.rc_context({"font.size": 10.5}):
             yield fig, ax
 
 
