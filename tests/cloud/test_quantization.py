@@ -10,7 +10,7 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from aiinfra_labs.cloud.serving.model import CausalLM, ModelConfig, causal_attention
-from aiinfra_labs.cloud.serving.quantization import integers, layers, packing
+from aiinfra_labs.cloud.serving.quantization import integers, layers, packing, products
 from aiinfra_labs.cloud.serving.quantization.integers import (
     QuantizationError,
     Scheme,
@@ -267,6 +267,31 @@ def test_int8_products_are_exact_sums_of_integers():
     assert (got - x @ w.t()).norm() / (x @ w.t()).norm() < 0.02
     assert layer(x[None]).shape == (1, 7, 24) and layer(x[0]).shape == (24,)
     assert layer(torch.zeros(2, 48)).abs().max() == 0
+
+
+def cut_off_at_16_bits(a, b):
+    """What a processor with AVX2 and without VNNI does: two neighbours' products, and their sum."""
+    pairs = a.int()[:, :, None] * b.int()[None]  # [T, K, N]
+    pairs = pairs.unflatten(1, (-1, 2)).sum(2).clamp(-20_000, 20_000)
+    return pairs.sum(1).int()
+
+
+@pytest.mark.parametrize("sums", [None, cut_off_at_16_bits])
+@pytest.mark.parametrize("shape", [(1, 64, 8), (7, 48, 24), (33, 1024, 16)])
+def test_the_largest_sums_are_kept_on_any_processor(monkeypatch, sums, shape):
+    if sums is not None:
+        monkeypatch.setattr(torch, "_int_mm", sums)
+    products.adds_up.cache_clear()
+    T, K, N = shape
+    for low in (127, -128):
+        a = torch.randint(-128, 128, (T, K), dtype=torch.int8)
+        b = torch.randint(-128, 128, (K, N), dtype=torch.int8)
+        a[0], b[:, 0] = low, -127
+        got = products.integer_product(a, b)
+        expected = a.numpy().astype(np.int64) @ b.numpy().astype(np.int64)
+        assert got.dtype == torch.int32 and np.array_equal(got.numpy(), expected)
+    assert sums is None or not products.adds_up("cpu")
+    products.adds_up.cache_clear()
 
 
 @each_scheme

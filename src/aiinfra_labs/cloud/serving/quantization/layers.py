@@ -17,6 +17,7 @@ from torch.nn import functional as F
 from ..model import CausalLM
 from . import packing
 from .integers import Quantized, Scheme, dequantize, quantize
+from .products import integer_product
 
 LINEARS = ("self_attn.qkv_proj", "self_attn.o_proj", "mlp.gate_up_proj", "mlp.down_proj")
 INT8 = Scheme(8, "channel")
@@ -86,7 +87,7 @@ class Int8Linear(StoredLinear):
         rows = x.reshape(-1, self.in_features).float()  # [T, K]
         scale = rows.abs().amax(-1, keepdim=True).clamp(min=1e-12) / INT8.highest  # [T, 1]
         codes = (rows / scale).round().to(torch.int8)
-        sums = torch._int_mm(codes, self.codes.t())  # int32 [T, N]: exact
+        sums = integer_product(codes, self.codes.t())  # int32 [T, N]: exact
         out = sums.float() * scale * self.scale.float().t()
         if self.bias is not None:
             out = out + self.bias
