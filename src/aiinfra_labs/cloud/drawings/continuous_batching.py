@@ -1,4 +1,4 @@
-"""The drawings of unit 4.3: slots, a mixed step, its cost, policies, budgets, pools, two engines.
+"""The drawings of unit 4.3: slots, a mixed step, its cost, pauses, budgets, pools, two engines.
 
 from aiinfra_labs.course import figures
 figures.show(drawings.budgets(runs))
@@ -146,6 +146,10 @@ def mixed_step(layout: Layout, names: Sequence[str], texts: Sequence[str]) -> Fi
             top.add_patch(Rectangle((t + 0.03, y - 0.44), 0.94, 0.88, **look))
             top.text(t + 0.5, y, cell, ha="center", va="center", fontsize=11)
     top.set(xlim=(-0.02, len(rows)), ylim=(3.6, -0.6), xticks=[], yticks=[])
+    for slot in set(range(count * size)) - owner.keys():  # free
+        for t in range(len(rows)):
+            look = {"ec": figures.INK, "lw": 0.3, "fc": "none"}
+            below.add_patch(Rectangle((slot, t), 1, 1, **look))
     for slot, (row, position) in owner.items():
         for t, (own, mine) in enumerate(zip(rows, layout.positions.tolist(), strict=True)):
             seen = own == row and position <= mine
@@ -187,7 +191,7 @@ def kernel_times(clock: RooflineCost, tokens: Sequence[int], beside: StepWork) -
         f"{tokens[0]} tokens to {totals[-1]:.1f} ms at {tokens[-1]:,}. The layers' products take "
         f"{times['layers'][0]:.1f} ms up to {clock.turning_tokens:.0f} tokens in all, and grow in "
         f"proportion behind it; attention takes {times['attention'][0]:.1f} ms or more all along.",
-        height=3.0,
+        height=2.6,
     )
     order = sorted(kinds, key=lambda name: name == "layers")
     hatches = dict(zip(order, ("..", "//", ""), strict=True))
@@ -204,37 +208,6 @@ def kernel_times(clock: RooflineCost, tokens: Sequence[int], beside: StepWork) -
     handles, labels = ax.get_legend_handles_labels()
     ax.legend(handles[::-1], labels[::-1], loc="upper left", bbox_to_anchor=(0.28, 1))
     return _legible(fig)
-
-
-@styled
-def policies(runs: Mapping[str, Mapping[float, Timeline]]) -> Figure:
-    """Mean latency and throughput against the rate of requests: a line for each policy."""
-    latency = {n: {r: _mean_latency(t) for r, t in by.items()} for n, by in runs.items()}
-    through = {n: {r: t.throughput for r, t in by.items()} for n, by in runs.items()}
-    most = max(next(iter(runs.values())))
-    said = "; ".join(
-        f"{n}: {latency[n][most]:.1f} s and {through[n][most]:,.0f} tokens/s" for n in runs
-    )
-    fig, axes = figures.figure(
-        alt="Above: mean latency against requests a second. Below: new tokens a second. At "
-        f"{most:g} requests a second, {said}.",
-        height=4.2,
-        nrows=2,
-        sharex=True,
-    )
-    for i, name in enumerate(runs):
-        style = {"marker": "osD"[i], "ms": 4, "label": name, "ls": ("-", "-", "--")[i]}
-        axes[0].plot(list(latency[name]), list(latency[name].values()), **style)
-        axes[1].plot(list(through[name]), list(through[name].values()), **style)
-    axes[0].set(ylabel="mean latency, s", ylim=(0, None))
-    axes[1].set(xlabel="requests a second", ylabel="new tokens a second", ylim=(0, None))
-    axes[0].legend()
-    return _legible(fig)
-
-
-def _mean_latency(timeline: Timeline) -> float:
-    times = timeline.requests.values()
-    return sum(t.latency for t in times) / len(times)
 
 
 @styled
@@ -303,7 +276,8 @@ def budgets(runs: Mapping[int, Timeline], turning: float) -> Figure:
     )
     ax.plot(list(first), list(first.values()), "o-", ms=4, label="time to first token, 90 %")
     ax.plot(list(gap), list(gap.values()), "s-", ms=4, label="longest gap")
-    ax.axvline(turning, color=figures.INK, ls=":", lw=1.3)
+    label = f"{turning:.0f} tokens: weights = products"
+    ax.axvline(turning, color=figures.INK, ls=":", lw=1.3, label=label)
     ax.set_xscale("log", base=2)
     ax.set_yscale("log")
     ax.set_xticks(list(runs), [f"{b:,}" for b in runs])
