@@ -8,7 +8,6 @@ from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
 from itertools import pairwise
-from textwrap import wrap
 from typing import TYPE_CHECKING
 
 from aiinfra_labs.course import figures
@@ -46,18 +45,18 @@ def block_tables(
         f"The block tables of {len(words)} sequences and a pool of {blocks} blocks with "
         f"{block_size} slots each. Tables: {said}. The blocks of a sequence lie anywhere in the "
         f"pool. Token {token} of {name}, {words[name][token]!r}, is in entry {place} of the table, "
-        f"which names block {block}, in slot {offset}."
+        f"which names block {block}, at offset {offset}: slot {block * block_size + offset}."
     )
     slot, left = 12.6, 49.0  # width of a slot, and where the pool begins
-    with drawing(alt, -8, ROW * blocks + 6) as (fig, ax):
+    with drawing(alt, -14, ROW * blocks + 6) as (fig, ax):
 
         def middle(row: float) -> float:
             return ROW * (blocks - row - 0.5)
 
-        write(ax, left - 3.5, ROW * blocks + 3.5, "block", TEXT)
+        write(ax, left - 5, ROW * blocks + 3.5, "block", TEXT)
         for column in range(block_size):
             at = left + (column + 0.5) * slot
-            write(ax, at, ROW * blocks + 3.5, f"slot {column}", TEXT)
+            write(ax, at, ROW * blocks + 3.5, f"offset {column}", TEXT)
         for row in range(blocks):
             write(ax, left - 3.5, middle(row), row, TEXT)
             for column in range(block_size):
@@ -79,9 +78,10 @@ def block_tables(
                         frame(ax, *look, "-")
                         frame(ax, look[0] - 0.5, look[1] - 0.5, slot + 0.2, 7.4, "-")
             row += 1.6
-        found = f"entry {token} // {block_size} = {place}: block {block}; "
-        found += f"{token} % {block_size}: slot {offset}"
-        write(ax, 50, -6, f"Token {token} of {name}: {found}", TEXT)
+        found = f"entry {token} // {block_size} = {place}, so block {block}"
+        write(ax, 50, -4.5, f"Token {token} of {name}: {found},", TEXT)
+        number = f"{block} x {block_size} + {offset} = slot {block * block_size + offset}"
+        write(ax, 50, -10.5, f"offset {token} % {block_size} = {offset}: {number}", TEXT)
     return fig
 
 
@@ -101,7 +101,7 @@ def prefix_tree(rows: Mapping[str, Sequence[tuple[str, int, str, int]]]) -> Figu
         f"{', '.join(map(str, shared))} are named by more than one table. A block's name depends "
         "on all text up to its end, so equal words behind different text have different names."
     )
-    high, wide, gap = 17.0, 28.0, 3.5
+    high, wide, gap = 14.0, 28.0, 3.0
     count = len(rows)
     with drawing(alt, 0, count * (high + gap) + 1) as (fig, ax):
 
@@ -111,7 +111,9 @@ def prefix_tree(rows: Mapping[str, Sequence[tuple[str, int, str, int]]]) -> Figu
             return 7 + places[0][1] * (wide + 4), (count - row - 0.5) * (high + gap)
 
         for y, (owner, blocks) in enumerate(rows.items()):
-            write(ax, 2, (count - y - 0.5) * (high + gap), owner, 13)
+            write(ax, 1, (count - y - 0.5) * (high + gap), owner, 13)
+            beginning = (6.8, centre(blocks[0][1])[1])
+            arrow(ax, (3, (count - y - 0.5) * (high + gap)), beginning, "->", 1.3)
             for (_, before, _, _), (_, block, _, _) in pairwise(blocks):
                 (x1, y1), (x2, y2) = centre(before), centre(block)
                 arrow(ax, (x1 + wide, y1), (x2, y2), "->", 1.3)
@@ -122,48 +124,6 @@ def prefix_tree(rows: Mapping[str, Sequence[tuple[str, int, str, int]]]) -> Figu
                 colour = PALETTE["green"] if tables > 1 else COLOURS[0]
                 text = f"{words}\nblock {block}: {many(tables, 'table')}\nname {name}"
                 box(ax, x, middle - high / 2, wide, high, colour, text, TEXT)
-    return fig
-
-
-def tables(
-    texts: Mapping[str, Sequence[str]], block_tables: Mapping[str, Sequence[int]], blocks: int
-) -> Figure:
-    """Two sequences' tokens by blocks, their tables, and the pool between them.
-
-    texts: by sequence, the text of each of its blocks. block_tables: by sequence, where each lies.
-    """
-    (above, below) = texts
-    owners: dict[int, list[str]] = {}
-    for name, table in block_tables.items():
-        for block in table:
-            owners.setdefault(block, []).append(name)
-    shared = [block for block, names in owners.items() if len(names) > 1]
-    said = "; ".join(f"{n}: {', '.join(map(str, t))}" for n, t in block_tables.items())
-    alt = (
-        f"Two sequences and a pool of {blocks} blocks. Tables: {said}. Blocks of one sequence "
-        f"lie anywhere; block {', '.join(map(str, shared)) or 'none'} is shared."
-    )
-    step = 100 / blocks
-    held = {b: texts[names[0]][block_tables[names[0]].index(b)] for b, names in owners.items()}
-    with drawing(alt, 0, 56) as (fig, ax):
-        for block in range(blocks):
-            names = owners.get(block, [])
-            colour = None
-            if names:
-                colour = (
-                    PALETTE["green"] if len(names) > 1 else COLOURS[[above, below].index(names[0])]
-                )
-            text = "\n".join(wrap(held.get(block, ""), 8))
-            box(ax, block * step + 0.8, 22.5, step - 1.6, 11, colour, text, TEXT)
-            write(ax, block * step + step / 2, 19.8, block, TEXT)
-        write(ax, 99, 36.5, "the pool", TEXT, ha="right")
-        for name, y, edge, end in ((above, 45, 45, 33.6), (below, 1, 11, 17.6)):
-            write(ax, 0, y + 5, name, TEXT, ha="left")
-            for place, block in enumerate(block_tables[name]):
-                x = 12 + place * 27
-                colour = COLOURS[[above, below].index(name)]
-                box(ax, x, y, 25, 10, colour, texts[name][place], TEXT)
-                arrow(ax, (x + 12.5, edge), (block * step + step / 2, end), "->", 1.2)
     return fig
 
 
@@ -223,7 +183,7 @@ def cliff(hits: Mapping[str, Mapping[int, float]], needed: int) -> Figure:
     fig, ax = figures.figure(
         alt=f"The share of the prefixes' tokens that is found, by the blocks of the pool. All "
         f"prefixes together have {needed} blocks. {ends}.",
-        height=3.2,
+        height=2.7,
     )
     for (name, row), style in zip(hits.items(), ("o-", "s--"), strict=True):
         ax.plot(list(row), [100 * x for x in row.values()], style, label=name)
