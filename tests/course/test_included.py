@@ -210,6 +210,15 @@ def test_a_page_is_edited_as_text_and_keeps_its_outputs(tmp_path):
     assert [c.id for c in after.cells if c.cell_type == "code"] == [before.cells[3].id]
 
 
+def test_a_widget_that_is_shown_no_more_is_not_kept(tmp_path):
+    """What it showed is megabytes of a page, and old."""
+    path = tmp_path / "a.ipynb"
+    old = {"widgets": {"application/vnd.jupyter.widget-state+json": {"state": {"a": {}}}}}
+    nbformat.write(new_notebook(cells=[new_code_cell("1")], metadata=old), path)
+    page.make_ready(path)
+    assert "widgets" not in nbformat.read(path, as_version=4).metadata
+
+
 def test_a_page_that_fails_is_left_as_it_was(tmp_path, capsys):
     path = tmp_path / "a.ipynb"
     nbformat.write(new_notebook(cells=[new_code_cell("1 / 0")]), path)

@@ -95,6 +95,7 @@ def _run(notebook: Notebook, path: Path) -> None:
     client = NotebookClient(
         notebook, timeout=1800, kernel_name="python3", resources=place, record_timing=False
     )
+    notebook.metadata.pop("widgets", None)  # those of the last run: this one may show none
     for cell in notebook.cells:
         cell.metadata.pop("execution", None)  # when it ran: every run would change every cell
     try:
