@@ -32,7 +32,15 @@ from aiinfra_labs.llm.pronoun_model import (
     looked_at,
     train_pronouns,
 )
-from aiinfra_labs.llm.pronoun_study import STRONG, hidden, look, names_absent, study, without_head
+from aiinfra_labs.llm.pronoun_study import (
+    STRONG,
+    detour_closed,
+    hidden,
+    look,
+    names_absent,
+    study,
+    without_head,
+)
 
 MANY = 4000
 
@@ -272,6 +280,18 @@ def test_without_its_noun_the_free_model_guesses_one_that_the_adjective_fits(tes
     assert len(absent) > len(some) / 2
     assert sum(seen_adjective(s) in FITS[noun] for s, noun in absent) > 0.95 * len(absent)
     assert names_absent(model, batch) < 0.05
+
+
+def test_the_blind_model_needs_the_adjective_s_look_at_the_nouns(testing):
+    model, some = load_stored("blind"), testing[:500]
+    batch = batch_of(some, model.ids)
+    seen, closed = model.seen(batch.ids), detour_closed(model, batch, [0])[0]
+    for i, sentence in enumerate(some):
+        adjective = sentence.words.index(seen_adjective(sentence), sentence.it)
+        gone = (seen[i, 0] & ~closed[i, 0]).nonzero().tolist()
+        assert gone == [[adjective, sentence.words.index(w)] for w in sentence.words if w in NOUNS]
+    assert accuracy(model, batch, detour_closed(model, batch, [0])) < 0.5
+    assert accuracy(model, batch, detour_closed(model, batch, [1])) > 0.95
 
 
 def test_the_claim_s_figures_are_the_results(results):

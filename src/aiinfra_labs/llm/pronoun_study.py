@@ -21,6 +21,7 @@ from .pronoun_model import Batch, PronounModel, accuracy, batch_of, looked_at
 
 TEST_SEED, TEST_COUNT = 10_000, 1000
 STRONG = 0.95  # what the talk calls usual
+TO_ADJECTIVE = 2  # words on from 它: in every sentence 它 很 X stand together
 
 
 def held_out_batch(model: PronounModel, count: int = TEST_COUNT) -> Batch:
@@ -67,6 +68,16 @@ def hidden(model: PronounModel, batch: Batch, layers: Sequence[int]) -> list[Ten
     blind = seen.clone()
     blind[torch.arange(len(batch)), 0, batch.it, batch.referent] = False
     return [blind if layer in layers else seen for layer in range(model.config.layers)]
+
+
+def detour_closed(model: PronounModel, batch: Batch, layers: Sequence[int]) -> list[Tensor]:
+    """Masks with which the adjective that is said of 它 sees no noun in these layers."""
+    t = batch.ids.shape[1]
+    seen = model.seen(batch.ids).expand(len(batch), 1, t, t)
+    nouns = torch.isin(batch.ids, batch.ids.new_tensor([model.ids[noun] for noun in NOUNS]))
+    closed, each = seen.clone(), torch.arange(len(batch))
+    closed[each, 0, batch.it + TO_ADJECTIVE] &= ~nouns
+    return [closed if layer in layers else seen for layer in range(model.config.layers)]
 
 
 @torch.no_grad()

@@ -26,19 +26,19 @@ def sharing(heads: int = 8) -> Figure:
         "Grouped-query: 2 kv heads, each for 4 neighbours. Multi-query: one kv head for all."
     )
     step = 66 / heads
-    with drawing(alt, 0, 92) as (fig, ax):
+    with drawing(alt, 0, 71) as (fig, ax):
         ways = (("multi-head", heads), ("grouped-query", 2), ("multi-query", 1))
         for place, (name, kv_heads) in enumerate(ways):
-            y, group = 62 - 31 * place, heads // kv_heads
+            y, group = 50 - 25 * place, heads // kv_heads
             each = "1 kv head" if kv_heads == 1 else f"{kv_heads} kv heads"
-            write(ax, 0, y + 20, name, LARGE, ha="left", weight="bold")
-            write(ax, 0, y + 13.5, f"{heads} query heads", LARGE, ha="left")
-            write(ax, 0, y + 5, each, LARGE, ha="left")
+            write(ax, 0, y + 17.5, name, LARGE, ha="left", weight="bold")
+            write(ax, 0, y + 11, f"{heads} query heads", LARGE, ha="left")
+            write(ax, 0, y + 4.5, each, LARGE, ha="left")
             for head in range(heads):
                 x = 34 + head * step
-                box(ax, x + 0.5, y + 15, step - 1, 7, BLUE, f"{head}", LARGE)
+                box(ax, x + 0.5, y + 14, step - 1, 7, BLUE, f"{head}", LARGE)
                 middle = 34 + (head // group + 0.5) * group * step
-                ax.plot([x + step / 2, middle], [y + 14.7, y + 8.3], color=BLUE, lw=1.2, ls="-")
+                ax.plot([x + step / 2, middle], [y + 13.7, y + 8.3], color=BLUE, lw=1.2, ls="-")
             for kv in range(kv_heads):
                 middle = 34 + (kv + 0.5) * group * step
                 box(ax, middle - step / 2 + 0.5, y + 1, step - 1, 7, ORANGE, f"{kv}", LARGE)
@@ -70,7 +70,7 @@ def it_looks(looks: Tensor, words: Sequence[str], english: Sequence[str], it: in
     fig, ax = figures.figure(
         alt=f"What {words[it]} gives to each word of {''.join(words)} ({' '.join(english)}), a row "
         f"for each of {layers * heads} heads. The most: {', '.join(best)}.",
-        height=0.33 * len(rows) + 0.7,
+        height=0.24 * len(rows) + 0.55,
     )
     both = [f"{word}\n{meaning}" for word, meaning in zip(words, english, strict=True)]
     heat_map(ax, 0.7 * rows, both, names)
@@ -91,21 +91,21 @@ def detour(first: float, second: float) -> Figure:
     first: what 甜 gives 苹果 in layer 0. second: what 它 gives 甜 in layer 1.
     """
     alt = (
-        f"Two layers. In layer 0, 甜 (sweet) gives 苹果 (apple) {first:.2f}. In layer 1, 它 (it) "
-        f"gives 甜 {second:.2f}. No arrow goes from 苹果 to 它."
+        f"Two layers. In layer 0, 甜 (sweet) looks at 苹果 (apple) {first:.2f}. In layer 1, 它 "
+        f"(it) looks at 甜 {second:.2f}. No arrow goes from 苹果 to 它."
     )
-    passed = {("苹果", 46), ("甜", 23), ("它", 0)}  # who holds the apple, and when
-    with drawing(alt, 0, 56) as (fig, ax):
+    passed = {("苹果", 34), ("甜", 17), ("它", 0)}  # who holds the apple, and when
+    with drawing(alt, 0, 43) as (fig, ax):
         for x, word, english in ((14, "苹果", "apple"), (50, "它", "it"), (86, "甜", "sweet")):
-            for y in (46, 23, 0):
+            for y in (34, 17, 0):
                 colour = ORANGE if (word, y) in passed else None
-                box(ax, x - 13, y, 26, 10, colour, f"{word} {english}", LARGE)
-        arrow(ax, (27.5, 46), (72.5, 33.3), "-|>", 2)
-        arrow(ax, (80, 22.7), (63.5, 10.3), "-|>", 2)
-        for y, name in ((39.5, "layer 0"), (16.5, "layer 1")):
+                box(ax, x - 13, y, 26, 8.5, colour, f"{word} {english}", LARGE)
+        arrow(ax, (27.5, 34), (72.5, 25.8), "-|>", 2)
+        arrow(ax, (77, 16.7), (60, 8.8), "-|>", 2)
+        for y, name in ((29.5, "layer 0"), (12.5, "layer 1")):
             write(ax, 1, y, name, LARGE, ha="left", weight="bold")
-        write(ax, 99, 42, f"甜 gives 苹果 {first:.2f}", LARGE, ha="right")
-        write(ax, 99, 15, f"它 gives 甜 {second:.2f}", LARGE, ha="right")
+        write(ax, 99, 30.5, f"甜 looks at 苹果: {first:.2f}", LARGE, ha="right")
+        write(ax, 99, 12.5, f"它 looks at 甜: {second:.2f}", LARGE, ha="right")
     return fig
 
 
@@ -123,13 +123,13 @@ def looking_and_right(ways: Mapping[str, Sequence[Mapping[str, Any]]]) -> Figure
         f"{min(right[way]):.0%} to {max(right[way]):.0%}"
         for way in WAYS
     )
-    fig, ax = figures.figure(alt=f"{len(most['free'])} models of each kind. {said}.", height=3.0)
+    fig, ax = figures.figure(alt=f"{len(most['free'])} models of each kind. {said}.", height=1.85)
     for way, colour in WAYS.items():
         ax.plot(most[way], right[way], MARKS[way], ms=7, color=colour, alpha=0.75)
     for way, x, y, side in (
         ("blind", 0.04, 0.98, "left"),
         ("free", 0.89, 0.99, "right"),
-        ("paid", 0.97, 0.86, "right"),
+        ("paid", 0.97, 0.83, "right"),
         ("causal", 0.91, 0.37, "right"),
     ):
         ax.text(x, y, way, ha=side, va="center", fontsize=12)
@@ -138,7 +138,7 @@ def looking_and_right(ways: Mapping[str, Sequence[Mapping[str, Any]]]) -> Figure
     ax.text(0.45, 0.6, "each mark is one model", ha="center", va="center", fontsize=11)
     ax.yaxis.set_major_formatter(lambda y, _: f"{y:.0%}")
     ax.set_xlabel("share that 它 gives 苹果, in the head where it is largest", fontsize=11)
-    ax.set_ylabel("right in new sentences", fontsize=11)
+    ax.set_ylabel("right", fontsize=11)
     return fig
 
 
@@ -159,7 +159,7 @@ def growth(shape: Any, lengths: Sequence[int]) -> Figure:
         "operations: products with weights grow with T, attention with T squared, and passes them "
         f"at {equal:,} tokens. Below, bytes moved by attention: {written[-1] / 1e9:,.0f} GB where "
         f"scores are written down, {fused[-1] / 1e9:,.0f} GB where they are not.",
-        height=5.6,
+        height=3.7,
         nrows=2,
         sharex=True,
     )
@@ -177,7 +177,7 @@ def growth(shape: Any, lengths: Sequence[int]) -> Figure:
         ax.tick_params(labelsize=11)
         ax.legend(fontsize=11)
     axes[0].axvline(equal, color=figures.INK, lw=1, ls=":")
-    axes[0].text(0.98 * equal, weights[0], "equal here ", ha="right", va="center", fontsize=11)
+    axes[0].text(0.98 * equal, weights[0], f"equal at {equal:,} ", ha="right", fontsize=11)
     ticks = lengths[::2]
     axes[1].set_xticks(ticks, [f"{t:,}" if t < 1024 else f"{t // 1024}k" for t in ticks])
     axes[1].minorticks_off()

@@ -55,23 +55,23 @@ def one_query() -> Figure:
         f"{BOTH[IT]} has the query {numbers(query)}. It meets four keys. {told}. The mean of the "
         f"values with these shares is {numbers(mean, 2)}."
     )
-    with drawing(alt, 0, 76) as (fig, ax):
-        write(ax, 0, 71, f"{BOTH[IT]}  asks", LARGE, ha="left")
-        box(ax, 26, 66.5, 22, 9, BLUE, numbers(query), LARGE)
-        write(ax, 51, 71, "query", LARGE, ha="left")
-        arrow(ax, (37, 66), (37, 59.5), "-|>", 1.2)
+    with drawing(alt, 0, 62) as (fig, ax):
+        write(ax, 0, 57.5, f"{BOTH[IT]}  asks", LARGE, ha="left")
+        box(ax, 26, 53.5, 22, 8, BLUE, numbers(query), LARGE)
+        write(ax, 51, 57.5, "query", LARGE, ha="left")
+        arrow(ax, (37, 53), (37, 49.5), "-|>", 1.2)
         for x, name in ((37, "key"), (57, "score"), (74, "share"), (90, "value")):
-            write(ax, x, 56, name, LARGE, weight="bold")
+            write(ax, x, 47.2, name, LARGE, weight="bold")
         for i, word in enumerate(BOTH):
-            y = 44.5 - 10 * i
-            write(ax, 0, y + 4, word, LARGE, ha="left")
-            box(ax, 27, y, 20, 8, ORANGE, numbers(keys[i]), LARGE)
-            write(ax, 57, y + 4, f"{products[i]:.0f} / 2 = {scores[i]:.0f}", LARGE)
+            y = 37.5 - 8.5 * i
+            write(ax, 0, y + 3.75, word, LARGE, ha="left")
+            box(ax, 27, y, 20, 7.5, ORANGE, numbers(keys[i]), LARGE)
+            write(ax, 57, y + 3.75, f"{products[i]:.0f} / 2 = {scores[i]:.0f}", LARGE)
             _bar(ax, 68, y, 12, shares[i])
-            box(ax, 81, y, 19, 8, GREEN, numbers(values[i]), LARGE)
-        arrow(ax, (90.5, 14), (90.5, 9.8), "-|>", 1.2)
-        box(ax, 64, 0.5, 36, 9, GREEN, numbers(mean, 2), LARGE)
-        write(ax, 61, 5, "shares × values, added up", LARGE, ha="right")
+            box(ax, 81, y, 19, 7.5, GREEN, numbers(values[i]), LARGE)
+        arrow(ax, (90.5, 11.8), (90.5, 8.6), "-|>", 1.2)
+        box(ax, 64, 0.5, 36, 8, GREEN, numbers(mean, 2), LARGE)
+        write(ax, 61, 4.5, "shares × values, added up", LARGE, ha="right")
     return fig
 
 
@@ -81,7 +81,7 @@ def _bar(ax: Axes, x: float, y: float, width: float, share: float) -> None:
 
     ax.add_patch(Rectangle((x, y + 0.4), width, 2, fill=False, linewidth=0.8))
     ax.add_patch(Rectangle((x, y + 0.4), width * share, 2, facecolor=BLUE, edgecolor="none"))
-    write(ax, x + width / 2, y + 5.4, f"{share:.2f}", LARGE)
+    write(ax, x + width / 2, y + 5.1, f"{share:.2f}", LARGE)
 
 
 def projections() -> Figure:
@@ -122,12 +122,13 @@ def everyone() -> Figure:
     scores = (X @ W_Q) @ (X @ W_K).T / 2
     seen = np.tril(np.ones((4, 4), bool))
     free, causal = softmax(scores), softmax(np.where(seen, scores, -np.inf))
-    fig, axes = figures.figure(alt="-", height=2.8, ncols=2, sharey=True)
+    fig, axes = figures.figure(alt="-", height=1.95, ncols=2, sharey=True)
     for ax, shares, title in (
         (axes[0], free, "every word is seen"),
         (axes[1], causal, "with a causal mask"),
     ):
         _shares(ax, shares, title)
+        ax.set_aspect("auto")
         ax.set_xlabel("is looked at", fontsize=11)
     axes[0].set_ylabel("looks", fontsize=11)
     axes[0].set_yticks(range(4), BOTH)
@@ -181,14 +182,17 @@ def two_heads() -> Figure:
         rows.append(shares)
         outputs.append(numbers(shares @ value[:, part], 2))
         names.append(f"{name}\nD = {width}")
-    fig, ax = figures.figure(alt="-", height=2.9)
+    fig, ax = figures.figure(alt="-", height=2.3)
     _shares(ax, np.array(rows), "", BOTH)
     ax.set_aspect("auto")
     ax.set_yticks(range(3), names)
     ax.tick_params(labeltop=True, labelbottom=False)
     ax.axhline(0.5, color=figures.INK, lw=1)
     right = ax.secondary_yaxis("right")
-    right.set_yticks(range(3), [text.replace("  ", "\n") for text in outputs])
+    # Two numbers a line, so that those of one head stand below the same numbers of head 0.
+    pairs = [row.split() for row in outputs]
+    lines = ["\n".join(" ".join(row[i : i + 2]) for i in range(0, len(row), 2)) for row in pairs]
+    right.set_yticks(range(3), lines)
     right.tick_params(length=0, labelsize=11)
     right.spines[:].set_visible(False)
     ax.text(3.55, -0.56, f"{WORDS[IT]} gets", ha="left", va="bottom", fontsize=11)
