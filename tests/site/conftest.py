@@ -214,6 +214,7 @@ PAGES = {
         ),
         html_cell(ASKED._repr_html_(), 5, "hide-input"),
         html_cell(MEASURED._repr_html_(), 6, "hide-cell"),
+        html_cell("<p id='behind'>8 sectors, in a table.</p>", 9, "remove-input"),
         new_markdown_cell("...", metadata=SHOWN),
         new_markdown_cell("## With a GPU", metadata={"tags": ["needs-gpu-results"]}),
         new_code_cell(

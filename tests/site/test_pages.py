@@ -58,13 +58,18 @@ def test_mathematics_is_typeset_where_there_is_some(opened, small_site):
     assert check_maths(opened(SMALL, small_site).tab) == 2
 
 
+# Pictures behind a prediction are looked at as they will be shown.
 PICTURES = """() => {
+  const waiting = [...document.querySelectorAll("div.cell[hidden]")];
+  for (const cell of waiting) cell.hidden = false;
   const name = (e) => e.getAttribute("alt") ?? e.getAttribute("aria-label") ?? "";
-  return [...document.querySelectorAll(".bd-article :is(img, svg[role=img])")].map((e) => {
+  const found = [...document.querySelectorAll(".bd-article :is(img, svg[role=img])")].map((e) => {
     const box = e.getBoundingClientRect();
     return { name: name(e).trim(), width: box.width, height: box.height,
              broken: e.tagName === "IMG" && e.naturalWidth === 0 };
   });
+  for (const cell of waiting) cell.hidden = true;
+  return found;
 }"""
 
 

@@ -103,6 +103,17 @@ def test_how_it_was_measured_comes_with_the_answer(reader):
     assert cell.locator("td").all_inner_texts() == ["<b>7</b>", "8 sectors"]
 
 
+def test_the_table_behind_a_guess_comes_with_the_answer(reader):
+    """It shows what was asked for. Words behind it stay: they may say what comes next."""
+    tab = reader()
+    behind, after = tab.locator("#behind"), tab.get_by_role("link", name="doors.py")
+    assert not behind.is_visible() and after.is_visible()
+    tab.get_by_role("button", name="Skip").click()
+    assert behind.is_visible()
+    tab.get_by_role("button", name="Guess again").click()
+    assert not behind.is_visible()
+
+
 def test_a_prediction_can_be_skipped(reader):
     tab = reader()
     tab.get_by_role("button", name="Skip").press("Enter")
@@ -201,11 +212,21 @@ def test_a_table_of_a_cell_is_a_table_and_scrolls_in_its_box(opened, small_site,
 # --- length ---------------------------------------------------------------------------------------
 
 
+# With the tables and figures that come with an answer, and without the folds that do.
+HEIGHT = """() => {
+  const waiting = [...document.querySelectorAll("div.cell[hidden]:not(:has(.aiinfra-reveal))")];
+  for (const cell of waiting) cell.hidden = false;
+  const height = document.documentElement.scrollHeight;
+  for (const cell of waiting) cell.hidden = true;
+  return height;
+}"""
+
+
 def test_a_page_is_not_too_long(opened, page):
     """At a width of 1,280, folds closed."""
     if unit_of(page) is None:
         return
-    height = opened(page).tab.evaluate("document.documentElement.scrollHeight")
+    height = opened(page).tab.evaluate(HEIGHT)
     name = page.removeprefix("book/")
     print(f"\n{name}: {height:,} pixels")
     if name in NOT_YET.get("tall", ()):

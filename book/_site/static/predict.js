@@ -2,8 +2,9 @@
  *
  * `predict(...)` and `reveal(...)` leave `.aiinfra-predict` and `.aiinfra-reveal` on the page, with
  * the prediction's id; the figure is the one that the notebook measured. Until the reader has
- * guessed or skipped, the cell that measures is hidden. The guess is kept in the browser alone, by
- * page and id; where it may keep nothing, it lasts as long as the page. */
+ * guessed or skipped, the cell that measures is hidden, and so are the cells right behind it: their
+ * tables and figures show the answer, too. The guess is kept in the browser alone, by page and id;
+ * where it may keep nothing, it lasts as long as the page. */
 {
   const kept = new Map();
   const key = (id) => `aiinfra:guess:${location.pathname}:${id}`;
@@ -33,11 +34,21 @@
     return made;
   };
 
+  // A cell and the cells behind it, up to the next words or the next prediction.
+  const withThoseBehind = (cell) => {
+    const cells = [cell];
+    for (let next = cell.nextElementSibling; next?.matches("div.cell"); next = next.nextElementSibling) {
+      if (next.querySelector(".aiinfra-predict, .aiinfra-reveal")) break;
+      cells.push(next);
+    }
+    return cells;
+  };
+
   const box = (asked, number) => {
     const id = asked.dataset.predict;
     const reveal = document.querySelector(`.aiinfra-reveal[data-predict="${CSS.escape(id)}"]`);
     if (!reveal) return;
-    const cell = reveal.closest("div.cell") ?? reveal;
+    const measuring = withThoseBehind(reveal.closest("div.cell") ?? reveal);
     const predicted = reveal.querySelector("td"); // the first: what was predicted
 
     const name = `aiinfra-guess-${number}`;
@@ -60,7 +71,8 @@
     const show = () => {
       const guess = load(id);
       form.hidden = guess !== null;
-      answer.hidden = cell.hidden = guess === null;
+      answer.hidden = guess === null;
+      for (const cell of measuring) cell.hidden = guess === null;
       const mine = guess?.said ?? "";
       const measured = element("b", {}, reveal.dataset.measured);
       const before = mine ? `You said ${mine}; measured: ` : "You skipped; measured: ";
