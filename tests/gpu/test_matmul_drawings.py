@@ -78,7 +78,7 @@ def patches(fig, width, height):
 
 def test_tiles_are_to_scale():
     """A step of 8 of K is a sixteenth of a tile of 128, and a thread's 8 x 8 are, too."""
-    fig, unit = drawings.tiles(256, 128, 128, 8, 8, 8), 26 / 256
+    fig, unit = drawings.tiles(256, 128, 128, 8, 8, 8), 22 / 256
     assert patches(fig, 256 * unit, 256 * unit) == 3
     assert patches(fig, 128 * unit, 128 * unit) == 1
     assert patches(fig, 8 * unit, 128 * unit) == patches(fig, 128 * unit, 8 * unit) == 1

@@ -52,7 +52,8 @@ def outer(of_a: Sequence[float] = (2, 1, 3, 5), of_b: Sequence[float] = (4, 1, 2
                 box(ax, at, y, 12, 6.8, "C0", f"{of_a[i]:g}", BIG)
                 for j in range(side):
                     box(ax, at + 14 + 13 * j, y, 12, 6.8, "C2", f"{of_a[i] * of_b[j]:g}", BIG)
-            write(ax, at + 6, -11.6, "A \\ B", READ)
+            write(ax, at + 7, -10.2, "B →", READ)
+            write(ax, at + 6, -15.2, "A ↓", READ)
     return fig
 
 
@@ -76,9 +77,9 @@ def tiles(
         f"its tile, and {block_k} by {block_n} elements of B, from its columns. Within the tile "
         f"one thread computes {thread_m} by {thread_n} elements."
     )
-    size = 26.0
+    size = 22.0
     unit = size / side
-    low, right = 0.0, 31.0  # the lower edge of A and C, the left edge of B and C
+    low, right = 0.0, 27.0  # the lower edge of A and C, the left edge of B and C
     high = low + size + 5  # the lower edge of B
     down = low + size - 2 * block_m * unit  # the lower edge of the block's rows
     left = right + block_n * unit
@@ -95,17 +96,17 @@ def tiles(
         thread = left + block_n * unit / 2, down + block_m * unit / 2
         box(ax, *thread, thread_n * unit, thread_m * unit, "C4")
         lines = (
-            "one step along K:",
+            "red: a block loads",
+            "in a step along K",
             f"{block_m} x {block_k} of A →",
             f"{block_k} x {block_n} of B ↓",
-            "one block:",
+            "green: it computes",
             f"{block_m} x {block_n} of C",
-            *(["one thread:", f"{thread_m} x {thread_n}"] if thread_m * thread_n > 1 else []),
-            "matrices:",
-            f"{side} x {side}",
+            f"(red in it: a thread's {thread_m} x {thread_n})",
+            f"matrices: {side} x {side}",
         )
         for place, text in enumerate(lines):
-            write(ax, 61, high + size - 3 - 6 * place, text, READ, ha="left")
+            write(ax, 54, high + size - 3 - 6 * place, text, READ, ha="left")
     return fig
 
 
@@ -137,26 +138,27 @@ def warps(lanes: Sequence[tuple[int, int]], rows: int, columns: int) -> Figure:
         for place, text in enumerate(
             (
                 f"a warp has {rows} x {columns},",
-                f"in quarters of {rows // 2} x {columns // 2}.",
-                "In each quarter a lane",
-                "has 4 x 4 elements:",
+                f"in quarters of {rows // 2} x {columns // 2}",
+                "(green). A lane has 4 x 4",
+                "elements in each quarter:",
                 "8 x 8 in all.",
             )
         ):
             write(ax, 40, -6 - 6 * place, text, READ, ha="left")
-        write(ax, 0, -40, "a quarter: its 32 lanes", BIG, ha="left", weight="bold")
+        write(ax, 0, -40, "a quarter: 32 lanes", BIG, ha="left", weight="bold")
         for lane, (row, column) in enumerate(lanes):
             x, y = column / 4 * 12, -43 - (row / 4 + 1) * 3.6
-            box(ax, x, y, 11.4, 3.3, "C2" if lane in (0, 1, 2, 3) else None, f"{lane}", READ)
+            box(ax, x, y, 11.4, 3.3, {0: "C2", 1: "C0", 2: "C1"}.get(lane), f"{lane}", READ)
         for place, text in enumerate(
             (
-                "lanes 0 and 1: same rows,",
-                "one address in A's tile;",
-                "lanes 0 and 2: same",
-                "columns, one in B's.",
+                "A box is 4 x 4 elements.",
+                "0 and 1: the same rows,",
+                "one address in A's tile.",
+                "0 and 2: same columns,",
+                "one address in B's tile.",
             )
         ):
-            write(ax, 52, -46 - 6 * place, text, READ, ha="left")
+            write(ax, 52, -45 - 5.7 * place, text, READ, ha="left")
     return fig
 
 
@@ -174,16 +176,17 @@ def instructions(costs: Mapping[str, float], most: float = 8) -> Figure:
     told = ", ".join(f"{name} {cost:.2f}" for name, cost in costs.items())
     alt = f"Instructions for each multiply-add, of which one is the multiply-add itself: {told}."
     unit = 50 / most
-    with drawing(alt, -7.5 * len(costs) - 8, 2) as (fig, ax):
+    with drawing(alt, -7 * len(costs) - 8, 7) as (fig, ax):
+        write(ax, 0, 3.6, "instructions for each multiply-add", BIG, ha="left", weight="bold")
         for place, (name, cost) in enumerate(costs.items()):
-            y = -7.5 * place - 6
+            y = -7 * place - 6
             write(ax, 33, y + 2.7, name, READ, ha="right")
             box(ax, 35, y, unit, 5.4, "C0")
             rest = min(cost, most) - 1
             box(ax, 35 + unit, y, rest * unit, 5.4, "C1")
             text = f"{cost:.2f}" if cost <= most else f"… {cost:.0f}"
             write(ax, 36 + (1 + rest) * unit, y + 2.7, text, BIG, ha="left")
-        y = -7.5 * len(costs) - 6.5
+        y = -7 * len(costs) - 6.5
         box(ax, 20, y, 4, 4, "C0")
         write(ax, 26, y + 2, "multiply-add", READ, ha="left")
         box(ax, 56, y, 4, 4, "C1")
