@@ -13,7 +13,13 @@ from hypothesis import strategies as st
 
 from aiinfra_labs.gpu import emulator
 from aiinfra_labs.gpu.beside import emulated
-from aiinfra_labs.gpu.kernels import cuda_model, cupy_shared_memory, shared_memory, stencil
+from aiinfra_labs.gpu.kernels import (
+    cuda_model,
+    cupy_shared_memory,
+    quarter_turn,
+    shared_memory,
+    stencil,
+)
 from aiinfra_labs.gpu.kernels import transpose as transposes
 from aiinfra_labs.gpu.kernels.cuda_model import blocks_for_image
 
@@ -67,6 +73,41 @@ def test_what_each_transpose_costs():
     assert conflicts == [512 * 31, 0, 0, 0]
     assert [reports[name].shared_bytes for name in tiled] == [4096, 4224, 4096, 4096]
     assert reports["transpose_32x8"].threads == 128 * 128 // 4
+
+
+# --- quarter turns --------------------------------------------------------------------------------
+
+TURNS = ("turn_naive", "turn_tiled", "turn_padded")
+
+
+def turned(name, a):
+    out = np.full(a.shape[::-1], np.nan, np.float32)
+    kernel = emulated(getattr(quarter_turn, name))
+    kernel[blocks_for_image(a.shape, (TILE, TILE)), (TILE, TILE)](a, out)
+    return out
+
+
+@pytest.mark.parametrize("name", TURNS)
+def test_a_quarter_turn_is_numpys_in_any_order_of_warps(name):
+    a = numbers(64, 96)
+    for seed in range(2):
+        with emulator.check(schedule="adversarial", seed=seed):
+            np.testing.assert_array_equal(turned(name, a), np.rot90(a, -1))
+
+
+def test_what_each_quarter_turn_costs():
+    reports = []
+    for name in TURNS:
+        with emulator.profile() as p:
+            turned(name, numbers(128, 128))
+        reports.append(p.report)
+    assert [r.sectors_per_load for r in reports] == [4, 4, 4]
+    assert [r.sectors_per_store for r in reports] == [32, 4, 4]
+    assert [r.bank_conflicts for r in reports] == [0, 512 * 31, 0]
+    assert [r.shared_bytes for r in reports] == [0, 4096, 4224]
+
+
+# --- strides --------------------------------------------------------------------------------------
 
 
 @given(stride=st.integers(0, 100))

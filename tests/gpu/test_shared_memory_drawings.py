@@ -12,7 +12,9 @@ from pictures import texts_stand_apart
 
 LANES = np.arange(32)
 DRAWINGS = {
-    "tile": drawings.tile_banks,
+    "tile": lambda: drawings.tile_banks("rows of 32 words"),
+    "padded tile": lambda: drawings.tile_banks("rows of 33 words"),
+    "swizzled tile": lambda: drawings.tile_banks("swizzled", 7),
     "one request": lambda: drawings.banks(("stride 1", 4 * LANES)),
     "requests": lambda: drawings.banks(
         ("stride 2", 8 * LANES), ("stride 32", 128 * LANES), ("broadcast", 0 * LANES)
@@ -76,19 +78,30 @@ def test_each_layout_keeps_every_element_of_a_tile_in_a_place_of_its_own():
             assert len({word(row, column) % 32 for column in range(32)}) == 32, name
 
 
-@pytest.mark.parametrize(("name", "used"), [("row by row", 1), ("padded by one", 32)])
+@pytest.mark.parametrize(("name", "used"), [("rows of 32 words", 1), ("rows of 33 words", 32)])
 def test_a_column_is_in_one_bank_or_in_all(name, used):
     for column in range(32):
         assert len({drawings.LAYOUTS[name](row, column) % 32 for row in range(32)}) == used
         assert len({drawings.LAYOUTS["swizzled"](row, column) % 32 for row in range(32)}) == 32
 
 
-def test_the_tile_shows_the_bank_of_each_element():
-    numbers = [int(t.get_text()) for t in texts(drawings.tile_banks()) if t.get_text().isdigit()]
-    corners = [numbers[k * 64 : k * 64 + 64] for k in range(3)]
-    for corner, word in zip(corners, drawings.LAYOUTS.values(), strict=True):
-        assert corner == [word(row, column) % 32 for row in range(8) for column in range(8)]
-    assert "row by row: 2, 2, 2, 2, 2, 2, 2, 2;" in drawings.tile_banks().get_label()
+@pytest.mark.parametrize(
+    ("layout", "passes"), [("rows of 32 words", "32 passes"), ("rows of 33 words", "1 pass")]
+)
+def test_the_tile_shows_which_element_lies_in_which_bank(layout, passes):
+    fig, word = drawings.tile_banks(layout, 3), drawings.LAYOUTS[layout]
+    places = [re.fullmatch(r"(\d+),(\d+)", text.get_text()) for text in texts(fig)]
+    shown = [(int(place[1]), int(place[2])) for place in places if place]
+    words = {bank + 32 * line for bank in range(8) for line in range(8)}
+    assert {word(*element) for element in shown} <= words
+    assert len(shown) + cells(fig)["idle"] == 64  # a pad has no element
+    assert cells(fig)["element"] == sum(column == 3 for _, column in shown)
+    assert f"All 32 rows take {passes}." in fig.get_label()
+
+
+def test_a_barrier_says_what_each_warp_gets():
+    said = [text.get_text() for text in texts(drawings.barrier((7, 9), before=3))]
+    assert [said.count(f"load {number}") for number in (7, 9, 3)] == [2, 1, 1]
 
 
 @pytest.mark.parametrize(
@@ -131,8 +144,8 @@ def test_a_handover_frames_what_crosses_from_warp_to_warp():
 @pytest.mark.parametrize(
     ("draw", "what"),
     [
-        (lambda: drawings.tile_banks(row=8), "row = 8"),
-        (lambda: drawings.tile_banks(column=-1), "column = -1"),
+        (lambda: drawings.tile_banks("rows of 34 words"), "layout = 'rows of 34 words'"),
+        (lambda: drawings.tile_banks("swizzled", column=-1), "column = -1"),
         (lambda: drawings.banks(), "no request"),
         (lambda: drawings.banks(("a", LANES[:5])), r"addresses of the shape \(5,\)"),
         (lambda: drawings.halo((0, 4)), "a block of 0 x 4"),

@@ -15,7 +15,6 @@ NOT_REBUILT = {
     "3-gpu/01-cpu-and-gpu",
     "3-gpu/02-cuda-model",
     "3-gpu/03-coalescing",
-    "3-gpu/04-shared-memory",
     "3-gpu/07-compute",
     "3-gpu/08-profiling",
     "3-gpu/09-gpu-sharing",
@@ -31,7 +30,6 @@ NOT_YET: dict[str, set[str]] = {
     "predictions": {
         "3-gpu/02-cuda-model",
         "3-gpu/03-coalescing",
-        "3-gpu/04-shared-memory",
         "3-gpu/08-profiling",
     },
     "long_cells": {
@@ -42,6 +40,5 @@ NOT_YET: dict[str, set[str]] = {
     },
     "answers": {
         "3-gpu/02-cuda-model",
-        "3-gpu/04-shared-memory",
     },
 }

@@ -17,7 +17,6 @@ from .pieces import (
     SMALL,
     WARP,
     Cell,
-    arrow,
     box,
     draw_cells,
     drawing,
@@ -33,7 +32,7 @@ if TYPE_CHECKING:
     from matplotlib.figure import Figure
 
 BANKS = 32
-CORNER = 8  # rows and columns of a tile that are drawn
+CORNER = 8  # banks of a tile that are drawn, and as many lines of 32 words
 MOST_WORDS = 6  # of one bank; those between are left out, and said to be
 LEFT, SIDE = 6.5, 2.92  # of the row of 32 banks: where it begins, and how wide a bank is
 
@@ -42,55 +41,59 @@ LEFT, SIDE = 6.5, 2.92  # of the row of 32 banks: where it begins, and how wide 
 
 # The word of shared memory in which a tile of 32 x 32 floats keeps its element (row, column).
 LAYOUTS: dict[str, Callable[[int, int], int]] = {
-    "row by row": lambda row, column: 32 * row + column,
-    "padded by one": lambda row, column: 33 * row + column,
+    "rows of 32 words": lambda row, column: 32 * row + column,
+    "rows of 33 words": lambda row, column: 33 * row + column,
     "swizzled": lambda row, column: 32 * row + (column ^ row),
 }
 
 
-def tile_banks(row: int = 3, column: int = 2) -> Figure:
-    """A corner of a 32 x 32 tile in three layouts; the number in a cell is its element's bank.
+def tile_banks(layout: str, column: int = 2) -> Figure:
+    """The first banks of shared memory, and the elements of a 32 x 32 tile that lie in them.
 
-    row, column: 0 to 7; the dashed row is what a warp stores, the framed column what it loads.
+    layout: of `LAYOUTS`. column: 0 to 7; the tinted elements are what a warp reads that takes this
+    column, lane n the element of row n.
     """
-    for name, value in (("row", row), ("column", column)):
-        need(0 <= value < CORNER, f"{name} = {value}", f"{CORNER} are drawn", f"0 to {CORNER - 1}")
-    asked = {
-        name: [word(other, column) % BANKS for other in range(CORNER)]
-        for name, word in LAYOUTS.items()
-    }
-    alt = (
-        f"The first {CORNER} rows and columns of a tile of 32 x 32 floats, three times, with the "
-        f"bank of each element. Along row {row}, which a warp stores, all banks differ each time. "
-        f"Down column {column}, which a warp loads, the banks are "
-        + "; ".join(f"{name}: {', '.join(map(str, banks))}" for name, banks in asked.items())
-        + "."
+    need(layout in LAYOUTS, f"layout = {layout!r}", "no tile is kept so", ", ".join(LAYOUTS))
+    need(
+        0 <= column < CORNER,
+        f"column = {column}",
+        f"{CORNER} banks are drawn",
+        f"0 to {CORNER - 1}",
     )
-    side, gap = 3.85, 3.8
-    width = CORNER * side
-    with drawing(alt, -CORNER * side - 7, 10) as (fig, ax):
-        for place, (name, word) in enumerate(LAYOUTS.items()):
-            left = place * (width + gap)
-            write(ax, left + width / 2, 7.5, name, NORMAL, weight="bold")
-            write(ax, left + width / 2, 2.6, _said(asked[name]), SMALL)
-            cells = []
-            for y in range(CORNER):
-                for x in range(CORNER):
-                    bank = word(y, x) % BANKS
-                    corner = left + x * side, -(y + 1) * side
-                    cells.append(Cell(*corner, side, side, "element", bank))
-                    write(ax, corner[0] + side / 2, corner[1] + side / 2, bank, SMALL)
-            draw_cells(ax, cells)
-            frame(ax, left + column * side, -CORNER * side, side, CORNER * side, "-")
-            frame(ax, left, -(row + 1) * side, CORNER * side, side, "--")
-        below = -CORNER * side - 4.5
-        write(ax, 50, below, "number: bank    dashed: a warp's store    framed: its load", SMALL)
+    word = LAYOUTS[layout]
+    elements = {word(row, at): (row, at) for row in range(BANKS) for at in range(BANKS)}
+    asked = [word(row, column) % BANKS for row in range(BANKS)]
+    passes = max(asked.count(bank) for bank in asked)
+    alt = (
+        f"The first {CORNER} of 32 banks, and in each the first words that it holds of a tile of "
+        f"32 x 32, kept in {layout}. Column {column} of the tile, rows 0 to {CORNER - 1}, lies in "
+        f"the banks {', '.join(map(str, asked[:CORNER]))}. All 32 rows take "
+        f"{_passes(passes)}."
+    )
+    side, high = 7.2, 5.2
+    with drawing(alt, -CORNER * high - 9, 12, CORNER * side) as (fig, ax):
+        write(ax, 0, 10, layout, LARGE, ha="left", weight="bold")
+        write(ax, CORNER * side, 10, f"banks 0 to {CORNER - 1} of 32", NORMAL, ha="right")
+        cells = []
+        for bank in range(CORNER):
+            write(ax, (bank + 0.5) * side, 4, bank, NORMAL)
+            for line in range(CORNER):
+                at = elements.get(BANKS * line + bank)
+                x, y = bank * side, -(line + 1) * high
+                read = at is not None and at[1] == column
+                kind = "element" if read else "idle" if at is None else "missing"
+                cells.append(Cell(x, y, side, high, kind, 1 if read else 0))
+                text = "" if at is None else f"{at[0]},{at[1]}"
+                look = {"weight": "bold"} if read else {}
+                write(ax, x + side / 2, y + high / 2, text, NORMAL, **look)
+        draw_cells(ax, cells)
+        below = f"to read column {column}: {_passes(passes)}"
+        write(ax, 0, -CORNER * high - 5, below, NORMAL, ha="left")
     return fig
 
 
-def _said(banks: list[int]) -> str:
-    different = len(set(banks))
-    return "column: 1 bank" if different == 1 else f"column: {different} banks of {len(banks)}"
+def _passes(count: int) -> str:
+    return "1 pass" if count == 1 else f"{count} passes"
 
 
 # --- the words that a warp asks each bank for -----------------------------------------------------
@@ -182,34 +185,37 @@ def _draw_banks(
 # --- why a barrier is needed ----------------------------------------------------------------------
 
 
-def barrier() -> Figure:
-    """Two warps in time, without a barrier and with one: who reads what has not been written."""
-    alt = (
-        "Two warps of a block in time, twice. Without a barrier, warp 0 stores its part of the "
-        "tile and goes on to load from warp 1's part, which warp 1 stores only later: it gets "
-        "what was there before. With a barrier, warp 0 waits until warp 1 has stored, and both "
-        "then load what the other wrote."
-    )
-    with drawing(alt, -2, 60) as (fig, ax):
-        write(ax, 0, 57, "without a barrier", LARGE, ha="left", weight="bold")
-        _warp_line(ax, 46, 0, [(14, 20, "store", "C0"), (36, 20, "load", "C1")])
-        _warp_line(ax, 36, 1, [(58, 20, "store", "C0"), (80, 19, "load", "C1")])
-        arrow(ax, (46, 46), (64, 44), "-|>", 1.4)
-        write(ax, 66, 49.5, "reads what is not there yet", SMALL, ha="left")
+def barrier(values: tuple[int, int] = (5, 8), before: int = 0) -> Figure:
+    """Two warps in time, without a barrier and with one: who reads what has not been written.
 
-        write(ax, 0, 26, "with cuda.syncthreads()", LARGE, ha="left", weight="bold")
-        _warp_line(ax, 15, 0, [(14, 20, "store", "C0"), (80, 19, "load", "C1")])
-        _warp_line(ax, 5, 1, [(58, 20, "store", "C0"), (80, 19, "load", "C1")])
-        box(ax, 35, 15.5, 42, 7, None, "waits", SMALL)
-        ax.plot([78.6, 78.6], [3, 25], color=ink(), lw=2.4, ls="-")
-        write(ax, 100, 0, "time →", SMALL, ha="right")
+    values: what warp 0 and warp 1 store, each to be loaded by the other. before: what stood there.
+    """
+    own, other = values
+    alt = (
+        f"Two warps of a block in time, twice. Without a barrier, warp 0 stores {own} and goes on "
+        f"to load what warp 1 stores only later: it gets {before}, which was there before. With a "
+        f"barrier, warp 0 waits until warp 1 has stored {other}, and loads {other}. Warp 1 loads "
+        f"{own} both times."
+    )
+    with drawing(alt, -3, 64, 86) as (fig, ax):
+        write(ax, 0, 61, "without a barrier", LARGE, ha="left", weight="bold")
+        _warp_line(ax, 47, 0, [(14, f"store {own}", "C0"), (33, f"load {before}", "C1")])
+        _warp_line(ax, 37, 1, [(51, f"store {other}", "C0"), (70, f"load {own}", "C1")])
+        write(ax, 51, 51, f"wrong: the {other} comes later", NORMAL, ha="left")
+
+        write(ax, 0, 27, "with cuda.syncthreads()", LARGE, ha="left", weight="bold")
+        _warp_line(ax, 13, 0, [(14, f"store {own}", "C0"), (70, f"load {other}", "C1")])
+        _warp_line(ax, 3, 1, [(51, f"store {other}", "C0"), (70, f"load {own}", "C1")])
+        box(ax, 32, 13.5, 35.6, 7, None, "waits", NORMAL)
+        ax.plot([68.8, 68.8], [1, 23], color=ink(), lw=2.4, ls="-")
+        write(ax, 86, -1, "time →", NORMAL, ha="right")
     return fig
 
 
-def _warp_line(ax: Axes, y: float, warp: int, steps: list[tuple[float, float, str, str]]) -> None:
+def _warp_line(ax: Axes, y: float, warp: int, steps: list[tuple[float, str, str]]) -> None:
     write(ax, 0, y + 4, f"warp {warp}", NORMAL, ha="left")
-    for left, width, name, colour in steps:
-        box(ax, left, y, width, 8, colour, name, NORMAL)
+    for left, name, colour in steps:
+        box(ax, left, y, 16, 8, colour, name, NORMAL)
 
 
 def handover(writer: Sequence[int], readers: Sequence[set[int]]) -> Figure:
@@ -273,8 +279,8 @@ def halo(block: tuple[int, int] = (8, 4), radius: int = 1) -> Figure:
         f"neighbourhood of {taps} pixels is framed. The block loads {all_} pixels, where its "
         f"threads one by one would load {own * taps}."
     )
-    side = min(5.2, 52 / wide)
-    with drawing(alt, -max(high * side, 24), 0) as (fig, ax):
+    side = min(4.5, 45 / wide)
+    with drawing(alt, -max(high * side, 24), 0, 86) as (fig, ax):
         cells: list[Any] = []
         for y in range(high):
             for x in range(wide):
