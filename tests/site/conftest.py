@@ -1,6 +1,7 @@
 """The site, built and served: the course's own, and a small one that the tests write themselves."""
 
 import copy
+import fcntl
 import functools
 import http.server
 import json
@@ -131,12 +132,18 @@ WIDGETS = """() => [...document.querySelectorAll(
 
 
 @pytest.fixture(scope="session")
-def site(tmp_path_factory, serve):
-    """The course's site: built once, from its stored outputs, into a folder of the tests."""
-    out = tmp_path_factory.mktemp("site") / "html"
-    built = build_command(ROOT, "--out", str(out))
-    assert built.returncode == 0, built.stderr
-    return SimpleNamespace(folder=out, address=serve(out), said=built.stdout)
+def site(tmp_path_factory, serve, worker_id):
+    """The course's site, from its stored outputs: built once, by the first worker that asks."""
+    mine = tmp_path_factory.getbasetemp()
+    ours = mine if worker_id == "master" else mine.parent  # the folder of all workers of this run
+    out, said = ours / "course" / "html", ours / "course.txt"
+    with (ours / "course.lock").open("w") as lock:
+        fcntl.flock(lock, fcntl.LOCK_EX)
+        if not said.is_file():
+            built = build_command(ROOT, "--out", str(out))
+            assert built.returncode == 0, built.stderr
+            said.write_text(built.stdout, encoding="utf-8")
+    return SimpleNamespace(folder=out, address=serve(out), said=said.read_text(encoding="utf-8"))
 
 
 # --- a small course -------------------------------------------------------------------------------
