@@ -68,6 +68,13 @@ def test_float4_copies_the_tail_too(n):
     np.testing.assert_array_equal(target, source)
 
 
+@pytest.mark.parametrize("n", [4, 128, 132, 1020])
+def test_whole_fours_are_copied_and_their_neighbours_are_not(n):
+    source, target = reals(n), unwritten(n)
+    coalescing.copy_fours[blocks_for(n // 4, THREADS), THREADS](source, target)
+    np.testing.assert_array_equal(target, source)
+
+
 @pytest.mark.parametrize("shape", [(1, 1), (3, 70), (70, 3), (40, 33), (64, 64)])
 def test_sums_are_numpys(shape):
     a = reals(*shape)
@@ -171,6 +178,9 @@ def test_float4_makes_a_quarter_of_the_requests_and_moves_the_same():
     assert one.global_load_sectors == four.global_load_sectors == n // 8
     assert one.dram_bytes == four.dram_bytes
     assert four.sectors_per_load == 16
+    whole = report_of(coalescing.copy_fours, n // 1024, 256, reals(n), unwritten(n))
+    for name in ("load_requests", "load_sectors", "store_requests", "store_sectors"):
+        assert getattr(whole, f"global_{name}") == getattr(four, f"global_{name}")
 
 
 def test_a_field_of_structures_costs_a_sector_each():
@@ -251,9 +261,8 @@ def test_the_cuda_c_has_a_16_byte_load_and_the_same_tail():
 # --- drawings ------------------------------------------------------------------------------------
 
 DRAWINGS = {
-    "sectors": drawings.lanes_and_sectors,
+    "sectors": drawings.warp_and_sectors,
     "structures": drawings.structures_and_arrays,
-    "eight structures": lambda: drawings.structures_and_arrays(8),
 }
 
 
@@ -276,15 +285,19 @@ def test_a_drawing_fits_its_frame_and_has_the_palettes_colours(draw):
     assert len(fig.get_label().split()) > 15
 
 
-@pytest.mark.parametrize(("name", "first", "stride"), drawings.PATTERNS)
-def test_the_drawing_says_what_a_count_says(name, first, stride):
-    touched = [4 * (first + stride * lane) for lane in range(drawings.LANES)]
-    count = len({address // 32 for address in touched})
-    assert len(drawings.touched(first, stride)) == count
-    noun = "sector" if count == 1 else "sectors"
-    assert f"{name}: {count} {noun}." in drawings.lanes_and_sectors().get_label()
+@pytest.mark.parametrize("stride", drawings.STRIDES)
+def test_the_drawing_says_what_a_count_says(stride):
+    count = counted([4 * stride * lane for lane in range(32)], 4)
+    assert len(drawings.touched(0, stride)) == count
+    said = f"Stride {stride}: {count} sectors, {32 * count:,} bytes."
+    assert said in drawings.warp_and_sectors().get_label()
 
 
-def test_what_cannot_be_drawn_is_said_in_three_parts():
-    with pytest.raises(ValueError, match=r"requests = 9\nWhy: .+\nTry: .+"):
-        drawings.structures_and_arrays(9)
+def test_the_drawn_structures_are_those_of_the_kernels():
+    record = coalescing.REQUEST
+    for drawn, name in zip(drawings.FIELDS, record.names, strict=True):
+        assert name.startswith(drawn)
+    assert record.names[drawings.MARKED] == "position"
+    requests = np.array(list(drawings.REQUESTS), record)
+    assert requests.nbytes == 8 * drawings.SECTOR
+    assert (requests["position"] < requests["length"]).all()

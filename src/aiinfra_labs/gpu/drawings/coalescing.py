@@ -1,4 +1,4 @@
-"""The drawings of unit 3.3: which sectors some lanes touch, and where the fields of structures lie.
+"""The drawings of unit 3.3: which sectors a warp touches, and where the fields of structures lie.
 
 Each returns a matplotlib figure with its alt text as the figure's label. A drawing needs no device
 and no emulator: it is what the addresses say, to compare with what a kernel's report counts.
@@ -8,22 +8,32 @@ from __future__ import annotations
 
 from typing import TYPE_CHECKING
 
-from .pieces import NORMAL, SMALL, Cell, arrow, draw_cells, drawing, frame, many, need, write
+from .pieces import LARGE, NORMAL, SMALL, Cell, draw_cells, drawing, frame, many, write
 
 if TYPE_CHECKING:
     from matplotlib.axes import Axes
     from matplotlib.figure import Figure
 
-LANES = 8  # of a warp's 32: the pattern is the same, and each can be seen
+WIDE = 86  # units: on a phone, words of 9 points are still 9 pixels high
+LANES = 32
 IN_SECTOR = 8  # float32
-SECTORS = 8  # drawn
-PATTERNS = (  # what is read, element of lane 0, elements from lane to lane
-    ("x[i]", 0, 1),
-    ("x[i + 1]", 1, 1),
-    ("x[2 * i]", 0, 2),
-    ("x[8 * i]", 0, 8),
+SECTOR = 32  # bytes
+STRIDES = (1, 2, 32)
+MOST_ROWS = 4  # of a stride: the rows between the third and the last are left out
+
+# Eight requests that an engine serves, as `kernels.coalescing.REQUEST` has them.
+FIELDS = ("token", "pos", "len", "block", "temp", "top_p", "top_k", "seed")
+MARKED = FIELDS.index("pos")
+REQUESTS = (
+    (311, 17, 512, 4, 0.7, 0.9, 40, 1),
+    (42, 230, 256, 9, 0.0, 1.0, 1, 2),
+    (7, 5, 64, 2, 1.0, 0.9, 50, 3),
+    (980, 41, 512, 7, 0.7, 0.8, 40, 4),
+    (15, 96, 128, 1, 0.0, 1.0, 1, 5),
+    (604, 388, 512, 8, 0.5, 0.9, 20, 6),
+    (88, 12, 64, 3, 0.7, 0.9, 40, 7),
+    (259, 73, 256, 6, 1.0, 0.8, 50, 8),
 )
-FIELDS = ("token", "position", "length", "block", "temp.", "top_p", "top_k", "seed")
 
 
 def touched(first: int, stride: int, lanes: int = LANES) -> list[int]:
@@ -31,98 +41,133 @@ def touched(first: int, stride: int, lanes: int = LANES) -> list[int]:
     return sorted({(first + stride * lane) // IN_SECTOR for lane in range(lanes)})
 
 
-def lanes_and_sectors() -> Figure:
-    """Four ways in which the first eight lanes of a warp read float32, and the sectors they need.
+# --- one warp's addresses -------------------------------------------------------------------------
 
-    A row is 256 bytes of memory, 8 sectors. A tinted cell is the element of a lane; a thick frame
-    is a sector that is fetched, with all that is in it.
+
+def warp_and_sectors() -> Figure:
+    """The 32 float32 that a warp reads with three strides, and the sectors that they lie in.
+
+    A row is 64 bytes of memory, two sectors. A number is a lane's, in the element that the lane
+    reads; a thick frame is a sector that is fetched, with all that is in it.
     """
-    counts = [len(touched(first, stride)) for _, first, stride in PATTERNS]
-    alt = "Lanes 0 to 7 of a warp read float32 elements. " + " ".join(
-        f"{name}: {many(count, 'sector')}."
-        for (name, *_), count in zip(PATTERNS, counts, strict=True)
-    )
-    with drawing(alt, -len(PATTERNS) * 13 - 4, 6) as (fig, ax):
-        for sector in range(SECTORS):
-            write(ax, 20 + sector * 10 + 5, 3, f"+{32 * sector}", SMALL)
-        write(ax, 18.5, 3, "byte", SMALL, ha="right")
-        for row, (name, first, stride) in enumerate(PATTERNS):
-            y = -(row + 1) * 13 + 4
-            write(ax, 0, y + 4.6, name, NORMAL, ha="left", family="monospace")
-            write(ax, 0, y + 0.2, many(counts[row], "sector"), SMALL, ha="left")
-            _memory(ax, y, first, stride)
-        _key(ax, -len(PATTERNS) * 13 - 2)
+    told = [
+        f"Stride {stride}: {many(len(touched(0, stride)), 'sector')}, "
+        f"{SECTOR * len(touched(0, stride)):,} bytes."
+        for stride in STRIDES
+    ]
+    alt = f"The 32 lanes of a warp read 32 float32, 128 bytes. {' '.join(told)}"
+    high = sum(8.5 + 8 * len(_rows(stride)) for stride in STRIDES)
+    with drawing(alt, -high - 2, 3, WIDE) as (fig, ax):
+        top = 0.0
+        for stride in STRIDES:
+            top = _one_stride(ax, top, stride)
+        _key(ax, top)
     return fig
 
 
-def _memory(ax: Axes, y: float, first: int, stride: int) -> None:
-    """8 sectors of 8 elements: those that lanes ask for tinted, the sectors fetched in a frame."""
-    wide = 8.4 / IN_SECTOR  # within the frame of its sector
-    for lane in range(LANES):
-        sector, place = divmod(first + stride * lane, IN_SECTOR)
-        draw_cells(ax, [Cell(20.8 + sector * 10 + place * wide, y, wide, 6, "element")])
-    for sector in range(SECTORS):
-        if sector in touched(first, stride):
-            frame(ax, 20 + sector * 10 + 0.4, y - 0.9, 9.2, 7.8, "-")
-        else:
-            draw_cells(ax, [Cell(20 + sector * 10 + 0.3, y - 0.9, 9.4, 7.8, "missing")])
+def _rows(stride: int) -> list[int | None]:
+    """The rows of two sectors that hold a lane's element; None where some are left out."""
+    rows = sorted({sector // 2 for sector in touched(0, stride)})
+    return rows if len(rows) <= MOST_ROWS else [*rows[:2], None, rows[-1]]
+
+
+def _one_stride(ax: Axes, top: float, stride: int) -> float:
+    """One panel, its head at `top`; where the next one begins."""
+    sectors = touched(0, stride)
+    name = "x[i]" if stride == 1 else f"x[{stride} * i]"
+    write(ax, 0, top, f"stride {stride}", LARGE, ha="left", weight="bold")
+    write(ax, 21, top, name, LARGE, ha="left", family="monospace")
+    cost = f"{many(len(sectors), 'sector')}, {SECTOR * len(sectors):,} bytes"
+    write(ax, WIDE, top, cost, LARGE, ha="right", weight="bold")
+    lane_of = {stride * lane: lane for lane in range(LANES)}
+    wide = 4.3  # of an element
+    y = top - 10
+    for row in _rows(stride):
+        if row is None:
+            left_out = len({sector // 2 for sector in sectors}) - MOST_ROWS + 1
+            write(ax, 49, y + 3, f"and {left_out} more like these", NORMAL)
+            y -= 8
+            continue
+        write(ax, 13, y + 2.9, f"byte {64 * row:,}", SMALL, ha="right")
+        for half in range(2):
+            sector, left = 2 * row + half, 14 + half * (8 * wide + 2.4)
+            fetched = sector in sectors
+            cells, lanes = [], []
+            for place in range(IN_SECTOR):
+                lane = lane_of.get(sector * IN_SECTOR + place)
+                if lane is not None:
+                    cells.append(Cell(left + place * wide, y, wide, 6, "element"))
+                    lanes.append((left + (place + 0.5) * wide, lane))
+            if fetched:
+                draw_cells(ax, cells)
+                frame(ax, left - 0.3, y - 0.5, 8 * wide + 0.6, 7, "-")
+            else:
+                draw_cells(ax, [Cell(left - 0.3, y - 0.5, 8 * wide + 0.6, 7, "missing")])
+            for x, lane in lanes:
+                write(ax, x, y + 2.9, lane, SMALL)
+        y -= 8
+    return y + 1.5
 
 
 def _key(ax: Axes, y: float) -> None:
-    draw_cells(ax, [Cell(4, y - 1.5, 3.4, 3, "element")])
-    write(ax, 8.5, y, "asked for", SMALL, ha="left")
-    frame(ax, 30, y - 1.7, 3.8, 3.4, "-")
-    write(ax, 35, y, "sector, fetched", SMALL, ha="left")
-    draw_cells(ax, [Cell(64, y - 1.7, 3.8, 3.4, "missing")])
-    write(ax, 69, y, "sector, not fetched", SMALL, ha="left")
+    draw_cells(ax, [Cell(0, y - 1.7, 4, 3.4, "element")])
+    write(ax, 5, y, "lane's element", SMALL, ha="left")
+    frame(ax, 31, y - 1.7, 4, 3.4, "-")
+    write(ax, 36, y, "fetched", SMALL, ha="left")
+    draw_cells(ax, [Cell(52, y - 1.7, 4, 3.4, "missing")])
+    write(ax, 57, y, "not fetched", SMALL, ha="left")
 
 
-def structures_and_arrays(requests: int = 4) -> Figure:
-    """The same fields as an array of structures and as a structure of arrays; one field marked.
+# --- structures and arrays ------------------------------------------------------------------------
 
-    requests: how many, 2 to 8. A structure of 8 fields of 4 bytes fills a sector.
+
+def structures_and_arrays() -> Figure:
+    """Eight requests as an array of structures, and as a structure of arrays: one, turned.
+
+    A row is one sector of memory. The field `position` is tinted; a thick frame is a sector that a
+    kernel fetches which needs all positions.
     """
-    need(
-        2 <= requests <= SECTORS,
-        f"requests = {requests}",
-        f"a sector is drawn for each, and more than {SECTORS} cannot be told apart",
-        "4: the pattern is the same for any number",
-    )
-    marked = FIELDS.index("position")
+    count = len(REQUESTS)
     alt = (
-        f"{many(requests, 'request')} of 8 fields of 4 bytes. As an array of structures the field "
-        f"position is 4 bytes of each of {requests} sectors. As a structure of arrays the "
-        f"positions lie side by side, {many(requests, 'number')} in 1 sector."
+        f"{count} requests of 8 fields of 4 bytes. As an array of structures, a sector holds one "
+        f"request, and the {count} positions lie in {count} sectors. As a structure of arrays, a "
+        f"sector holds one field of all {count} requests, and the {count} positions lie in 1."
     )
-    width = 100 / requests
-    with drawing(alt, -46, 7) as (fig, ax):
-        write(ax, 0, 4, "array of structures: one sector a request", NORMAL, ha="left")
-        for r in range(requests):
-            cells = [
-                Cell(r * width + f * width / 8, -8, width / 8, 8, _kind(f == marked), 1)
-                for f in range(8)
-            ]
-            draw_cells(ax, cells)
-            write(ax, r * width + (marked + 0.5) * width / 8, -4, r, SMALL)
-            frame(ax, r * width + 0.2, -8.8, width - 0.4, 9.6, "-")
-            write(ax, (r + 0.5) * width, -11.5, f"request {r}", SMALL)
-        write(ax, 0, -18, "structure of arrays: a field's values side by side", NORMAL, ha="left")
-        shown = ("token", "position", "length")
-        for row, name in enumerate(shown):
-            y = -28 - row * 8
-            write(ax, 14, y + 3, name, SMALL, ha="right")
-            cells = [
-                Cell(16 + 8.4 * r, y, 8.4, 6, _kind(name == "position"), 1) for r in range(requests)
-            ]
-            draw_cells(ax, cells)
-            if name == "position":
-                for r in range(requests):
-                    write(ax, 16 + 8.4 * r + 4.2, y + 3, r, SMALL)
-                frame(ax, 15.7, y - 0.6, 8.4 * 8 + 0.6, 7.2, "-")
-        arrow(ax, (87.5, -33), (84.5, -33), "-|>", 1.2)
-        write(ax, 94, -33, "1 sector", SMALL)
+    turned = tuple(zip(*REQUESTS, strict=True))
+    numbers = tuple(f"req. {r}" for r in range(count))
+    high = 5.4 * 8 + 15
+    with drawing(alt, -2 * high + 7, 3, WIDE) as (fig, ax):
+        _matrix(ax, 0, "array of structures", REQUESTS, numbers, FIELDS, range(8))
+        _matrix(ax, -high, "structure of arrays", turned, FIELDS, numbers, [MARKED])
     return fig
 
 
-def _kind(marked: bool) -> str:
-    return "element" if marked else "missing"
+def _matrix(
+    ax: Axes,
+    top: float,
+    name: str,
+    values: tuple,
+    rows: tuple[str, ...],
+    columns: tuple[str, ...],
+    fetched: range | list[int],
+) -> None:
+    """A sector a row, with what it holds; `fetched` are the rows that hold a position."""
+    wide, tall = 9.3, 5.4
+    write(ax, 0, top, name, LARGE, ha="left", weight="bold")
+    cost = f"8 positions in {many(len(fetched), 'sector')}"
+    write(ax, WIDE, top, cost, LARGE, ha="right", weight="bold")
+    for c, column in enumerate(columns):
+        write(ax, 11.2 + (c + 0.5) * wide, top - 5, column, SMALL)
+    cells = []
+    for r, row in enumerate(rows):
+        y = top - 7.5 - (r + 1) * tall
+        write(ax, 10, y + tall / 2, row, SMALL, ha="right")
+        for c, value in enumerate(values[r]):
+            marked = MARKED in ((c,) if len(fetched) > 1 else (r,))
+            cells.append(
+                Cell(11.2 + c * wide, y, wide, tall, "element" if marked else "missing", 1)
+            )
+            write(ax, 11.2 + (c + 0.5) * wide, y + tall / 2 - 0.1, value, SMALL)
+    draw_cells(ax, cells)
+    for r in fetched:
+        frame(ax, 11.2, top - 7.2 - (r + 1) * tall, 8 * wide, tall - 0.6, "-")

@@ -133,6 +133,19 @@ def advance_array(position):
 
 
 @cuda.jit
+def copy_fours(source, target):
+    """target[i] = source[i], four elements a thread with one load and one store.
+
+    source, target: float32 [n], each beginning at a multiple of 16 bytes; n: a multiple of 4. At
+    least n // 4 threads.
+    """
+    i = cuda.grid(1)
+    if 4 * i < target.size:
+        four = load_float4(source, 4 * i)  # source[4 * i] to source[4 * i + 3]
+        store_float4(target, 4 * i, four)
+
+
+@cuda.jit
 def copy_float4(source, target):
     """target[i] = source[i], four elements a thread, and the tail one by one.
 
