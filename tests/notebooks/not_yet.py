@@ -14,7 +14,6 @@ NOT_REBUILT = {
     "1-llm/08-emergence-multimodal",
     "3-gpu/01-cpu-and-gpu",
     "3-gpu/02-cuda-model",
-    "3-gpu/03-coalescing",
     "3-gpu/07-compute",
     "3-gpu/08-profiling",
     "3-gpu/09-gpu-sharing",
@@ -29,7 +28,6 @@ NOT_YET: dict[str, set[str]] = {
     "tall": NOT_REBUILT,
     "predictions": {
         "3-gpu/02-cuda-model",
-        "3-gpu/03-coalescing",
         "3-gpu/08-profiling",
     },
     "long_cells": {

@@ -98,7 +98,8 @@ def row_sums_by_warp(a, sums):
     a: float32 [rows, columns], row-major. sums: float32 [rows]. Blocks are whole warps.
     """
     row, lane = cuda.grid(1) // WARP, cuda.grid(1) % WARP
-    if row < a.shape[0]:  # the same for all lanes of a warp, so that they meet at each shuffle
+    # A warp has one row: all of its lanes meet at each shuffle.
+    if row < a.shape[0]:
         total = np.float32(0)
         for column in range(lane, a.shape[1], WARP):
             total += a[row, column]
@@ -141,7 +142,8 @@ def copy_fours(source, target):
     """
     i = cuda.grid(1)
     if 4 * i < target.size:
-        four = load_float4(source, 4 * i)  # source[4 * i] to source[4 * i + 3]
+        # source[4 * i] to source[4 * i + 3]
+        four = load_float4(source, 4 * i)
         store_float4(target, 4 * i, four)
 
 
