@@ -11,11 +11,13 @@ import torch
 
 from aiinfra_labs.course import figures
 from aiinfra_labs.course.parts import CourseError
+from aiinfra_labs.llm import three_words as words
 from aiinfra_labs.llm.drawings import positions as drawings
+from aiinfra_labs.llm.drawings import positions_by_hand as by_hand
 from aiinfra_labs.llm.exercises import position_views as views
 from aiinfra_labs.llm.exercises import positions as exercises
 from aiinfra_labs.llm.positions import (
-    alibi_slopes,
+    halves_first,
     rope_angles,
     rope_frequencies,
     rotate,
@@ -29,7 +31,7 @@ def drawn(figure):
     return escape(figure.get_label()) in html and html.count("<path") > 3
 
 
-@pytest.mark.parametrize("name", ["sinusoids", "clocks", "decay", "divided"])
+@pytest.mark.parametrize("name", ["sinusoids", "clocks", "divided"])
 def test_each_drawing_is_a_figure_in_words_too(name):
     figure = getattr(drawings, name)()
     assert len(figure.get_label()) > 120
@@ -47,20 +49,50 @@ def test_a_hand_outside_the_swept_part_is_of_another_colour():
     assert (x[1], y[1]) == pytest.approx((np.cos(angle), np.sin(angle)), abs=1e-4)
 
 
-def test_alibis_last_head_halves_as_its_alt_text_says():
-    slopes = alibi_slopes(8)
-    tokens = np.log(2) / slopes
-    said = drawings.decay().get_label()
-    assert f"after {tokens[0]:.0f} token," in said and f"after {tokens[-1]:.0f}," in said
+def test_the_three_words_tell_positions_as_the_library_does():
+    where = torch.arange(7, 12)
+    ours, theirs = words.added(5, start=7), sinusoidal(where, 4)
+    assert np.allclose(ours, theirs.numpy(), atol=1e-5)
+    x = torch.tensor([3.0, -1.0, 2.0, 5.0])
+    angles = rope_angles(torch.tensor(9), rope_frequencies(4))
+    turned = words.turned(x.numpy(), 9, words.SPEEDS)
+    assert np.allclose(
+        rotate(halves_first(x), *angles).numpy(), halves_first(torch.tensor(turned)), atol=1e-5
+    )
 
 
-def test_the_mean_cosine_is_ropes_score_of_ones():
-    ones, frequencies = torch.ones(1, 64), rope_frequencies(64)
-    for distance in (0, 3, 50):
-        turned = rotate(ones, *rope_angles(torch.tensor([distance]), frequencies))
-        assert drawings.mean_cosine(torch.tensor([distance]), frequencies).item() == pytest.approx(
-            (turned @ ones.T).item() / 64, abs=1e-5
-        )
+def test_a_change_of_order_changes_nothing_without_positions():
+    (_, _, shares, one), (_, _, other_shares, other) = (
+        by_hand.asked(order, with_positions=False) for order in by_hand.ORDERS
+    )
+    assert np.allclose(one, other) and np.allclose(shares, other_shares[::-1])
+    first, second = (by_hand.asked(order, with_positions=True)[3] for order in by_hand.ORDERS)
+    assert np.abs(first - second).max() > 1
+    plain, positioned = by_hand.two_orders(False), by_hand.two_orders(True)
+    assert plain.get_label().count("狗 gets 1.70  0.13  0.40  0.77") == 2
+    assert positioned.get_label().count("狗 gets 1.79") == 1
+    assert drawn(plain) and drawn(positioned)
+
+
+def test_turned_scores_are_equal_on_a_diagonal_and_added_ones_are_not():
+    for way, equal in (("turned", True), ("added", False)):
+        scores = by_hand.every_place(way)
+        spread = max(np.ptp(scores.diagonal(k)) for k in range(-3, 4))
+        assert bool(spread < 1e-9) is equal
+        assert drawn(by_hand.places(way))
+
+
+def test_two_hands_moved_together_score_the_same():
+    said = re.findall(r"score (\S+?)[;.]", by_hand.dials().get_label() + ".")
+    assert said == ["4.00", "3.73", "3.73"]
+    said = re.findall(r"score (\S+?)[;.]", by_hand.dials(((1, 3),)).get_label() + ".")
+    assert said == ["0.27"]
+
+
+def test_untinted_clocks_say_how_far_each_hand_turned():
+    figure = drawings.clocks(head_dim=8, trained=None, at=(0, 1000), pairs=(0, 3))
+    assert "pair 3: 0, 57" in figure.get_label() and "tinted" not in figure.get_label()
+    assert not [p for ax in figure.axes for p in ax.patches if type(p).__name__ == "Wedge"]
 
 
 def test_rules_are_drawn_as_they_divide():
