@@ -30,6 +30,7 @@ DRAWN = {
     "by_thinking": lambda: drawings.by_thinking({"0": (50, 0.2), "3": (30, 0.9), "4": (2, 1)}, 0.3),
     "reinforced": lambda: drawings.reinforced(RUNS),
     "two ways": by_hand.two_ways,
+    "cached": lambda: by_hand.cached(cache_sizes.shape("deepseek-v2")),
     "router": by_hand.router,
     "group": by_hand.group,
 }
@@ -71,6 +72,15 @@ def test_the_lines_are_the_runs():
 def test_rare_lengths_are_left_out():
     said = DRAWN["by_thinking"]().get_label()
     assert "0 written, 20 % right; 3 written, 90 % right" in said and "4 written" not in said
+
+
+def test_what_is_cached_is_what_the_model_caches():
+    shape = cache_sizes.shape("deepseek-v2")
+    said = DRAWN["cached"]().get_label()
+    kept = cache_sizes.numbers(shape)
+    assert f"these {kept} are cached" in said and f"has {shape.head_dim + 64} numbers" in said
+    with pytest.raises(ValueError, match="no latent attention"):
+        by_hand.cached(cache_sizes.shape("llama-3-8b"))
 
 
 def test_the_numbers_by_hand_are_the_library_s():

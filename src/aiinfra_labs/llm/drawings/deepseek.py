@@ -88,6 +88,8 @@ def loads(ways: Mapping[str, Any], every: int, layer: int = 0, most: float = 4.0
     fig.supylabel("expert, busiest first", fontsize=11)
     bar = fig.colorbar(image, ax=axes, shrink=0.7, aspect=25)
     bar.set_label("load / mean", fontsize=11)
+    marks = range(int(most) + 1)
+    bar.set_ticks(marks, labels=[f"{mark}" for mark in marks[:-1]] + [f"{most:.0f} or\nmore"])
     bar.ax.tick_params(labelsize=11)
     bar.outline.set_visible(False)
     return figures.describe(fig, f"Loads of 64 experts over training. {'; '.join(said)}.")
@@ -101,7 +103,7 @@ def surrogate(clip: float = 0.2) -> Figure:
         alt=f"What a token contributes against its ratio, clip {clip}. For a better answer it "
         f"rises with the ratio up to {1 + clip}, and is flat behind. For a worse one it falls, "
         f"flat below {1 - clip}.",
-        height=2.8,
+        height=3.2,
     )
     for a, name, colour, line in (
         (1.0, "better than its group", BLUE, "-"),
@@ -114,7 +116,7 @@ def surrogate(clip: float = 0.2) -> Figure:
     ax.set_xlabel("ratio: how much likelier the token has become", fontsize=11)
     ax.set_ylabel("gain, A = ±1", fontsize=11)
     ax.tick_params(labelsize=11)
-    ax.legend(fontsize=11)
+    fig.legend(*ax.get_legend_handles_labels(), fontsize=11, loc="outside upper left")
     return fig
 
 
