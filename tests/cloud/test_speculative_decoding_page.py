@@ -17,6 +17,7 @@ def test_shares_are_the_areas():
     fig = drawings.shares(p, q, ["a", "b", "c"])
     heights = [bar.get_height() for bar in fig.axes[0].patches]
     assert heights == pytest.approx([0.25, 0.25, 0.2, 0.25, 0.05, 0, 0, 0, 0.3])
+    assert [bar.get_visible() for bar in fig.axes[0].patches[6:]] == [False, False, True]
     assert "0.70 lies under both" in fig.get_label()
 
 
@@ -30,6 +31,12 @@ def test_a_run_shows_each_draft_and_the_models_own_token():
     for text in fig.axes[0].texts:
         rows.setdefault(text.get_position()[1], []).append(text.get_text())
     assert rows[2] == ["step 3", "g", "h", "x", "y", "z"]  # the own token stands where it differs
+    left = {round(b.get_y() + 0.4): [] for b in boxes}
+    for box in boxes:
+        left[round(box.get_y() + 0.4)].append((box.get_x(), box.get_width()))
+    gaps = [b[0] - a[0] - a[1] for a, b in zip(left[2], left[2][1:], strict=False)]
+    assert gaps == pytest.approx([0.4, 1.6, 0.4, 0.4])  # what was thrown away stands apart
+    assert [t.get_text() for t in fig.legends[0].get_texts()][-1] == "thrown away"
     assert "9 tokens, 2.2 a step" in fig.get_label()
 
 

@@ -27,14 +27,18 @@ def shares(p: Sequence[float], q: Sequence[float], words: Sequence[str]) -> Figu
         height=2.8,
     )
     at = np.arange(len(words))
-    ax.bar(at, both, 0.6, color=figures.PALETTE["blue"], label="min(p, q): kept")
-    ax.bar(at, lacking, 0.6, bottom=both, color=figures.PALETTE["orange"], label="p - q: drawn")
+    ax.bar(at, both, 0.6, color=figures.PALETTE["blue"], label="kept: min(p, q)")
+    ax.bar(
+        at, lacking, 0.6, bottom=both, color=figures.PALETTE["orange"], label="drawn instead: p - q"
+    )
     look = {"color": "none", "edgecolor": figures.PALETTE["red"], "linestyle": "--"}
-    ax.bar(at, too_much, 0.6, bottom=both, label="q - p: rejected", **look)
+    dashed = ax.bar(at, too_much, 0.6, bottom=both, label="rejected: q - p", **look)
     ax.set_xticks(at, words, fontsize=10.5, family="monospace")
     ax.set(ylabel="probability")
     ax.tick_params(axis="y", labelsize=10.5)
     ax.legend(fontsize=10.5)
+    for bar, height in zip(dashed, too_much, strict=True):
+        bar.set_visible(bool(height))  # an edge without an area would be a red line
     return fig
 
 
@@ -45,7 +49,7 @@ def run(steps: Sequence[tuple[Sequence[str], int, str]], first: int = 1, most: i
     first: the number of the first step that is shown, from 1 on. most: steps that are shown.
     """
     from matplotlib.colors import to_rgba
-    from matplotlib.patches import Rectangle
+    from matplotlib.patches import Patch, Rectangle
 
     shown = list(steps)[first - 1 :][:most]
     drafted, accepted = sum(len(d) for d, _, _ in steps), sum(n for _, n, _ in steps)
@@ -59,7 +63,7 @@ def run(steps: Sequence[tuple[Sequence[str], int, str]], first: int = 1, most: i
         f"tokens were drafted and {accepted} accepted; with the model's own token of each step "
         f"that is {accepted + len(steps)} tokens, {(accepted + len(steps)) / len(steps):.1f} a "
         "step.",
-        height=0.35 + 0.29 * len(shown),
+        height=0.7 + 0.29 * len(shown),
     )
     look = {"ha": "center", "va": "center", "fontsize": 10.5, "family": "monospace"}
     widest = 0.0
@@ -68,7 +72,8 @@ def run(steps: Sequence[tuple[Sequence[str], int, str]], first: int = 1, most: i
         boxes.insert(right, (own, "orange"))
         ax.text(-0.6, row, f"step {row + first}", ha="right", va="center", fontsize=10.5)
         left = 0.0
-        for text, name in boxes:
+        for i, (text, name) in enumerate(boxes):
+            left += 1.2 * (i == right + 1)  # what was thrown away stands apart
             wide = max(len(text), 1) + 1.0
             colour = figures.PALETTE[name]
             wrong = name == "red"
@@ -78,6 +83,14 @@ def run(steps: Sequence[tuple[Sequence[str], int, str]], first: int = 1, most: i
             left += wide + 0.4
         widest = max(widest, left)
     ax.set(xlim=(0, widest), ylim=(len(shown) - 0.4, -0.6), xticks=[], yticks=[])
+    kinds = {"blue": "right guess", "orange": "the model's own", "red": "thrown away"}
+    keys = [
+        Patch(fc="none", ec=figures.PALETTE[name], ls="--", label=text)
+        if name == "red"
+        else Patch(fc=to_rgba(figures.PALETTE[name], 0.3), ec=figures.PALETTE[name], label=text)
+        for name, text in kinds.items()
+    ]
+    fig.legend(handles=keys, loc="outside upper left", ncols=3, fontsize=10.5, frameon=False)
     for spine in ax.spines.values():
         spine.set_visible(False)
     return fig
@@ -105,7 +118,8 @@ def speedups(costs: Sequence[float] = (0.02, 0.3), ks: Sequence[int] = (2, 4, 8)
         ax.axhline(1, color=figures.INK, ls=":", lw=1.2)
         ax.axhspan(2, 3, color=figures.INK, alpha=0.15, lw=0)
         ax.set(xlim=(0, 1), ylim=(0, 5), ylabel="times as fast")
-        ax.set_title(f"a draft costs {c:g} of a step", fontsize=11)
+        ax.set_title(f"a guess costs c = {c:g} of a step", fontsize=11)
+        ax.text(0.02, 2.5, "the talk: 2 to 3", va="center", fontsize=10.5)
         ax.tick_params(labelsize=10.5)
         ax.legend(fontsize=10.5, loc="upper left")
     np.atleast_1d(axes)[-1].set_xlabel("rate of acceptance, a")
@@ -134,11 +148,13 @@ def measured(found: Mapping[str, Any]) -> Figure:
     left.plot(list(steps), [t / steps[1] for t in steps.values()], "o-", ms=4)
     left.plot(list(steps), list(steps), color=figures.INK, ls=":", lw=1.2)
     left.set(xlabel="tokens in a step", xlim=(0, last + 1), ylim=(0, 4.5))
-    left.set_title("time of a step; dotted: of as many steps for one", fontsize=11)
+    left.set_title("time of a step, in steps for 1 token", fontsize=11)
+    left.text(4.6, 4.1, "one step for each token", va="center", fontsize=10.5)
     for way in ways:
         speeds = [row[way]["speedup"] for row in rows.values()]
-        right.plot(list(rows), speeds, "o-", ms=4, label=way)
+        right.plot(list(rows), speeds, "o-", ms=4, label=way.replace(" ", ", k = "))
     right.axhline(1, color=figures.INK, ls=":", lw=1.2)
+    right.text(1, 0.93, "without guesses", va="top", fontsize=10.5)
     right.set_xscale("log", base=2)
     right.set_xticks(list(rows), [str(n) for n in rows])
     right.set(xlabel="sequences in the batch", ylim=(0, None))
