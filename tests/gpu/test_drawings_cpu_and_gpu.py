@@ -7,11 +7,19 @@ import pytest
 from aiinfra_labs.course import figures
 from aiinfra_labs.gpu.devices import device
 from aiinfra_labs.gpu.drawings import cpu_and_gpu as drawings
+from aiinfra_labs.gpu.roofline import roofline
 
 H100, EPYC = device("h100"), device("epyc_9654")
 DRAWINGS = {
     "give and take": lambda: drawings.give_and_take(H100, EPYC),
     "timeline": drawings.timeline,
+    "turns": lambda: drawings.turns((1, 8), 272.8, 5.04, 600),
+    "two times": lambda: drawings.two_times(
+        [("add\nH100", roofline("h100"), 1e6, 12e6), ("horner\nH100", roofline("h100"), 128e6, 8e6)]
+    ),
+    "peaks": lambda: drawings.peaks(
+        [("CPU, FP32", EPYC.peak())] + [(f"H100, {p}", H100.peak(p)) for p in H100.precisions()]
+    ),
 }
 every_drawing = pytest.mark.parametrize("draw", DRAWINGS.values(), ids=DRAWINGS)
 
@@ -53,6 +61,24 @@ def test_the_timeline_has_each_generation_once():
     assert list(curves["FP32, TFLOP/s"]) == [device(k)["fp32"] for k in drawings.GENERATIONS]
     assert list(curves["FP16 tensor, TFLOP/s"]) == [125, 312, 989.4, 2250]
     assert curves["bandwidth, TB/s"][-1] == 8
+
+
+def test_the_memory_is_busy_while_a_load_of_any_warp_comes():
+    fig = drawings.turns((1, 8), 272.8, 5.04, 600)
+    for ax, warps in zip(fig.axes, (1, 8), strict=True):
+        memory = [bar for bar in ax.patches if bar.get_y() > warps - 0.2]
+        starts = sorted(bar.get_x() for bar in memory)
+        assert {round(bar.get_width(), 6) for bar in memory} == {5.04}
+        assert all(b - a > 5.03 for a, b in zip(starts, starts[1:], strict=False))
+        assert len([x for x in starts if x < 400]) == warps
+
+
+def test_the_longer_bar_is_the_time_under_the_roof():
+    roof = roofline("h100")
+    fig = drawings.two_times([("horner", roof, 128e6, 8e6)])
+    widths = [bar.get_width() for bar in fig.axes[0].patches]
+    assert max(widths) == pytest.approx(roof.seconds(128e6, 8e6) * 1e6)
+    assert min(widths) == pytest.approx(128e6 / roof.peak * 1e6)
 
 
 @every_drawing

@@ -11,7 +11,6 @@ NOT_REBUILT = {
     "1-llm/05-generation",
     "1-llm/06-scale",
     "1-llm/08-emergence-multimodal",
-    "3-gpu/01-cpu-and-gpu",
     "3-gpu/02-cuda-model",
     "3-gpu/07-compute",
     "3-gpu/08-profiling",

@@ -1,4 +1,4 @@
-"""How much must be in flight to keep a unit busy: Little's law on a GPU. Unit 3.7.
+"""How much must be in flight to keep a unit busy: Little's law on a GPU. Units 3.1, 3.7.
 
 J. D. C. Little, Operations Research 9 (1961), 383: what is under way = rate x time under way. It
 counts instructions or bytes, and does not care whether they come from many warps or from few warps
@@ -33,3 +33,24 @@ def issue_rate(warps: float, independent: float, latency: float) -> float:
     latency: cycles until a result can be used.
     """
     return min(1.0, warps * independent / latency)
+
+
+def take_turns(
+    warps: int, wait: float, transfer: float, loads: int
+) -> list[tuple[int, float, float]]:
+    """Warps that load, use what came, and load again: each load's (warp, asked at, there at).
+
+    wait: of a load that is alone, its transfer included. transfer: of one load's bytes, during
+    which the memory brings no others. All times in one unit, such as ns.
+    """
+    next_ask = [0.0] * warps  # when each warp asks again
+    free = 0.0  # from when on the memory can bring other bytes
+    done = []
+    for _ in range(loads):
+        warp = next_ask.index(min(next_ask))  # the one that asks first
+        asked = next_ask[warp]
+        begin = max(asked + wait - transfer, free)  # others' bytes come first
+        free = begin + transfer
+        done.append((warp, asked, free))
+        next_ask[warp] = free  # it waits for its bytes, then asks again
+    return done

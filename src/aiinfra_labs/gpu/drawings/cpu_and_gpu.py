@@ -6,10 +6,15 @@ from typing import TYPE_CHECKING
 
 from ..devices import Device, device
 from ..emulator import sm_limits
-from .pieces import SMALL, STYLE, WARP, ink
+from ..latency import take_turns
+from .pieces import STYLE, TINT, WARP, ink
 
 if TYPE_CHECKING:
+    from collections.abc import Sequence
+
     from matplotlib.figure import Figure
+
+    from ..roofline import Roofline
 
 GENERATIONS = ("c870", "c1060", "c2050", "k40", "m40", "p100", "v100", "a100_40gb", "h100", "b200")
 
@@ -53,7 +58,7 @@ def give_and_take(gpu: Device, cpu: Device) -> Figure:
         for name, (of_gpu, of_cpu, unit) in have.items()
     )
     with matplotlib.style.context(STYLE):
-        fig = Figure(figsize=(5.6, 0.9 + 0.36 * len(have)), layout="constrained")
+        fig = Figure(figsize=(5.2, 0.9 + 0.36 * len(have)), layout="constrained")
         fig.set_label(f"{gpu.name} against {cpu.name}: {said}.")
         ax = fig.subplots()
         places = range(len(have))
@@ -67,7 +72,7 @@ def give_and_take(gpu: Device, cpu: Device) -> Figure:
                 (5, 0),
                 textcoords="offset points",
                 va="center",
-                fontsize=SMALL,
+                fontsize=9.5,
                 color=ink(),
             )
         ax.axvline(1, color=ink(), lw=1)
@@ -78,6 +83,129 @@ def give_and_take(gpu: Device, cpu: Device) -> Figure:
         ax.set_yticks(places, list(have))
         ax.invert_yaxis()
         ax.set_xlabel(f"{gpu.name} : {cpu.name}")
+    return fig
+
+
+def turns(counts: Sequence[int], wait: float, transfer: float, until: float) -> Figure:
+    """Loads of one SM over time, for each count of warps; below them, when the memory is busy.
+
+    wait, transfer, until: ns, as in `latency.take_turns`.
+    """
+    import matplotlib.style
+    from matplotlib.colors import to_rgba
+    from matplotlib.figure import Figure
+
+    said = []
+    with matplotlib.style.context(STYLE):
+        rows = [n + 1.6 for n in counts]
+        fig = Figure(figsize=(5.2, 0.7 + 0.2 * sum(rows) + 0.35 * len(rows)), layout="constrained")
+        axes = fig.subplots(len(counts), sharex=True, height_ratios=rows, squeeze=False)[:, 0]
+        for ax, warps in zip(axes, counts, strict=True):
+            loads = [
+                load
+                for load in take_turns(warps, wait, transfer, int(warps * (until / wait + 2)))
+                if load[1] < until
+            ]
+            for warp, asked, there in loads:
+                ax.barh(
+                    warp,
+                    there - transfer - asked,
+                    left=asked,
+                    height=0.62,
+                    color=to_rgba("C0", TINT),
+                    edgecolor="C0",
+                    lw=0.6,
+                )
+                for row in (warp, warps + 0.6):
+                    ax.barh(row, transfer, left=there - transfer, height=0.8, color="C1", lw=0)
+            named = f"{warps} warp{'s' * (warps > 1)}"
+            ax.set_yticks([(warps - 1) / 2, warps + 0.6], [named, "memory"])
+            ax.tick_params(axis="y", length=0)
+            ax.set_xlim(0, until)
+            ax.set_ylim(warps + 1.1, -0.6)
+            ax.axhline(warps - 0.15, color=ink(), lw=0.6)
+            share = warps * transfer / wait
+            said.append(
+                f"with {named} on the SM the memory brings bytes for {warps * transfer:.0f} of "
+                f"each {wait:.0f} ns, {share:.1%} of the time"
+            )
+        axes[-1].set_xlabel("ns")
+        fig.set_label(
+            f"Over {until:.0f} ns: each warp asks, waits {wait:.0f} ns, and asks again; "
+            f"{'; '.join(said)}."
+        )
+    return fig
+
+
+def two_times(rows: Sequence[tuple[str, Roofline, float, float]]) -> Figure:
+    """For each kernel two bars: the time of its bytes, and the time of its operations.
+
+    rows: (name, roof, operations, bytes).
+    """
+    import matplotlib.style
+    from matplotlib.figure import Figure
+
+    said = []
+    with matplotlib.style.context(STYLE):
+        fig = Figure(figsize=(5.2, 0.7 + 0.72 * len(rows)), layout="constrained")
+        ax = fig.subplots()
+        longest = max(roof.seconds(flops, nbytes) for _, roof, flops, nbytes in rows) * 1e6
+        for k, (name, roof, flops, nbytes) in enumerate(rows):
+            parts = ((nbytes / roof.bandwidth, "C0", "bytes"), (flops / roof.peak, "C1", "ops"))
+            for side, (seconds, colour, what) in enumerate(parts):
+                us = seconds * 1e6
+                place = k + 0.2 * (2 * side - 1)
+                ax.barh(place, us, height=0.36, color=colour)
+                look = {"va": "center", "fontsize": 9.5, "color": ink()}
+                ax.annotate(
+                    f"{what} {us:.2g} µs" if us < 1 else f"{what} {us:.1f} µs",
+                    (us, place),
+                    (4, 0),
+                    textcoords="offset points",
+                    **look,
+                )
+            said.append(
+                f"{name}: {parts[0][0] * 1e6:.2f} µs for its bytes and "
+                f"{parts[1][0] * 1e6:.2f} µs for its operations"
+            )
+        ax.set_yticks(range(len(rows)), [name for name, *_ in rows])
+        ax.set_ylim(len(rows) - 0.5, -0.5)
+        ax.set_xlim(0, longest * 1.35)
+        ax.set_xlabel("µs for a million elements, at the device's full rate")
+        fig.set_label(f"Two times for each kernel. {'; '.join(said)}.")
+    return fig
+
+
+def peaks(rows: Sequence[tuple[str, float]]) -> Figure:
+    """Peaks as bars on a logarithmic axis. rows: (name, operations/s)."""
+    import matplotlib.style
+    from matplotlib.figure import Figure
+
+    with matplotlib.style.context(STYLE):
+        fig = Figure(figsize=(5.2, 0.7 + 0.34 * len(rows)), layout="constrained")
+        ax = fig.subplots()
+        for place, (name, rate) in enumerate(rows):
+            tera = rate / 1e12
+            ax.barh(place, tera, height=0.62, color="C1" if name.startswith("CPU") else "C0")
+            ax.annotate(
+                f"{tera:,.1f}" if tera < 100 else f"{tera:,.0f}",
+                (tera, place),
+                (4, 0),
+                textcoords="offset points",
+                va="center",
+                fontsize=9.5,
+                color=ink(),
+            )
+        ax.set_xscale("log")
+        ax.set_xlim(1, max(rate for _, rate in rows) / 1e12 * 4)
+        ax.set_xticks([1, 10, 100, 1000], ["1", "10", "100", "1,000"])
+        ax.minorticks_off()
+        ax.set_yticks(range(len(rows)), [name for name, _ in rows])
+        ax.invert_yaxis()
+        ax.set_xlabel("TFLOP/s")
+        fig.set_label(
+            "Peaks in TFLOP/s: " + "; ".join(f"{n} {r / 1e12:,.1f}" for n, r in rows) + "."
+        )
     return fig
 
 
@@ -96,7 +224,7 @@ def timeline() -> Figure:
         f"({with_tensor[0].architecture}) to {last['fp16_tensor']:,g} TFLOP/s."
     )
     with matplotlib.style.context(STYLE):
-        fig = Figure(figsize=(5.6, 4.2), layout="constrained")
+        fig = Figure(figsize=(5.2, 4.2), layout="constrained")
         fig.set_label(alt)
         ax = fig.subplots()
         years = [d.year for d in cards]
@@ -111,7 +239,7 @@ def timeline() -> Figure:
             if d.architecture not in named:
                 named.add(d.architecture)
                 ax.axvline(d.year, lw=0.6, ls=":", color=ink())
-                look = {"rotation": 90, "va": "bottom", "ha": "right", "fontsize": SMALL}
+                look = {"rotation": 90, "va": "bottom", "ha": "right", "fontsize": 9.5}
                 ax.text(d.year, 0.011, f"{d.architecture} ", **look)
         ax.set_yscale("log")
         ax.set_ylim(0.01, 6000)
