@@ -55,6 +55,18 @@ def test_a_preempted_request_leaves_its_slot_and_comes_again():
     assert len(found) > len(timeline.requests)
 
 
+def test_a_step_has_a_cell_for_each_token_of_its_budget():
+    figure = drawings.budget_of_steps([[("a", 0, 3)], [("a", 3, 1), ("b", 7, 4)]], 5)
+    text = alt(figure)
+    assert "step 1 computes 3 of a from token 0 on, and 2 cells stay empty" in text
+    assert "step 2 computes 1 of a from token 3 on, 4 of b from token 7 on, and 0 cells" in text
+    (ax,) = figure.axes
+    assert [t.get_text() for t in ax.texts] == ["a0", "1", "2", "a3", "b7", "8", "9", "10"]
+    filled = [cell.get_facecolor() for cell in ax.patches if cell.get_facecolor()[3] > 0]
+    assert len(ax.patches) == 2 * 5 and len(filled) == 8
+    assert filled[0] == filled[3] != filled[4] == filled[7]  # a colour a request
+
+
 def test_a_mixed_step_colours_what_each_token_sees():
     table = np.array([[2, 0], [1, 0]], np.int32)
     layout = Layout(np.array([1, 2]), np.array([3, 2]), table, 4)

@@ -1,4 +1,4 @@
-"""The drawings of unit 4.3: slots, a mixed step, its cost, pauses, budgets, pools, two engines.
+"""The drawings of unit 4.3: slots, steps and their cost, pauses, budgets, pools, two engines.
 
 from aiinfra_labs.course import figures
 figures.show(drawings.budgets(runs))
@@ -101,6 +101,42 @@ def slots(runs: Mapping[str, Timeline]) -> Figure:
             spine.set_visible(False)
     longest = max(len(run.steps) for run in runs.values())
     axes[-1, 0].set(xlim=(0, longest), xlabel="steps of the engine; orange: the prompt's step")
+    return _legible(fig)
+
+
+@styled
+def budget_of_steps(steps: Sequence[Sequence[tuple[str, int, int]]], budget: int) -> Figure:
+    """A line a step, a cell a token of its budget: whose it is, and which of its request's.
+
+    steps: of each step its pieces: (name of the request, first token, how many).
+    """
+    from matplotlib.colors import to_rgba
+    from matplotlib.patches import Rectangle
+
+    names = sorted({name for step in steps for name, _, _ in step})
+    colours = [figures.PALETTE[name] for name in ("blue", "orange", "green", "purple")]
+    said = []
+    fig, ax = figures.figure(alt="Steps.", height=0.25 + 0.32 * len(steps))
+    for y, step in enumerate(steps):
+        cells = [(name, start + n) for name, start, count in step for n in range(count)]
+        told = ", ".join(f"{n} of {name} from token {start} on" for name, start, n in step)
+        said.append(f"step {y + 1} computes {told}, and {budget - len(cells)} cells stay empty")
+        for x in range(budget):
+            look: dict[str, object] = {"fc": "none", "ec": figures.INK, "lw": 0.8, "ls": ":"}
+            if x < len(cells):
+                name, token = cells[x]
+                colour = colours[names.index(name) % len(colours)]
+                look = {"fc": to_rgba(colour, 0.26), "ec": colour, "lw": 1.0}
+                first = x == 0 or cells[x - 1][0] != name
+                label = f"{name}{token}" if first else str(token)
+                ax.text(x + 0.5, y, label, ha="center", va="center", fontsize=LEAST)
+            ax.add_patch(Rectangle((x + 0.04, y - 0.42), 0.92, 0.84, **look))
+    figures.describe(fig, f"Steps with a budget of {budget} tokens. {'; '.join(said)}.")
+    ax.set(xlim=(-0.02, budget), ylim=(len(steps) - 0.5, -0.5), xticks=[], yticks=range(len(steps)))
+    ax.set_yticklabels([f"step {y + 1}" for y in range(len(steps))])
+    ax.tick_params(left=False)
+    for spine in ax.spines.values():
+        spine.set_visible(False)
     return _legible(fig)
 
 
