@@ -19,7 +19,7 @@ def run(budget=16, blocks=64):
     rule = EngineConfig(
         num_blocks=blocks, max_step_tokens=budget, max_sequences=4, prefix_caching=False
     )
-    requests = [RequestShape(0.01 * i, [0] * (20 + 9 * i), 6 + i, i) for i in range(8)]
+    requests = [RequestShape(0.01 * (i // 2), [0] * (5 + 9 * i), 6 + i, i) for i in range(8)]
     return replay(engine_without_model(rule, 128), requests, COST)
 
 
@@ -97,7 +97,10 @@ def test_pauses_are_told_of_the_reader_and_the_paper():
     text = alt(drawings.pauses(runs, "0", "1"))
     for name, timeline in runs.items():
         pause = 1e3 * max(timeline.requests["0"].gaps)
-        assert f"{name}: the paper takes" in text and f"pause is {pause:,.0f} ms" in text
+        prompt = [s for s in timeline.steps if any(w.kind == "prefill" for w in s.served)][1:]
+        took = 1e3 * (prompt[-1].end - prompt[0].begin)  # the first prompt is the reader's own
+        assert f"{name}: the paper takes {took:,.0f} ms" in text
+        assert f"pause is {pause:,.0f} ms" in text
 
 
 def test_engines_are_told_by_their_rate():
@@ -110,6 +113,8 @@ def test_budgets_are_told_at_both_ends():
     text = alt(drawings.budgets(runs, 8))
     for budget in (8, 128):
         assert f"{1e3 * max(runs[budget].all_gaps()):,.0f}" in text
+        late = sorted(runs[budget].firsts())[7]  # of 8: 90 % have their first token by then
+        assert f"{1e3 * late:,.0f} ms at {budget}" in text
     assert "at 128" in text
 
 
