@@ -10,7 +10,7 @@ import planting
 from aiinfra_labs.course import facts
 from aiinfra_labs.course.checking import check, show, try_out
 from aiinfra_labs.course.registry import find
-from aiinfra_labs.llm import bilingual, bpe
+from aiinfra_labs.llm import bilingual, bpe, chat
 from aiinfra_labs.llm.drawings import tokens as drawings
 from aiinfra_labs.llm.exercises import tokens, tokens_in_use
 
@@ -128,9 +128,41 @@ def test_merge_steps_count_what_training_counted():
     corpus = "\n".join(word for word, often in words.items() for _ in range(often))
     trained = bpe.train([corpus], 264)
     label = drawings.merge_steps(trained, words, 4).get_label()
-    assert "1. e + s (9 times), 2. es + t (9 times), 3. l + o (7 times)" in label
+    assert "are 79 letters" in label and "4. lo + w (7 times), which leaves 47 tokens" in label
+    assert "1. e + s (9 times), which leaves 70 tokens; 2. es + t (9 times)" in label
     with pytest.raises(ValueError, match="9 steps of 8 merges\nWhy: .+\nTry: "):
         drawings.merge_steps(trained, words, 9)
+
+
+def written(figure):
+    return [text.get_text() for text in figure.axes[0].texts]
+
+
+def test_merge_steps_say_which_words_bring_a_pair():
+    words = {"low": 5, "lower": 2, "newest": 6, "widest": 3}
+    corpus = "\n".join(word for word, often in words.items() for _ in range(often))
+    texts = written(drawings.merge_steps(bpe.train([corpus], 264), words, 2))
+    assert "1.  e + s:  6 + 3 = 9 times" in texts and "70 tokens" in texts
+    assert texts.count("est") == 2 and texts.count("es") == 2
+
+
+def test_encode_steps_do_what_encoding_does():
+    tokenizer = bpe.Tokenizer([("b", "c"), ("a", "b"), ("bc", "d")])
+    figure = drawings.encode_steps(tokenizer, "abcd")
+    assert [tokenizer.tokens[i] for i in tokenizer.encode("abcd")] == ["a", "bcd"]
+    label = figure.get_label()
+    assert "a b c d, with merges 2, 1, -; a bc d, with merges -, 3; a bcd, with merges -." in label
+    texts = written(figure)
+    assert "merge 1 comes first: b + c" in texts and "merge 3 comes first: bc + d" in texts
+
+
+def test_a_prompt_shows_each_token_with_its_id():
+    tokenizer = bpe.train(["Hi there"], 262, [chat.END, *chat.ROLES.values()])
+    ids = chat.encode(tokenizer, [{"role": "user", "content": "Hi it"}])
+    figure = drawings.prompt(tokenizer, ids, "One message.")
+    assert figure.get_label().startswith("One message. Tokens and ids: <|user|> 2, Hi 260")
+    texts = written(figure)
+    assert texts[1::2] == [str(id) for id in ids] and texts[-2:] == ["<|assistant|>", "3"]
 
 
 # --- the texts, and the facts -------------------------------------------------------------------
