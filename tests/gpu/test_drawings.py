@@ -16,6 +16,9 @@ DRAWINGS = {
     "hierarchy": lambda: drawings.hierarchy(),
     "host_device": lambda: drawings.host_device(),
     "map": lambda: drawings.thread_map(100, 48),
+    "map with a thread": lambda: drawings.thread_map(100, 48, marked=(2, 3)),
+    "passes": lambda: drawings.warp_passes([i % 3 == 0 for i in range(32)], "low[i] = x", "high"),
+    "one pass": lambda: drawings.warp_passes([True] * 32, "low[i] = x[i]", "high[i] = x[i]"),
     "map of many": lambda: drawings.thread_map(123_456, 1024),
     "map of one": lambda: drawings.thread_map(1, 1),
     "plane": lambda: drawings.thread_map_2d((10, 14), (8, 4)),
@@ -100,6 +103,28 @@ def test_a_map_names_the_elements_of_each_warp():
     assert spans == ["0 – 31", "32 – 47", "48 – 79", "80 – 95", "96 – 99", "none"]
 
 
+def test_a_map_works_out_the_number_of_a_marked_thread():
+    fig = drawings.thread_map(100, 48, marked=(2, 3))
+    assert texts(fig)[0].get_text().endswith("i = 2 · 48 + 3 = 99")
+    (black,) = [p for p in fig.axes[0].patches if p.get_gid() is None]
+    ((row,),) = [[t for t in texts(fig) if t.get_text() == "block 2, warp 0"]]
+    assert black.get_y() < row.get_position()[1] < black.get_y() + black.get_height()
+    assert round((black.get_x() - drawings.LEFT) / drawings.LANE) == 3
+
+
+@pytest.mark.parametrize("negative", [0, 1, 16, 32])
+def test_a_warp_makes_a_pass_for_each_side_that_a_lane_takes(negative):
+    fig = drawings.warp_passes([i < negative for i in range(32)], "yes", "no")
+    passes = [t.get_text() for t in texts(fig) if t.get_text() in ("yes", "no")]
+    assert passes == ["yes"] * (negative > 0) + ["no"] * (negative < 32)
+    worked = sum(
+        len(patch.get_path().vertices) // 5
+        for patch in fig.axes[0].patches
+        if patch.get_gid() == "element"
+    )
+    assert worked == 32
+
+
 def test_a_long_map_says_what_it_leaves_out():
     fig = drawings.thread_map(1000, 256)
     names = [text.get_text() for text in texts(fig)]
@@ -180,6 +205,8 @@ def test_host_and_device_has_both_names_of_each_call():
         (lambda: drawings.thread_map_2d((4, 4), (0, 2)), "a block of 0 threads"),
         (lambda: drawings.thread_map_2d((4, 4), (64, 32)), "a block of 2,048 threads"),
         (lambda: drawings.thread_map_2d((480, 640), (16, 16)), "640 x 480 elements"),
+        (lambda: drawings.thread_map(100, 48, marked=(3, 0)), r"marked = \(3, 0\)"),
+        (lambda: drawings.warp_passes([True], "a", "b"), "1 lanes"),
         (lambda: drawings.grid_stride(0, 4), "n = 0"),
         (lambda: drawings.grid_stride(9, 33), "threads = 33"),
     ],

@@ -26,6 +26,7 @@ from .pieces import (
     drawing,
     frame,
     heading,
+    ink,
     legend,
     many,
     need,
@@ -36,10 +37,14 @@ from .pieces import (
 )
 
 if TYPE_CHECKING:
+    from collections.abc import Sequence
+
     from matplotlib.axes import Axes
     from matplotlib.figure import Figure
 
+WIDE = 86  # of a drawing: its labels then have 9 pixels on a phone
 ROW = 4.8  # of a map: its height
+LEFT, LANE, RIGHT = 24, 1.38, 69  # of a map: where lanes begin, a lane's width, the elements
 MOST_ACROSS = 48  # cells in a row of a 2-d map
 
 
@@ -55,38 +60,38 @@ def hierarchy() -> Figure:
         "divided into warps. A warp is 32 threads, lanes 0 to 31, that run one instruction at a "
         "time. A thread has registers of its own."
     )
-    with drawing(alt, -12, 112) as (fig, ax):
+    with drawing(alt, -12, 112, WIDE) as (fig, ax):
         heading(ax, 107, "grid", "all blocks of a launch")
-        box(ax, 0, 80, 100, 24, "C0")
+        box(ax, 0, 80, WIDE, 24, "C0")
         for row in range(2):
             for column in range(4):
-                x, y = 3 + column * 24.5, 94 - row * 11
-                box(ax, x, y - 0.5, 20.5, 7.5, "C1", f"block ({column}, {row})", NORMAL)
-        frame(ax, 1.5, 92, 48, 10.5, "--")
-        write(ax, 98.5, 107, "dashed: cluster (Hopper and later)", NORMAL, ha="right")
-        zoom(ax, (3, 23.5, 82.5), 72.5)
+                x, y = 2.5 + column * 21, 94 - row * 11
+                box(ax, x, y - 0.5, 18, 7.5, "C1", f"block ({column}, {row})", NORMAL)
+        frame(ax, 1.2, 92, 41.3, 10.5, "--")
+        write(ax, WIDE, 107, "dashed: cluster (Hopper)", NORMAL, ha="right")
+        zoom(ax, (2.5, 20.5, 82.5), 72.5, WIDE)
 
         heading(ax, 69, "block", "on one SM; its threads can wait for each other")
-        box(ax, 0, 52, 100, 14, "C1")
+        box(ax, 0, 52, WIDE, 14, "C1")
         for warp in range(4):
-            box(ax, 3 + warp * 17.5, 54.5, 15, 9, "C2", f"warp {warp}", NORMAL)
-        box(ax, 73, 54.5, 24, 9, None, "shared memory", NORMAL)
-        zoom(ax, (20.5, 35.5, 54.5), 44.5)
+            box(ax, 2.5 + warp * 14.5, 54.5, 13, 9, "C2", f"warp {warp}", NORMAL)
+        box(ax, 62, 54.5, 22, 9, None, "shared memory", NORMAL)
+        zoom(ax, (17, 30, 54.5), 44.5, WIDE)
 
-        heading(ax, 41, "warp", "32 threads (lanes), one instruction at a time")
-        box(ax, 0, 27, 100, 11, "C2")
+        heading(ax, 41, "warp", "32 lanes, one instruction at a time")
+        box(ax, 0, 27, WIDE, 11, "C2")
         for lane in range(WARP):
-            box(ax, 1.3 + lane * 3.06, 29, 2.6, 7, "C3")
+            box(ax, 1.2 + lane * 2.62, 29, 2.2, 7, "C3")
             if lane in (0, 5, 10, 15, 20, 25, 31):
-                write(ax, 2.6 + lane * 3.06, 32.3, lane, NORMAL)
-        zoom(ax, (1.3 + 5 * 3.06, 3.9 + 5 * 3.06, 29), 19)
+                write(ax, 2.3 + lane * 2.62, 32.3, lane, NORMAL)
+        zoom(ax, (1.2 + 5 * 2.62, 3.4 + 5 * 2.62, 29), 19, WIDE)
 
         heading(ax, 15.5, "thread", "lane 5 of warp 1: thread 37 of its block")
-        box(ax, 0, -11, 100, 23.5, "C3")
-        box(ax, 3, -8, 26, 17.5, None, "registers\nof its own", NORMAL)
-        write(ax, 64.5, 5.5, "who it is: threadIdx, blockIdx", NORMAL)
-        write(ax, 64.5, -0.2, "what it does: the kernel's code", NORMAL)
-        write(ax, 64.5, -5.9, "i = blockIdx.x · blockDim.x + threadIdx.x", NORMAL)
+        box(ax, 0, -11, WIDE, 23.5, "C3")
+        box(ax, 2.5, -8, 20, 17.5, None, "registers\nof its own", NORMAL)
+        write(ax, 55, 5.5, "who it is: threadIdx, blockIdx", NORMAL)
+        write(ax, 55, -0.2, "what it does: the kernel's code", NORMAL)
+        write(ax, 55, -5.9, "i = blockIdx.x · blockDim.x + threadIdx.x", NORMAL)
     return fig
 
 
@@ -103,26 +108,26 @@ def host_device() -> Figure:
         "device to host (copy_to_host) copies d_out to out. 5, cudaFree gives the memory back; in "
         "Python, when the array's last name is gone."
     )
-    with drawing(alt, -2, 96) as (fig, ax):
+    with drawing(alt, -2, 96, WIDE) as (fig, ax):
         for x, name, colour, runs, arrays in (
             (0, "host", "C0", "CPU", ("a", "out")),
-            (73, "device", "C2", "SMs", ("d_a", "d_out")),
+            (64, "device", "C2", "SMs", ("d_a", "d_out")),
         ):
-            write(ax, x + 13.5, 93, name, LARGE, weight="bold")
-            box(ax, x, 0, 27, 89, colour)
-            box(ax, x + 3, 66, 21, 19, "C3" if name == "device" else None, runs, LARGE)
-            box(ax, x + 3, 3, 21, 53, None)
-            write(ax, x + 13.5, 51.5, "memory", NORMAL)
-            box(ax, x + 6, 29, 15, 14, "C1", arrays[0], LARGE)
-            box(ax, x + 6, 10, 15, 14, "C1", arrays[1], LARGE)
-            arrow(ax, (x + 13.5, 66), (x + 13.5, 56), "<|-|>", 1.4)
-        write(ax, 50, 93, "PCIe", LARGE, weight="bold")
-        _call(ax, 80, "3  kernel launch", "kernel[grid, block](…)", 27, 73)
-        _call(ax, 54, "1  cudaMalloc", "device_array", 27, 76)
-        _call(ax, 36, "2  cudaMemcpy", "to_device", 21, 79, copies=True)
-        _call(ax, 17, "4  cudaMemcpy", "copy_to_host", 79, 21, copies=True)
-        write(ax, 50, 4.8, "5  cudaFree", NORMAL, weight="bold")
-        write(ax, 50, 0.5, "when its last name goes", NORMAL)
+            write(ax, x + 11, 93, name, LARGE, weight="bold")
+            box(ax, x, 0, 22, 89, colour)
+            box(ax, x + 2.5, 66, 17, 19, "C3" if name == "device" else None, runs, LARGE)
+            box(ax, x + 2.5, 3, 17, 53, None)
+            write(ax, x + 11, 51.5, "memory", NORMAL)
+            box(ax, x + 5, 29, 12, 14, "C1", arrays[0], LARGE)
+            box(ax, x + 5, 10, 12, 14, "C1", arrays[1], LARGE)
+            arrow(ax, (x + 11, 66), (x + 11, 56), "<|-|>", 1.4)
+        write(ax, WIDE / 2, 93, "PCIe", LARGE, weight="bold")
+        _call(ax, 80, "3  kernel launch", "kernel[grid, block](…)", 22, 64)
+        _call(ax, 54, "1  cudaMalloc", "device_array", 22, 66.5)
+        _call(ax, 36, "2  cudaMemcpy", "to_device", 17, 69, copies=True)
+        _call(ax, 17, "4  cudaMemcpy", "copy_to_host", 69, 17, copies=True)
+        write(ax, WIDE / 2, 4.8, "5  cudaFree", NORMAL, weight="bold")
+        write(ax, WIDE / 2, 0.5, "when its last name goes", NORMAL)
     return fig
 
 
@@ -134,21 +139,22 @@ def _call(
     A call that copies an array is drawn thick: it is the one that takes time.
     """
     arrow(ax, (start, y), (end, y), "-|>", 3 if copies else 1.4)
-    write(ax, 50, y + 3.4, cuda, NORMAL, weight="bold")
-    write(ax, 50, y - 3.4, python, NORMAL)
+    write(ax, WIDE / 2, y + 3.4, cuda, NORMAL, weight="bold")
+    write(ax, WIDE / 2, y - 3.4, python, NORMAL)
 
 
 # --- which thread has which element ---------------------------------------------------------------
 
 
-def thread_map(n: int, block: int) -> Figure:
+def thread_map(n: int, block: int, marked: tuple[int, int] | None = None) -> Figure:
     """The threads of a launch over n elements, one warp a row; blocks by colour.
 
     Thread i has element i. The grid is the smallest that covers n: ceil(n / block) blocks. A
     hatched thread has no element and must do nothing; a dotted place has no thread, because the
     block is not a multiple of 32.
 
-    n: elements, at least 1. block: threads a block, 1 to 1024.
+    n: elements, at least 1. block: threads a block, 1 to 1024. marked: a block, and a thread of it,
+    whose place is filled and whose number is worked out above the map.
     """
     need(n >= 1, f"n = {n}", "a grid of no blocks cannot be launched", "n = 1 or more")
     need_block(block)
@@ -160,21 +166,42 @@ def thread_map(n: int, block: int) -> Figure:
         f"{many(idle, 'thread')} of the last block "
         f"{'has' if idle == 1 else 'have'} no element."
     )
+    if marked is not None:
+        need(
+            0 <= marked[0] < blocks and 0 <= marked[1] < block,
+            f"marked = {marked}",
+            f"the launch has {many(blocks, 'block')} of {many(block, 'thread')}",
+            "a block and a thread of it, both counted from 0",
+        )
+        alt += f" Block {marked[0]}, thread {marked[1]} has number {_number(marked, block)}."
+    from matplotlib.patches import Rectangle
+
     rows = rows_shown(blocks * warps)
-    with drawing(alt, -len(rows) * ROW - 9.5, 5) as (fig, ax):
-        write(ax, 23, 2, "lane", SMALL, ha="right")
+    top = 5 if marked is None else 12
+    with drawing(alt, -len(rows) * ROW - 9.5, top, WIDE) as (fig, ax):
+        if marked is not None:
+            said = f"block {marked[0]}, thread {marked[1]} (black): i = {_number(marked, block)}"
+            write(ax, WIDE / 2, 9, said, LARGE)
+        write(ax, LEFT - 1, 2, "lane", SMALL, ha="right")
         for lane in (0, 7, 15, 23, 31):
-            write(ax, 25 + lane * 1.8, 2, lane, SMALL)
-        write(ax, 83, 2, "elements", SMALL, ha="left")
+            write(ax, LEFT + (lane + 0.5) * LANE, 2, lane, SMALL)
+        write(ax, RIGHT, 2, "elements", SMALL, ha="left")
         for place, row in enumerate(rows):
             y = -(place + 1) * ROW
             if row is None:
                 more = many(blocks * warps - len(rows) + 1, "warp")
-                write(ax, 53, y + ROW / 2, f"… {more} not drawn …", SMALL)
-            else:
-                _draw_warp(ax, y, *divmod(row, warps), n, block)
+                write(ax, WIDE / 2, y + ROW / 2, f"… {more} not drawn …", SMALL)
+                continue
+            _draw_warp(ax, y, *divmod(row, warps), n, block)
+            if marked is not None and row == marked[0] * warps + marked[1] // WARP:
+                x = LEFT + marked[1] % WARP * LANE
+                ax.add_patch(Rectangle((x, y + 0.4), LANE, ROW - 0.8, color=ink()))
         legend(ax, -len(rows) * ROW - 4.5, missing=block % WARP != 0)
     return fig
+
+
+def _number(marked: tuple[int, int], block: int) -> str:
+    return f"{marked[0]} · {block} + {marked[1]} = {marked[0] * block + marked[1]}"
 
 
 def _draw_warp(ax: Axes, y: float, block: int, warp: int, n: int, size: int) -> None:
@@ -186,11 +213,47 @@ def _draw_warp(ax: Axes, y: float, block: int, warp: int, n: int, size: int) -> 
         for lane in range(WARP)
     ]
     places = enumerate(kinds)
-    draw_cells(ax, [Cell(24 + i * 1.8, y + 0.4, 1.8, ROW - 0.8, kind, block) for i, kind in places])
-    write(ax, 23, y + ROW / 2, f"block {block}, warp {warp}", SMALL, ha="right")
+    cells = [Cell(LEFT + i * LANE, y + 0.4, LANE, ROW - 0.8, kind, block) for i, kind in places]
+    draw_cells(ax, cells)
+    write(ax, LEFT - 1, y + ROW / 2, f"block {block}, warp {warp}", SMALL, ha="right")
     last = min(first + lanes, n) - 1
     span = f"{first} – {last}" if last > first else str(first) if last == first else "none"
-    write(ax, 83, y + ROW / 2, span, SMALL, ha="left")
+    write(ax, RIGHT, y + ROW / 2, span, SMALL, ha="left")
+
+
+def warp_passes(condition: Sequence[bool], yes: str, no: str) -> Figure:
+    """The passes that one warp makes through an `if`: in each, some lanes work and the rest wait.
+
+    condition: what each of 32 lanes finds. yes, no: the line that the lanes run then, and else.
+    """
+    need(
+        len(condition) == WARP,
+        f"{len(condition)} lanes",
+        "a warp has 32",
+        "one True or False for each lane",
+    )
+    sides = [(yes, [bool(c) for c in condition]), (no, [not c for c in condition])]
+    passes = [(line, lanes) for line, lanes in sides if any(lanes)]
+    alt = f"One warp takes {many(len(passes), 'pass').replace('passs', 'passes')} through an if. "
+    alt += " ".join(
+        f"In the pass that runs {line}, {many(sum(lanes), 'lane')} of 32 work and the rest wait."
+        for line, lanes in passes
+    )
+    left, lane, high = 22, 2, 5
+    with drawing(alt, -len(passes) * 7 - 5, 5, WIDE) as (fig, ax):
+        write(ax, left - 1, 2, "lane", SMALL, ha="right")
+        for at in (0, 7, 15, 23, 31):
+            write(ax, left + (at + 0.5) * lane, 2, at, SMALL)
+        cells = []
+        for number, (line, works) in enumerate(passes):
+            y = -(number + 1) * 7 + 1
+            write(ax, left - 1, y + high / 2, line, SMALL, ha="right")
+            for at, at_work in enumerate(works):
+                kind = "element" if at_work else "missing"
+                cells.append(Cell(left + at * lane, y, lane, high, kind, 2 * number))
+        draw_cells(ax, cells)
+        write(ax, WIDE / 2, -len(passes) * 7 - 3, "tinted: works.  dotted: waits", SMALL)
+    return fig
 
 
 def thread_map_2d(shape: tuple[int, int], block: tuple[int, int]) -> Figure:
@@ -224,8 +287,8 @@ def thread_map_2d(shape: tuple[int, int], block: tuple[int, int]) -> Figure:
         "lie outside the image. x is the column and y the row; a block numbers its threads along "
         "x first."
     )
-    cell = min(92 / total[0], 92 / total[1], 8)
-    with drawing(alt, -total[1] * cell - 6.5, 9) as (fig, ax):
+    cell = min(78 / total[0], 92 / total[1], 8)
+    with drawing(alt, -total[1] * cell - 6.5, 9, WIDE) as (fig, ax):
         _draw_plane(ax, shape, block, (across, down), cell)
         _number_threads(ax, wide, high, cell)
         for bx in range(across):
@@ -271,7 +334,7 @@ def _number_threads(ax: Axes, wide: int, high: int, cell: float) -> None:
 def _that_fits(name: str, room: float) -> str:
     """A block's name, or only its number, or nothing, by the room there is."""
     number = name.rsplit(" ", 1)[1]
-    return next((text for text in (name, number) if 1.5 * len(text) < room), "")
+    return next((text for text in (name, number) if 1.35 * len(text) < room), "")
 
 
 def grid_stride(n: int, threads: int) -> Figure:
@@ -297,31 +360,31 @@ def grid_stride(n: int, threads: int) -> Figure:
         "In each round the threads have the elements of one row, side by side. "
         f"Thread {marked} has the elements {listed}."
     )
-    cell = min(83 / threads, 10)
+    cell = min((WIDE - 15) / threads, 8.8)
     numbered = cell > 0.8 + 1.5 * len(str(n - 1))
     rows = rows_shown(rounds)
-    with drawing(alt, -len(rows) * ROW - 9, 10) as (fig, ax):
-        write(ax, 16, 7.5, f"thread {marked} (framed) has elements {listed}", SMALL, ha="left")
-        write(ax, 14.5, 2.3, "thread", SMALL, ha="right")
+    with drawing(alt, -len(rows) * ROW - 9, 10, WIDE) as (fig, ax):
+        write(ax, 15, 7.5, f"thread {marked} (framed) has elements {listed}", SMALL, ha="left")
+        write(ax, 14, 2.3, "thread", SMALL, ha="right")
         for thread in range(threads):
             if cell > 3.5 or thread % 5 == 0:
-                write(ax, 16 + (thread + 0.5) * cell, 2.3, thread, SMALL)
+                write(ax, 15 + (thread + 0.5) * cell, 2.3, thread, SMALL)
         cells = []
         for place, number in enumerate(rows):
             y = -(place + 1) * ROW
             if number is None:
                 more = many(rounds - len(rows) + 1, "round")
-                write(ax, 16 + threads * cell / 2, y + ROW / 2, f"… {more} not drawn …", SMALL)
+                write(ax, 15 + threads * cell / 2, y + ROW / 2, f"… {more} not drawn …", SMALL)
                 continue
-            write(ax, 14.5, y + ROW / 2, f"round {number}", SMALL, ha="right")
+            write(ax, 14, y + ROW / 2, f"round {number}", SMALL, ha="right")
             for thread in range(threads):
                 element = number * threads + thread
                 kind = "element" if element < n else "idle"
-                x = 16 + thread * cell
+                x = 15 + thread * cell
                 cells.append(Cell(x, y + 0.3, cell, ROW - 0.6, kind, thread))
                 if numbered and element < n:
                     write(ax, x + cell / 2, y + ROW / 2, element, SMALL)
         draw_cells(ax, cells)
-        frame(ax, 16 + marked * cell, -len(rows) * ROW, cell, len(rows) * ROW, "-")
+        frame(ax, 15 + marked * cell, -len(rows) * ROW, cell, len(rows) * ROW, "-")
         legend(ax, -len(rows) * ROW - 4.5, what="thread")
     return fig

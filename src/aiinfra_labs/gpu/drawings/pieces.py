@@ -101,10 +101,10 @@ def draw_cells(ax: Axes, cells: list[Cell]) -> None:
         ax.add_patch(PathPatch(path, linewidth=line, gid=kind, **looks[kind]))
 
 
-def zoom(ax: Axes, part: tuple[float, float, float], below: float) -> None:
+def zoom(ax: Axes, part: tuple[float, float, float], below: float, width: float) -> None:
     """Lines from a piece's lower corners (left, right, y) to the full width of the level below."""
     left, right, y = part
-    for start, end in ((left, 0), (right, 100)):
+    for start, end in ((left, 0), (right, width)):
         ax.plot([start, end], [y, below], color=ink(), lw=0.8, ls=":", alpha=0.9)
 
 
@@ -116,10 +116,10 @@ def heading(ax: Axes, y: float, name: str, what: str) -> None:
 
 def legend(ax: Axes, y: float, missing: bool = False, what: str = "block") -> None:
     """What tint, hatch and dots mean, below a map."""
-    entries = [("element", f"colour: the {what}", 24), ("idle", "no element: nothing to do", 37)]
+    entries = [("element", f"colour: the {what}", 21), ("idle", "no element: nothing to do", 31)]
     if missing:
-        entries.append(("missing", "no thread", 20))
-    x = 7.0
+        entries.append(("missing", "no thread", 15))
+    x = 1.0
     for kind, text, width in entries:
         draw_cells(ax, [Cell(x, y - 1.5, 3.4, 3, kind)])
         write(ax, x + 4.3, y, text, SMALL, ha="left")
