@@ -10,7 +10,6 @@ NOT_REBUILT = {
     "1-llm/05-generation",
     "1-llm/06-scale",
     "1-llm/08-emergence-multimodal",
-    "3-gpu/02-cuda-model",
     "3-gpu/07-compute",
     "3-gpu/08-profiling",
     "3-gpu/09-gpu-sharing",
@@ -24,7 +23,6 @@ NOT_YET: dict[str, set[str]] = {
     "small_labels": NOT_REBUILT,
     "tall": NOT_REBUILT,
     "predictions": {
-        "3-gpu/02-cuda-model",
         "3-gpu/08-profiling",
     },
     "long_cells": {
@@ -33,7 +31,5 @@ NOT_YET: dict[str, set[str]] = {
         "4-cloud/05-quantization",
         "4-cloud/06-parallelism",
     },
-    "answers": {
-        "3-gpu/02-cuda-model",
-    },
+    "answers": set(),
 }
