@@ -44,7 +44,7 @@ if TYPE_CHECKING:
 
 WIDE = 86  # of a drawing: its labels then have 9 pixels on a phone
 ROW = 4.8  # of a map: its height
-LEFT, LANE, RIGHT = 24, 1.38, 69  # of a map: where lanes begin, a lane's width, the elements
+LEFT, LANE, RIGHT = 24, 1.38, 69.7  # of a map: where lanes begin, a lane's width, the elements
 MOST_ACROSS = 48  # cells in a row of a 2-d map
 
 

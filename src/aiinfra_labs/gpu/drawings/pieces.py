@@ -116,7 +116,10 @@ def heading(ax: Axes, y: float, name: str, what: str) -> None:
 
 def legend(ax: Axes, y: float, missing: bool = False, what: str = "block") -> None:
     """What tint, hatch and dots mean, below a map."""
-    entries = [("element", f"colour: the {what}", 21), ("idle", "no element: nothing to do", 31)]
+    entries = [
+        ("element", f"colour: the {what}", 17 + len(what)),
+        ("idle", "no element: nothing to do", 33),
+    ]
     if missing:
         entries.append(("missing", "no thread", 15))
     x = 1.0
