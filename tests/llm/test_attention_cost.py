@@ -123,3 +123,4 @@ def test_the_four_words_numbers_are_attention_s():
     two = [x[None].unflatten(-1, (2, 2)).transpose(1, 2) for x in (query, key, value)]
     for head in attention(*two)[0][0, :, IT]:
         assert f"gets {text(head)}" in said(numbers.two_heads())
+        assert " ".join(f"{x:.1f}" for x in head) in said(numbers.split()).split("gives", 1)[1]

@@ -142,33 +142,52 @@ def everyone() -> Figure:
 
 
 def split() -> Figure:
-    """How the queries of four words are cut for two heads: by columns."""
-    queries = X @ W_Q
+    """Queries are cut by columns for two heads; what the heads give is laid side by side again."""
+    queries, keys, values = X @ W_Q, X @ W_K, X @ W_V
+    halves = (slice(0, 2), slice(2, 4))
+    given = np.hstack(
+        [softmax(queries[:, h] @ keys[:, h].T / np.sqrt(2)) @ values[:, h] for h in halves]
+    )
     alt = (
         f"The queries of {', '.join(BOTH)} are a table of 4 x 4. Its first two columns are head "
         f"0's queries, 4 x 2; its last two are head 1's. {BOTH[IT]}: {numbers(queries[IT])} "
-        f"becomes {numbers(queries[IT, :2])} and {numbers(queries[IT, 2:])}."
+        f"becomes {numbers(queries[IT, :2])} and {numbers(queries[IT, 2:])}. Each head computes "
+        f"attention, and gives {BOTH[IT]} {numbers(given[IT, :2], 1)} and "
+        f"{numbers(given[IT, 2:], 1)}. Side by side these are a table of 4 x 4 again, which is "
+        "multiplied by W_O."
     )
-    with drawing(alt, 0, 29) as (fig, ax):
-        for i, word in enumerate(WORDS):
-            write(ax, 9, 19.25 - 5.5 * i, word, LARGE, ha="right")
-        _halves(ax, 11, queries, (0, 0))
-        arrow(ax, (36, 11), (46, 11), "-|>", 1.5)
-        _halves(ax, 49, queries, (0, 22))
+    with drawing(alt, -6, 70) as (fig, ax):
+        for y in (0, 41):
+            for i, word in enumerate(WORDS):
+                write(ax, 9, y + 19.25 - 5.5 * i, word, LARGE, ha="right")
+        _halves(ax, 11, 41, queries, (0, 0))
+        arrow(ax, (36, 52), (46, 52), "-|>", 1.5)
+        _halves(ax, 49, 41, queries, (0, 22))
+        for x in (54.5, 87.5):
+            arrow(ax, (x, 39.5), (x, 30), "-|>", 1.5)
+        write(ax, 71, 35, "attention", LARGE)
+        _halves(ax, 49, 0, given, (0, 22), 1)
+        arrow(ax, (46, 11), (36, 11), "-|>", 1.5)
+        _halves(ax, 11, 0, given, (0, 0), 1)
         for x, text in ((22, "Q: 4 × 4"), (54.5, "head 0: 4 × 2"), (87, "head 1: 4 × 2")):
+            write(ax, x, 67, text, LARGE, weight="bold")
+        for x, text in ((22, "side by side"), (54.5, "head 0 gives"), (87, "head 1 gives")):
             write(ax, x, 26, text, LARGE, weight="bold")
+        write(ax, 22, -4, "then times $W_O$", LARGE)
     return fig
 
 
-def _halves(ax: Axes, x: float, values: Array, apart: tuple[float, float]) -> None:
+def _halves(
+    ax: Axes, x: float, y: float, values: Array, apart: tuple[float, float], decimals: int = 0
+) -> None:
     """A table of 4 x 4 numbers as two boxes of 4 x 2, each moved to the right by `apart`."""
     for half, colour in enumerate((BLUE, GREEN)):
         left = x + 11 * half + apart[half]
-        box(ax, left, 0, 11, 22, colour)
+        box(ax, left, y, 11, 22, colour)
         for i, row in enumerate(values):
             for j in (0, 1):
-                number = f"{row[2 * half + j] + 0.0:.0f}"
-                write(ax, left + 2.75 + 5.5 * j, 19.25 - 5.5 * i, number, LARGE)
+                number = f"{row[2 * half + j] + 0.0:.{decimals}f}"
+                write(ax, left + 2.75 + 5.5 * j, y + 19.25 - 5.5 * i, number, LARGE)
 
 
 @styled
