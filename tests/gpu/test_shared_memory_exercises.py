@@ -150,3 +150,4 @@ def test_the_claim_is_the_ratio_of_two_published_figures() -> None:
     claim = next(c for c in all_claims() if c.id == "shared-400")
     assert claim.verdict == "corrected" and claim.source.startswith("https://arxiv.org/")
     assert f": {ratio:.1f} times" in claim.figure and 15 < ratio < 20
+    assert claim.figure.startswith("On an H800 ")  # the card that the source measured

@@ -29,7 +29,7 @@ _ratio = _known["h100.global_latency"].value / _known["h100.shared_latency"].val
 examine(
     "shared-400",
     verdict="corrected",
-    figure=f"On an H100 a load from shared memory takes {_known['h100.shared_latency']}, one from "
+    figure=f"On an H800 a load from shared memory takes {_known['h100.shared_latency']}, one from "
     f"global memory {_known['h100.global_latency']}: {_ratio:.1f} times. NVIDIA's own rule of "
     "thumb, of 2013, is 100. A few hundred is the number of cycles of a global load, no ratio.",
     how="the ratio of two published figures, measured by pointer chasing; the emulator counts "
