@@ -141,7 +141,8 @@ def in_a_notebook(code, **environment):
     from nbclient import NotebookClient
 
     notebook = nbformat.v4.new_notebook(cells=[nbformat.v4.new_code_cell(code)])
-    NotebookClient(notebook, timeout=600, kernel_name="python3").execute(env=environment)
+    client = NotebookClient(notebook, timeout=600, startup_timeout=600, kernel_name="python3")
+    client.execute(env=environment)
     outputs = notebook.cells[0].outputs
     return "".join(o.text for o in outputs if o.output_type == "stream" and o.name == "stderr")
 

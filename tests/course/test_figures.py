@@ -178,7 +178,7 @@ def test_in_a_notebook_and_on_the_site(tmp_path):
     from nbformat.v4 import new_code_cell, new_notebook
 
     notebook = new_notebook(cells=[new_code_cell(NOTEBOOK)])
-    NotebookClient(notebook, kernel_name="python3", timeout=600).execute()
+    NotebookClient(notebook, kernel_name="python3", timeout=600, startup_timeout=600).execute()
     (output,) = notebook.cells[0].outputs
     assert output["data"]["text/plain"] == "A line from 0 to 1."
     assert set(output["data"]) == {"text/html", "text/plain"}

@@ -22,7 +22,8 @@ def outputs(*answers):
     """What each of a few cells shows, run one after another in one kernel; errors are kept."""
     cells = [new_code_cell(SETUP), *map(new_code_cell, answers)]
     notebook = new_notebook(cells=cells)
-    NotebookClient(notebook, timeout=900, allow_errors=True, kernel_name="python3").execute()
+    times = {"timeout": 900, "startup_timeout": 600}
+    NotebookClient(notebook, **times, allow_errors=True, kernel_name="python3").execute()
     assert notebook.cells[0].outputs == []
     return [cell.outputs for cell in notebook.cells[1:]]
 

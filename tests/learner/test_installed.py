@@ -27,7 +27,8 @@ import aiinfra_labs
 from aiinfra_labs.course import claims, progress
 for name in sys.argv[1:]:
     notebook = nbformat.read(name, as_version=4)
-    NotebookClient(notebook, timeout=900, allow_errors=True, kernel_name="python3").execute()
+    times = {"timeout": 900, "startup_timeout": 600}
+    NotebookClient(notebook, **times, allow_errors=True, kernel_name="python3").execute()
     nbformat.write(notebook, name)
 records = progress.current().records()
 print(json.dumps({

@@ -52,7 +52,12 @@ def run(home):
         notebook.cells.append(new_code_cell(PEAK, id="peak"))
         place = {"metadata": {"path": str(path.parent)}}
         client = NotebookClient(
-            notebook, timeout=1800, allow_errors=True, kernel_name="python3", resources=place
+            notebook,
+            timeout=1800,
+            startup_timeout=600,
+            allow_errors=True,
+            kernel_name="python3",
+            resources=place,
         )
         began = time.monotonic()
         client.execute()
@@ -77,6 +82,8 @@ def nbval(tmp_path):
         settings.write_text("[pytest]\n")  # the repository's own would turn warnings into errors
         # `-p no:` keeps the run to one process: these tests are spread over processes themselves.
         command = [sys.executable, "-m", "pytest", "-q", "--nbval-lax", "-p", "no:cacheprovider"]
+        # A kernel has been seen to take over a minute to start on a busy machine.
+        command += ["--nbval-kernel-startup-timeout", "600"]
         options = ["-p", "no:xdist", "-c", str(settings), "--rootdir", str(path.parent), str(path)]
         return subprocess.run([*command, *options], capture_output=True, text=True)
 

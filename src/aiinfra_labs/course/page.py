@@ -93,7 +93,12 @@ def _run(notebook: Notebook, path: Path) -> None:
     if new:
         write_whole(path, nbformat.writes(notebook, version=4).encode())
     client = NotebookClient(
-        notebook, timeout=1800, kernel_name="python3", resources=place, record_timing=False
+        notebook,
+        timeout=1800,
+        startup_timeout=600,  # on a busy machine a kernel may take minutes to start
+        kernel_name="python3",
+        resources=place,
+        record_timing=False,
     )
     notebook.metadata.pop("widgets", None)  # those of the last run: this one may show none
     for cell in notebook.cells:

@@ -15,6 +15,7 @@ from nbclient import NotebookClient
 from nbclient.exceptions import DeadKernelError
 from nbformat import NotebookNode
 from nbformat.v4 import new_output
+from traitlets import Integer
 
 MOST_OUTPUT = 10_000_000  # characters of one cell
 _TO_STOP = 10.0  # seconds in which an interrupted cell must end
@@ -24,6 +25,7 @@ class Bounded(NotebookClient):
     """Runs cells within the bounds of their time and of what they write."""
 
     most_output = MOST_OUTPUT
+    startup_timeout = Integer(600)  # seconds; where a whole class is graded, a minute is too short
     _written = 0
     _over = ""  # by what a cell is over its bounds
 
