@@ -180,7 +180,7 @@ def thread_map(n: int, block: int, marked: tuple[int, int] | None = None) -> Fig
     top = 5 if marked is None else 12
     with drawing(alt, -len(rows) * ROW - 9.5, top, WIDE) as (fig, ax):
         if marked is not None:
-            said = f"block {marked[0]}, thread {marked[1]} (black): i = {_number(marked, block)}"
+            said = f"block {marked[0]}, thread {marked[1]} (filled): i = {_number(marked, block)}"
             write(ax, WIDE / 2, 9, said, LARGE)
         write(ax, LEFT - 1, 2, "lane", SMALL, ha="right")
         for lane in (0, 7, 15, 23, 31):
