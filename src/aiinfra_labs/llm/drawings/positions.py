@@ -40,13 +40,13 @@ def sinusoids(positions: int = 100, width: int = 64) -> Figure:
     """The sinusoidal table as a heat map: a row a position, a column a dimension."""
     table = sinusoidal(torch.arange(positions), width).numpy()
     fig, ax = figures.figure(
-        alt=f"A heat map of the sinusoidal table, {positions} positions by {width} dimensions. In "
+        alt=f"A heat map of the sinusoidal table, {positions} positions by {width} columns. In "
         "the columns on the left, sine and cosine swing up and down every six positions; further "
         "right the waves grow longer, and the last columns hardly change from top to bottom.",
         height=3.4,
     )
     image = ax.imshow(table, aspect="auto", cmap="RdBu", vmin=-1, vmax=1, interpolation="nearest")
-    ax.set(xlabel="dimension", ylabel="position")
+    ax.set(xlabel="column", ylabel="position")
     fig.colorbar(image, ax=ax, ticks=(-1, 0, 1))
     return fig
 
