@@ -6,7 +6,6 @@ import pytest
 import torch
 
 from aiinfra_labs.llm import depth
-from aiinfra_labs.llm.course_model import CONFIG
 from aiinfra_labs.llm.drawings import transformer as drawings
 
 NEITHER, NORM, SUM, BOTH = depth.WIRINGS
@@ -46,6 +45,6 @@ def test_deep_stacks_learn_more_with_the_sum():
 
 
 def test_the_drawings_say_what_they_show():
-    said = drawings.block(CONFIG).get_label()
-    assert "8 query heads and 4 key and value heads of 32" in said and "widens it to 704" in said
+    looks = torch.tensor([[0.9, 0.1], [0.2, 0.8]])
+    assert "2: twenty; 1: one" in drawings.digits_look(looks, ["twenty", "one"], "21").get_label()
     assert "every layer of the decoder" in drawings.stacks().get_label()

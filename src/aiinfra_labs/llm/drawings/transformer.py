@@ -1,90 +1,26 @@
-"""The drawings of unit 1.4: one block with its shapes, and the two kinds of stack.
+"""The drawings of unit 1.4 on encoder and decoder: the two kinds of stack, and what looks where.
 
     from aiinfra_labs.course import figures
-    figures.show(drawings.block(course_model.CONFIG))
+    figures.show(drawings.stacks())
 
-Each returns a matplotlib figure with its alt text as the figure's label. B: batch, T: tokens, C:
-hidden size, D: head_dim.
+Each returns a matplotlib figure with its alt text as the figure's label.
 """
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from typing import TYPE_CHECKING
 
-from aiinfra_labs.course.drawing import LARGE, NORMAL, SMALL, arrow, box, drawing, ink, write
+from aiinfra_labs.course import figures
+from aiinfra_labs.course.drawing import LARGE, arrow, box, drawing, ink, write
+from aiinfra_labs.course.figures import styled
+
+from .attention import heat_map
 
 if TYPE_CHECKING:
     from matplotlib.axes import Axes
     from matplotlib.figure import Figure
-
-    from ..llama import LlamaConfig
-
-STREAM = 12  # x of the sum that runs through all blocks
-
-
-def block(config: LlamaConfig) -> Figure:
-    """A pre-norm block: the sum at the left, what is read from it and added to it at the right."""
-    c, hidden = config.hidden_size, config.intermediate_size
-    heads, kv_heads, d = config.num_attention_heads, config.num_key_value_heads, config.head_dim
-    alt = (
-        f"One block, from bottom to top. At the left the sum x, of shape [B, T, {c}], runs "
-        "straight through. Attention reads it through a norm: queries, keys and values, turned "
-        f"by their positions, {heads} query heads and {kv_heads} key and value heads of {d}; the "
-        f"result, [B, T, {c}] again, is added to the sum. Then SwiGLU reads the sum through a norm "
-        f"of its own, widens it to {hidden}, and is added in turn."
-    )
-    with drawing(alt, 0, 106) as (fig, ax):
-        arrow(ax, (STREAM, 3), (STREAM, 103), "-|>", 3)
-        write(ax, STREAM + 3, 3, f"x  [B, T, {c}]", NORMAL, ha="left")
-        write(ax, STREAM + 3, 102, f"x  [B, T, {c}]  to the next block", NORMAL, ha="left")
-        _branch(
-            ax,
-            10,
-            "attention",
-            "C0",
-            (
-                (f"q [B, {heads}, T, {d}]", f"k, v [B, {kv_heads}, T, {d}]"),
-                (f"scores [B, {heads}, T, T]", "causal, softmax"),
-            ),
-            "mixes tokens",
-        )
-        _branch(
-            ax,
-            56,
-            "SwiGLU",
-            "C1",
-            (
-                (f"gate [B, T, {hidden}]", f"up [B, T, {hidden}]"),
-                (f"silu(gate) · up [B, T, {hidden}]", "down"),
-            ),
-            "each token by itself",
-        )
-    return fig
-
-
-def _branch(
-    ax: Axes,
-    y: float,
-    name: str,
-    colour: str,
-    lines: tuple[tuple[str, str], ...],
-    what: str,
-) -> None:
-    """Out of the sum at `y`, through norm and part, and back into it 40 higher."""
-    low, middle, high = y, y + 18, y + 38
-    ax.plot([STREAM, 34], [low, low], color=ink(), lw=1.4, ls="-")
-    arrow(ax, (34, low), (34, low + 4), "-|>", 1.4)
-    box(ax, 22, low + 4, 24, 7, "C2", "RMSNorm", NORMAL)
-    arrow(ax, (34, low + 11), (34, middle - 1.5), "-|>", 1.4)
-    box(ax, 20, middle - 1.5, 79, 18, colour)
-    write(ax, 34, middle + 9.5, name, LARGE, weight="bold")
-    write(ax, 34, middle + 4, what, SMALL)
-    for row, pair in enumerate(lines):
-        write(ax, 74, middle + 11.5 - row * 7.5, "\n".join(pair), SMALL)
-    ax.plot([34, 34], [middle + 16.5, high], color=ink(), lw=1.4, ls="-")
-    arrow(ax, (34, high), (STREAM + 2.6, high), "-|>", 1.4)
-    ax.plot([STREAM], [high], "o", ms=17, mfc="white", mec=ink(), mew=1.6, zorder=5)
-    write(ax, STREAM, high - 0.2, "+", 15, color="#101010", zorder=6)
+    from torch import Tensor
 
 
 def stacks() -> Figure:
@@ -100,22 +36,22 @@ def stacks() -> Figure:
     with drawing(alt, -9, 92) as (fig, ax):
         write(ax, 29, 89, "encoder-decoder", LARGE, weight="bold")
         write(ax, 84, 89, "decoder only", LARGE, weight="bold")
-        _stack(ax, 0, 24, "C0", ("self-attention\nsees all", "feed-forward"), "source")
+        _stack(ax, 0, 24, "C0", ("self-\nattention\nsees all", "feed-forward"), "source")
         _stack(
             ax,
             35,
             25,
             "C1",
-            ("masked\nself-attention", "cross-attention\nto the memory", "feed-forward"),
+            ("masked self-\nattention", "cross-\nattention to\nthe memory", "feed-forward"),
             "target so far",
         )
-        _stack(ax, 71, 27, "C1", ("causal\nself-attention", "feed-forward"), "prompt and answer")
+        _stack(ax, 71, 27, "C1", ("causal self-\nattention", "feed-forward"), "prompt and answer")
         ax.plot([12, 12, 30, 30], [66, 75, 75, 38], color=ink(), lw=2, ls="-")
         arrow(ax, (30, 38), (36.5, 38), "-|>", 2)
-        write(ax, 21, 78.5, "memory", NORMAL)
+        write(ax, 21, 78.5, "memory", LARGE)
         for x in (47.5, 84.5):
             arrow(ax, (x, 66), (x, 76), "-|>", 2)
-            write(ax, x, 79.5, "next token", NORMAL)
+            write(ax, x, 79.5, "next token", LARGE)
     return fig
 
 
@@ -127,7 +63,36 @@ def _stack(
     box(ax, x, 8, width, 58, colour)
     height = 48 / len(parts)
     for place, part in enumerate(parts):
-        box(ax, x + 1.5, 12 + place * height, width - 3, height - 4, None, part, NORMAL)
-    write(ax, x + width - 1, 63.6, "× N", SMALL, ha="right")
+        box(ax, x + 1.5, 12 + place * height, width - 3, height - 4, None, part, LARGE)
+    write(ax, x + width - 1, 63.6, "× N", LARGE, ha="right")
     arrow(ax, (middle, 0), (middle, 8), "-|>", 2)
-    write(ax, middle, -4, below, NORMAL)
+    write(ax, middle, -4, below, LARGE)
+
+
+@styled
+def digits_look(weights: Tensor, words: Sequence[str], digits: str) -> Figure:
+    """Shares that each written digit takes from the words that were read: a panel with numbers.
+
+    weights: float [digits, words], each row summing to 1.
+    """
+    shares = weights.numpy()
+    most = "; ".join(
+        f"{digit}: {words[int(row.argmax())]}" for digit, row in zip(digits, shares, strict=True)
+    )
+    fig, ax = figures.figure(
+        f"Where the digits of {digits} look: a share for each word of {' '.join(words)}. "
+        f"The largest share of each digit: {most}.",
+        3.6,
+        3.4,
+    )
+    heat_map(ax, 0.7 * shares, words)  # so that the page's own text colour reads on the darkest
+    ax.set_aspect("auto")
+    for i, row in enumerate(shares):
+        for j, share in enumerate(row):
+            if share >= 0.005:
+                ax.text(j, i, f"{share:.2f}", ha="center", va="center", fontsize=10)
+    ax.set_xticks(range(len(words)), words, rotation=35, ha="right", fontsize=10)
+    ax.set_yticks(range(len(digits)), list(digits), fontsize=11)
+    ax.set_ylabel("digit written", fontsize=10)
+    ax.grid(False)
+    return fig
