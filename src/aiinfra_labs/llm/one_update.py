@@ -21,7 +21,7 @@ def update(scores: Array, target: int, rate: float) -> tuple[Array, float, Array
 
     target: the token that came next. rate: how far to go.
     """
-    shares = np.exp(scores) / np.exp(scores).sum()  # probabilities, by softmax
+    shares = np.exp(scores) / np.exp(scores).sum()  # softmax
     loss = -np.log(shares[target])  # cross-entropy, in nats
     gradient = shares.copy()  # of the loss, by each score
     gradient[target] -= 1
