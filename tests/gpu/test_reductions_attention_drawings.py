@@ -10,6 +10,7 @@ from aiinfra_labs.course import figures
 from aiinfra_labs.gpu import emulator as cuda
 from aiinfra_labs.gpu.drawings import reductions_attention as drawings
 from aiinfra_labs.gpu.kernels import reduction
+from aiinfra_labs.gpu.kernels.flash_attention import KEYS, QUERIES, flash_attention
 from pictures import texts_stand_apart
 
 DRAWINGS = {
@@ -17,6 +18,8 @@ DRAWINGS = {
     "few values": lambda: drawings.trees((7, 12)),
     "one query": lambda: drawings.one_query(),
     "falling scores": lambda: drawings.one_query((10, 9, 8, 7, -6, -5, -4, -3), (-1.5,) * 8),
+    "memories": lambda: drawings.memories(),
+    "larger memories": lambda: drawings.memories(4096, 128, 32, 64),
     "table": lambda: drawings.block_table(),
     "small table": lambda: drawings.block_table(((0,), (1,)), (1, 4), 4, 2),
 }
@@ -98,6 +101,21 @@ def test_the_numbers_drawn_are_attentions():
         assert f"{name}: {old} × exp(3 − 5) + {new}" in names
 
 
+def test_the_memories_are_the_kernels():
+    """Tiles and queries as the kernel has them; the bytes as the emulator counts them."""
+    n, d = 128, 32
+    names = [t.get_text() for t in texts(drawings.memories(n, d, QUERIES, KEYS))]
+    arrays = [cuda.to_device(a) for a in RNG.normal(size=(3, 1, n, d)).astype(np.float32)]
+    with cuda.profile() as p:
+        flash_attention(*arrays)
+    blocks, tiles = n // QUERIES, n // KEYS
+    assert f"in {tiles} tiles" in names and f"{KEYS} keys" in names
+    loaded = p.report.global_load_bytes - arrays[0].nbytes  # less the queries, once
+    assert loaded == blocks * tiles * 2 * KEYS * d * 4
+    assert f"of a block: {(QUERIES + 2 * KEYS) * d * 4 >> 10} KB" in names
+    assert f"each {n} × {d}, {arrays[0].nbytes >> 10} KB" in names
+
+
 def test_a_table_draws_each_token_twice():
     """Once in its sequence's order, and once where the table says that it lies."""
     fig = drawings.block_table()
@@ -115,6 +133,7 @@ def test_a_table_draws_each_token_twice():
     ("draw", "what"),
     [
         (lambda: drawings.trees((1, 2, 3)), "3 values"),
+        (lambda: drawings.memories(100), "100 tokens in blocks of 16"),
         (lambda: drawings.one_query((1, 2)), "2 scores and 8 values"),
         (lambda: drawings.block_table(((0,), (0,)), (1, 1)), r"tables \[\[0\], \[0\]\]"),
         (lambda: drawings.block_table(((0,), (1,)), (9, 1)), "contexts of"),

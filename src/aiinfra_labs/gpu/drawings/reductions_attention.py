@@ -1,4 +1,4 @@
-"""The drawings of unit 3.6: trees of sums, one query's way over its keys, a block table.
+"""The drawings of unit 3.6: trees of sums, one query over its keys, memories, a block table.
 
 Each returns a figure with its alt text as the figure's label. Numbers in a drawing are worked out
 by the formula that it shows.
@@ -18,6 +18,7 @@ from .pieces import (
     box,
     draw_cells,
     drawing,
+    frame,
     ink,
     need,
     write,
@@ -209,6 +210,69 @@ def one_query(
         text = f"attention = output / sum = {last.output:.1f} / {last.total:.2f}"
         write(ax, 0, -103.5, text, BIG, ha="left")
         write(ax, 66, -103.5, f"= {last.output / last.total:.1f}", BIG, ha="left", weight="bold")
+    return fig
+
+
+# --- what lies in which memory --------------------------------------------------------------------
+
+
+def memories(tokens: int = 512, head_dim: int = 32, queries: int = 16, keys: int = 32) -> Figure:
+    """What one block of FlashAttention holds in each memory. tokens, head_dim: of one head.
+
+    queries: of a block. keys: of a tile. All numbers have 4 bytes.
+    """
+    need(
+        tokens % queries == tokens % keys == 0,
+        f"{tokens} tokens in blocks of {queries} and tiles of {keys}",
+        "whole blocks and whole tiles are drawn",
+        "memories(512, 32, 16, 32)",
+    )
+    matrix = 4 * tokens * head_dim >> 10  # KB
+    held = 4 * head_dim * (queries + 2 * keys) >> 10  # KB
+    alt = (
+        f"DRAM holds Q, K, V and the output, each {tokens} by {head_dim} and {matrix} KB. A block "
+        f"copies {queries} queries into shared memory once, and keys and values in "
+        f"{tokens // keys} tiles of {keys}: {held} KB at a time. A warp keeps {keys} scores, "
+        f"largest, sum and the output of one query in registers, and stores the output once. The "
+        f"{tokens} by {tokens} scores lie in no memory."
+    )
+    columns = ((0, "Q", "C0"), (27, "K", "C1"), (52, "V", "C1"), (80, "output", "C2"))
+    with drawing(alt, -51.5, 4) as (fig, ax):
+        write(ax, 0, 1.5, "DRAM", BIG, ha="left", weight="bold")
+        write(ax, 100, 1.5, f"each {tokens} × {head_dim}, {matrix} KB", READ, ha="right")
+        for x, name, colour in columns:
+            frame(ax, x, -13.5, 20, 12, "-")
+            walks = colour == "C1"
+            box(ax, x, -4.7 if walks else -6.7, 20, 3, colour)
+            write(ax, x + 8, -10.7, name, BIG)
+            if walks:
+                arrow(ax, (x + 17, -5), (x + 17, -12.5), "-|>", 1.1)
+        for x in (10, 37, 62):
+            arrow(ax, (x, -14), (x, -19), "-|>", 1.6)
+            arrow(ax, (x, -31), (x, -35.5), "-|>", 1.6)
+        arrow(ax, (90, -40.5), (90, -14), "-|>", 1.6)
+        write(ax, 12, -16.5, "once", READ, ha="left")
+        write(ax, 49.5, -16.5, f"in {tokens // keys} tiles", READ)
+        write(ax, 88, -27, "once", READ, ha="right")
+        for y, name, what in (
+            (-21.5, "shared memory", f"of a block: {held} KB"),
+            (-38, "registers", "of a warp: one query"),
+        ):
+            write(ax, 0, y, name, BIG, ha="left", weight="bold")
+            write(ax, 72, y, what, READ, ha="right")
+        for x, text, colour in (
+            (0, f"{queries} queries", "C0"),
+            (27, f"{keys} keys", "C1"),
+            (52, f"{keys} values", "C1"),
+        ):
+            box(ax, x, -30.5, 20, 6.5, colour, text, READ)
+        for x, wide, text, colour in (
+            (0, 20, f"{keys} scores", "C4"),
+            (27, 20, "largest", "C2"),
+            (52, 20, "sum", "C2"),
+            (80, 20, "output", "C2"),
+        ):
+            box(ax, x, -47, wide, 6.5, colour, text, READ)
     return fig
 
 
