@@ -8,6 +8,7 @@ import math
 import pkgutil
 import signal
 
+import numpy as np
 import pytest
 import torch
 
@@ -47,6 +48,7 @@ from aiinfra_labs.llm import (
     rope_scaling,
     sampling,
     spelled_numbers,
+    three_words,
     training,
 )
 from aiinfra_labs.llm.deepseek import (
@@ -210,6 +212,8 @@ CALLS = {
     roofline.Roofline("a", 1e12, 1e11).seconds: (2.0, 3.0),
     dependencies.issue_times: (CHAIN, 2, 1),
     dependencies.cycles: (CHAIN, 2, 1),
+    three_words.added: (3, 0),
+    three_words.turned: (np.ones(4), 2.0, np.ones(2)),
 }
 # Settings: each field that is a number.
 SETTINGS = [
@@ -234,8 +238,9 @@ BAD = [math.nan, math.inf, -math.inf, -1, 0, 1.5, -1.5, "x", "", [], None, 10**3
 NEVER = [math.nan, "x", "", [], {}, b"2", 1j]  # no number at all: never a result
 
 # Without a number of a caller's own to go wrong: they read what is stored, or are given what
-# another function of theirs has made and checked.
-OUTSIDE = {"check_ids"}
+# another function of theirs has made and checked. `update` stands whole on page 1.4, where each of
+# its lines is mechanism, and is called with its module's numbers.
+OUTSIDE = {"check_ids", "update"}
 
 
 def numeric(parameter):
