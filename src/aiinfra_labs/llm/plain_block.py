@@ -61,7 +61,7 @@ def norm(x: Array) -> Array:
 def attention(x: Array) -> Array:
     """Each row takes shares of itself and of those before it. [T, C] to [T, C]."""
     scores = (x @ W_Q) @ (x @ W_K).T / np.sqrt(x.shape[1])  # [T, T]
-    scores[np.triu_indices(len(x), 1)] = -np.inf  # causal: none of those behind
+    scores[np.triu_indices(len(x), 1)] = -np.inf  # causal
     shares = np.exp(scores) / np.exp(scores).sum(axis=1, keepdims=True)
     return shares @ (x @ W_V) @ W_O
 
@@ -69,7 +69,7 @@ def attention(x: Array) -> Array:
 def feed_forward(x: Array) -> Array:
     """Each row by itself. [T, C] to [T, C], by way of [T, H]."""
     gate, up = x @ W_GATE, x @ W_UP  # [T, H] each
-    opened = gate / (1 + np.exp(-gate))  # silu: a negative gate is nearly shut
+    opened = gate / (1 + np.exp(-gate))  # silu
     return (opened * up) @ W_DOWN
 
 
