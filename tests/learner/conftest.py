@@ -175,8 +175,15 @@ class LabPage:
         return output
 
     def shown(self, text: str) -> str:
-        """The text under a cell, its white space made one."""
-        return " ".join(self.output(text).inner_text().split())
+        """The text under a cell, its white space made one.
+
+        JupyterLab draws an output anew when it is scrolled to, and it is empty in between.
+        """
+        for _ in range(300):
+            if said := self.output(text).inner_text().split():
+                return " ".join(said)
+            self.page.wait_for_timeout(100)
+        return ""
 
     def look(self, width: str, theme: str) -> None:
         """Choose a width of the window and JupyterLab's theme, from its menu."""
