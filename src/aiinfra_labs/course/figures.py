@@ -37,6 +37,7 @@ P = ParamSpec("P")
 T = TypeVar("T")
 
 STYLE = "aiinfra_labs.course.aiinfra"  # as matplotlib names the style sheet of a package
+READABLE = 9.5  # points: 9 pixels where a figure of 5.2 inches is as wide as a phone
 INK = "#7b7b7b"
 WHITE, BLACK = "#ffffff", "#101010"  # text on a filled shape: see `ink_on`
 # Chosen so that each pair stays apart with normal, deuteranope and protanope vision.

@@ -163,7 +163,7 @@ def _matrix(
         y = top - 7.5 - (r + 1) * tall
         write(ax, 10, y + tall / 2, row, SMALL, ha="right")
         for c, value in enumerate(values[r]):
-            marked = MARKED in ((c,) if len(fetched) > 1 else (r,))
+            marked = (c if len(fetched) > 1 else r) == MARKED  # a row a request, or a row a field
             cells.append(
                 Cell(11.2 + c * wide, y, wide, tall, "element" if marked else "missing", 1)
             )

@@ -7,11 +7,12 @@ from typing import TYPE_CHECKING
 from ..devices import Device, device
 from ..emulator import sm_limits
 from ..latency import take_turns
-from .pieces import STYLE, TINT, WARP, ink
+from .pieces import READABLE, STYLE, TINT, WARP, ink
 
 if TYPE_CHECKING:
     from collections.abc import Sequence
 
+    from matplotlib.axes import Axes
     from matplotlib.figure import Figure
 
     from ..roofline import Roofline
@@ -66,15 +67,7 @@ def give_and_take(gpu: Device, cpu: Device) -> Figure:
         ax.barh(places, [r - 1 for r in ratios], left=1, color=colours, height=0.62)
         for place, ratio, (of_gpu, of_cpu, unit) in zip(places, ratios, have.values(), strict=True):
             text = f"{_figure(of_gpu)} : {_figure(of_cpu)} {unit}".rstrip()
-            ax.annotate(
-                text,
-                (max(ratio, 1), place),
-                (5, 0),
-                textcoords="offset points",
-                va="center",
-                fontsize=9.5,
-                color=ink(),
-            )
+            _beside(ax, max(ratio, 1), place, text, 5)
         ax.axvline(1, color=ink(), lw=1)
         ax.set_xscale("log")
         ax.set_xlim(min(ratios) / 3, max(ratios) * 300)
@@ -84,6 +77,12 @@ def give_and_take(gpu: Device, cpu: Device) -> Figure:
         ax.invert_yaxis()
         ax.set_xlabel(f"{gpu.name} : {cpu.name}")
     return fig
+
+
+def _beside(ax: Axes, x: float, y: float, text: str, right: float = 4) -> None:
+    """What a bar that ends at (x, y) says, so many points to its right."""
+    look = {"textcoords": "offset points", "va": "center", "fontsize": READABLE, "color": ink()}
+    ax.annotate(text, (x, y), (right, 0), **look)
 
 
 def turns(counts: Sequence[int], wait: float, transfer: float, until: float) -> Figure:
@@ -156,14 +155,8 @@ def two_times(rows: Sequence[tuple[str, Roofline, float, float]]) -> Figure:
                 us = seconds * 1e6
                 place = k + 0.2 * (2 * side - 1)
                 ax.barh(place, us, height=0.36, color=colour)
-                look = {"va": "center", "fontsize": 9.5, "color": ink()}
-                ax.annotate(
-                    f"{what} {us:.2g} µs" if us < 1 else f"{what} {us:.1f} µs",
-                    (us, place),
-                    (4, 0),
-                    textcoords="offset points",
-                    **look,
-                )
+                shown = f"{us:.2g}" if us < 1 else f"{us:.1f}"
+                _beside(ax, us, place, f"{what} {shown} µs")
             said.append(
                 f"{name}: {parts[0][0] * 1e6:.2f} µs for its bytes and "
                 f"{parts[1][0] * 1e6:.2f} µs for its operations"
@@ -187,15 +180,7 @@ def peaks(rows: Sequence[tuple[str, float]]) -> Figure:
         for place, (name, rate) in enumerate(rows):
             tera = rate / 1e12
             ax.barh(place, tera, height=0.62, color="C1" if name.startswith("CPU") else "C0")
-            ax.annotate(
-                f"{tera:,.1f}" if tera < 100 else f"{tera:,.0f}",
-                (tera, place),
-                (4, 0),
-                textcoords="offset points",
-                va="center",
-                fontsize=9.5,
-                color=ink(),
-            )
+            _beside(ax, tera, place, f"{tera:,.1f}" if tera < 100 else f"{tera:,.0f}")
         ax.set_xscale("log")
         ax.set_xlim(1, max(rate for _, rate in rows) / 1e12 * 4)
         ax.set_xticks([1, 10, 100, 1000], ["1", "10", "100", "1,000"])
@@ -239,7 +224,7 @@ def timeline() -> Figure:
             if d.architecture not in named:
                 named.add(d.architecture)
                 ax.axvline(d.year, lw=0.6, ls=":", color=ink())
-                look = {"rotation": 90, "va": "bottom", "ha": "right", "fontsize": 9.5}
+                look = {"rotation": 90, "va": "bottom", "ha": "right", "fontsize": READABLE}
                 ax.text(d.year, 0.011, f"{d.architecture} ", **look)
         ax.set_yscale("log")
         ax.set_ylim(0.01, 6000)

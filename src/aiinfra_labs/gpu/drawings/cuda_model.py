@@ -234,7 +234,8 @@ def warp_passes(condition: Sequence[bool], yes: str, no: str) -> Figure:
     )
     sides = [(yes, [bool(c) for c in condition]), (no, [not c for c in condition])]
     passes = [(line, lanes) for line, lanes in sides if any(lanes)]
-    alt = f"One warp takes {many(len(passes), 'pass').replace('passs', 'passes')} through an if. "
+    taken = "1 pass" if len(passes) == 1 else f"{len(passes)} passes"
+    alt = f"One warp takes {taken} through an if. "
     alt += " ".join(
         f"In the pass that runs {line}, {many(sum(lanes), 'lane')} of 32 work and the rest wait."
         for line, lanes in passes

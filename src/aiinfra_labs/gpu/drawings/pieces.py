@@ -20,7 +20,7 @@ from aiinfra_labs.course.drawing import (
     need,
     write,
 )
-from aiinfra_labs.course.figures import STYLE
+from aiinfra_labs.course.figures import READABLE, STYLE
 
 if TYPE_CHECKING:
     from matplotlib.axes import Axes
@@ -30,6 +30,7 @@ __all__ = [
     "INCH",
     "LARGE",
     "NORMAL",
+    "READABLE",
     "SMALL",
     "STYLE",
     "TINT",

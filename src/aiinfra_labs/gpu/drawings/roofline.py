@@ -6,7 +6,7 @@ from collections.abc import Sequence
 from typing import TYPE_CHECKING, Any
 
 from ..roofline import Point, Roofline
-from .pieces import STYLE, ink, need
+from .pieces import READABLE, STYLE, ink, need
 
 if TYPE_CHECKING:
     from matplotlib.axes import Axes
@@ -129,7 +129,7 @@ def _label(
     for k, (x, y, point) in enumerate(marks):
         others = taken[:k] + taken[k + 1 :] + lines
         for dx, dy, side in _PLACES:
-            look = {"textcoords": "offset points", "ha": side, "fontsize": 9.5, "color": ink()}
+            look = {"textcoords": "offset points", "ha": side, "fontsize": READABLE, "color": ink()}
             text = ax.annotate(point.name, (x, y), (dx, dy), **look)
             box = _corners(text.get_window_extent(renderer))
             if not any(_overlap(box, other) for other in others) and not _outside(box, frame):

@@ -18,6 +18,8 @@ from aiinfra_labs.llm.deepseek import grpo
 from aiinfra_labs.llm.deepseek.chains import Chain
 from aiinfra_labs.llm.scale.shapes import Shape
 
+from .four_words import numbers
+
 if TYPE_CHECKING:
     from matplotlib.figure import Figure
 
@@ -41,11 +43,6 @@ CHAIN = Chain(3, (("+", 4), ("*", 3), ("+", 2)))
 ANSWERS = (">2>1#3", "#1", ">2>0#2", "#0")
 
 
-def vector(row: Array) -> str:
-    """A vector as text: "1  2"."""
-    return "  ".join(f"{x + 0.0:.0f}" for x in row)
-
-
 def two_ways() -> Figure:
     """The same scores twice: keys made from latents, and a query brought to the latents."""
     keys, query = LATENTS @ KEY_UP.T, QUERY @ KEY_UP
@@ -54,33 +51,33 @@ def two_ways() -> Figure:
     tokens = len(LATENTS)
     many, few = tokens * (n * width + n), n * width + tokens * width
     told = "; ".join(
-        f"latent {vector(c)}, key {vector(k)}, score {s:.0f}"
+        f"latent {numbers(c)}, key {numbers(k)}, score {s:.0f}"
         for c, k, s in zip(LATENTS, keys, scores, strict=True)
     )
     alt = (
-        f"One head, query {vector(QUERY)}, three tokens, and a matrix W with the rows "
-        f"{', '.join(map(vector, KEY_UP))}. Expanded: a key is made of each latent: "
+        f"One head, query {numbers(QUERY)}, three tokens, and a matrix W with the rows "
+        f"{', '.join(map(numbers, KEY_UP))}. Expanded: a key is made of each latent: "
         f"{told}; {many} multiplications. Absorbed: the query is multiplied once and becomes "
-        f"{vector(query)}; its products with the latents are the same scores; {few} "
+        f"{numbers(query)}; its products with the latents are the same scores; {few} "
         "multiplications."
     )
     with drawing(alt, 0, 116) as (fig, ax):
         for i, row in enumerate(KEY_UP):
-            write(ax, 21, 113 - 6 * i, vector(row), LARGE)
+            write(ax, 21, 113 - 6 * i, numbers(row), LARGE)
         frame(ax, 15, 98, 12, 18, "-")
         write(ax, 11, 107, "W", LARGE, weight="bold")
         write(ax, 55, 107, "q", LARGE, weight="bold")
         frame(ax, 59, 103, 18, 8, "-")
-        write(ax, 68, 107, vector(QUERY), LARGE)
+        write(ax, 68, 107, numbers(QUERY), LARGE)
         write(ax, 0, 91, "expanded", LARGE, ha="left", weight="bold")
         write(ax, 100, 91, f"{many} multiplications", LARGE, ha="right")
         for x, name in ((12, "latents c"), (50, "keys W c"), (86, "scores")):
             write(ax, x, 84, name, LARGE)
         for i in range(tokens):
             y = 73 - 9 * i
-            box(ax, 3, y, 18, 7.5, ORANGE, vector(LATENTS[i]), LARGE)
+            box(ax, 3, y, 18, 7.5, ORANGE, numbers(LATENTS[i]), LARGE)
             arrow(ax, (22, y + 3.7), (38.5, y + 3.7), "-|>", 1.2)
-            box(ax, 39, y, 22, 7.5, GREEN, vector(keys[i]), LARGE)
+            box(ax, 39, y, 22, 7.5, GREEN, numbers(keys[i]), LARGE)
             arrow(ax, (62, y + 3.7), (79.5, y + 3.7), "-|>", 1.2)
             box(ax, 80, y, 12, 7.5, BLUE, f"{scores[i]:.0f}", LARGE)
         write(ax, 30, 50.5, "times W", LARGE)
@@ -90,10 +87,10 @@ def two_ways() -> Figure:
         write(ax, 100, 40, f"{few} multiplications", LARGE, ha="right")
         for x, name in ((12, "latents c"), (50, "once: q W"), (86, "scores")):
             write(ax, x, 33, name, LARGE)
-        box(ax, 39, 4, 22, 25.5, GREEN, vector(query), LARGE)
+        box(ax, 39, 4, 22, 25.5, GREEN, numbers(query), LARGE)
         for i in range(tokens):
             y = 22 - 9 * i
-            box(ax, 3, y, 18, 7.5, ORANGE, vector(LATENTS[i]), LARGE)
+            box(ax, 3, y, 18, 7.5, ORANGE, numbers(LATENTS[i]), LARGE)
             arrow(ax, (22, y + 3.7), (38.5, y + 3.7), "-|>", 1.2)
             arrow(ax, (62, y + 3.7), (79.5, y + 3.7), "-|>", 1.2)
             box(ax, 80, y, 12, 7.5, BLUE, f"{scores[i]:.0f}", LARGE)

@@ -17,6 +17,7 @@ from .. import one_update as update
 from .. import plain_block as plain
 from ..plain_block import ENGLISH, WORDS, X
 from .attention import BLUE, GREEN, ORANGE
+from .four_words import softmax
 
 if TYPE_CHECKING:
     from matplotlib.axes import Axes
@@ -33,7 +34,7 @@ def through_a_block() -> Figure:
     """它 through one block: its row at the left, what the two parts read and add at the right."""
     x, read = X, plain.norm(X)
     scores = (read @ plain.W_Q) @ (read @ plain.W_K).T / np.sqrt(4)
-    shares = (np.exp(scores) / np.exp(scores).sum(1, keepdims=True))[IT]
+    shares = softmax(scores)[IT]
     found = plain.attention(read)
     between = x + found
     reads = plain.norm(between)
@@ -127,7 +128,7 @@ def one_update() -> Figure:
     scores = update.SCORES
     after, loss, gradient = update.update(scores, update.TARGET, update.RATE)
     _, loss_after, _ = update.update(after, update.TARGET, update.RATE)
-    shares, shares_after = (np.exp(s) / np.exp(s).sum() for s in (scores, after))
+    shares, shares_after = (softmax(s) for s in (scores, after))
     told = "; ".join(
         f"{token}: score {s:.2f}, probability {p:.2f}, gradient {g:.2f}, new score {a:.2f}, new "
         f"probability {q:.2f}"

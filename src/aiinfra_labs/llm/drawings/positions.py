@@ -15,7 +15,7 @@ import numpy as np
 import torch
 
 from aiinfra_labs.course import figures
-from aiinfra_labs.course.figures import styled
+from aiinfra_labs.course.figures import READABLE, styled
 from aiinfra_labs.llm.extrapolation import scalings
 from aiinfra_labs.llm.positions import rope_frequencies, sinusoidal
 from aiinfra_labs.llm.rope_scaling import rotations
@@ -88,8 +88,8 @@ def clocks(
     for row, pair in enumerate(pairs):
         for column, position in enumerate(at):
             ax = axes[row, column]
-            ends = 2 * np.pi if trained is None else (trained - 1) * frequencies[pair]
-            _clock(ax, position * frequencies[pair], ends, trained is not None)
+            swept_by_pair = None if trained is None else (trained - 1) * frequencies[pair]
+            _clock(ax, position * frequencies[pair], swept_by_pair)
             ax.text(0, -1.2, f"{degrees[pair, column]:,.0f}°", ha="center", va="top", fontsize=10)
             if row == 0:
                 ax.set_title(f"{'position ' if column == 0 else ''}{position}", fontsize=10)
@@ -101,15 +101,15 @@ def clocks(
     return fig
 
 
-def _clock(ax: Axes, angle: float, swept: float, tinted: bool) -> None:
-    """A dial. Angle 0 points right, and grows against the clock, as in mathematics."""
+def _clock(ax: Axes, angle: float, swept: float | None) -> None:
+    """A dial, tinted as far as it was swept. Angle 0 points right, and grows against the clock."""
     from matplotlib.colors import to_rgba
     from matplotlib.patches import Circle, Wedge
 
-    seen = angle <= swept + 1e-9 or swept >= 2 * np.pi
+    seen = swept is None or angle <= swept + 1e-9 or swept >= 2 * np.pi
     colour = "C0" if seen else "C4"
-    whole = min(np.degrees(swept), 360.0)
-    if tinted:
+    if swept is not None:
+        whole = min(np.degrees(swept), 360.0)
         ax.add_patch(Wedge((0, 0), 1, 0, whole, facecolor=to_rgba("C0", 0.26), lw=0))
     ax.add_patch(Circle((0, 0), 1, fill=False, lw=1))
     ax.plot([0, np.cos(angle)], [0, np.sin(angle)], color=colour, lw=2, ls="-")
@@ -134,14 +134,14 @@ def divided(factor: float = 4.0) -> Figure:
         height=2.9,
     )
     ax.axvspan(len(plain) - below - 0.5, len(plain) - 0.5, alpha=0.14, color="C0", lw=0)
-    ax.text(len(plain) - 0.7, 1.06, "under one turn in training", fontsize=9.5, ha="right")
+    ax.text(len(plain) - 0.7, 1.06, "under one turn in training", fontsize=READABLE, ha="right")
     marks = dict(zip(RULES, "osd^v", strict=True))
     for rule, angles in rules.items():
         if rule != "as trained":
             look = {"color": RULES[rule], "marker": marks[rule], "ms": 4, "lw": 1.4}
             ax.plot(plain / angles.frequencies, label=rule, **look)
     ax.set(xlabel="pair, from the fastest", ylabel="divided by", ylim=(0.8, factor + 0.3))
-    ax.legend(fontsize=9.5)
+    ax.legend(fontsize=READABLE)
     return fig
 
 
@@ -164,7 +164,7 @@ def loss_curves(
     """
     fig, ax = figures.figure(alt=alt, height=3.6)
     ax.axvspan(0, trained, alpha=0.12, color="C0", lw=0)
-    ax.text(trained / 2, 1.02, "trained", fontsize=9.5, ha="center", transform=_mixed(ax))
+    ax.text(trained / 2, 1.02, "trained", fontsize=READABLE, ha="center", transform=_mixed(ax))
     for name, runs in curves.items():
         values = np.asarray(runs)  # [runs, bins]
         where = width * (np.arange(values.shape[1]) + 0.5)
@@ -176,7 +176,7 @@ def loss_curves(
     ax.set(xlabel="position in the window", ylabel="loss, nats a byte", xlim=(0, None))
     if top is not None:
         ax.set_ylim(top=top)
-    fig.legend(fontsize=9.5, ncols=3, loc="outside lower center")
+    fig.legend(fontsize=READABLE, ncols=3, loc="outside lower center")
     return fig
 
 

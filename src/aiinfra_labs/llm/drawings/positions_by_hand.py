@@ -26,18 +26,20 @@ from aiinfra_labs.llm.three_words import (
     turned,
 )
 
+from . import four_words
+from .attention import BLUE, GREEN, ORANGE
+
 if TYPE_CHECKING:
     from matplotlib.axes import Axes
     from matplotlib.figure import Figure
 
-BLUE, ORANGE, GREEN = (figures.PALETTE[name] for name in ("blue", "orange", "green"))
 ORDERS = ("狗咬人", "人咬狗")
 ASKS = "狗"
 
 
 def numbers(row: Array, decimals: int) -> str:
     """A vector as text: "2  0  0  1"."""
-    return "  ".join(f"{x + 0.0:.{decimals}f}".replace("-", "−") for x in row)
+    return four_words.numbers(row, decimals).replace("-", "−")
 
 
 def english(words: str) -> str:
@@ -49,7 +51,7 @@ def asked(words: str, with_positions: bool) -> tuple[Array, Array, Array, Array]
     """What 狗 meets in a sentence: rows [T, C], scores [T], shares [T], and its result [C]."""
     x = rows(words) + (added(len(words)) if with_positions else 0.0)
     scores = x @ x[words.index(ASKS)] / np.sqrt(x.shape[1])
-    shares = np.exp(scores) / np.exp(scores).sum()
+    shares = four_words.softmax(scores)
     return x, scores, shares, shares @ x
 
 
